@@ -1,0 +1,12 @@
+"""Perceptual Style: fast neural style transfer and perceptual super-resolution for ComfyUI, Python and the command line.
+
+In ComfyUI this folder is a custom node; installed with pip it is the package ``perceptual_style``. Nothing is imported
+here: the host calls `comfy_entrypoint`, Python users import ``perceptual_style.core``.
+"""
+
+
+async def comfy_entrypoint():
+    """What ComfyUI calls to get the nodes."""
+    from .nodes import PerceptualStyleExtension
+
+    return PerceptualStyleExtension()

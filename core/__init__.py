@@ -1,0 +1,25 @@
+"""Networks, losses, trainer and models: knows nothing of any host program, prints nothing, downloads nothing unasked."""
+
+from . import errors
+from .arch import ArchSpec
+from .loss_network import LossNetwork
+from .models import StyleModel, list_styles, load_style
+from .network import TransformNet, build_network
+from .progress import Progress
+from .recipes import RECIPES, StyleRecipe
+from .trainer import train_style
+
+__all__ = [
+    "ArchSpec",
+    "LossNetwork",
+    "Progress",
+    "RECIPES",
+    "StyleModel",
+    "StyleRecipe",
+    "TransformNet",
+    "build_network",
+    "errors",
+    "list_styles",
+    "load_style",
+    "train_style",
+]

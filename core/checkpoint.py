@@ -1,0 +1,87 @@
+"""Our own files of networks: safetensors that say what they hold.
+
+The metadata's ``perceptual_style`` entry is JSON: format (1), task (style | upscale), arch (an arch string), and facts:
+name, title, license, credit, recipe, figures and whatever else is known. Loading asks for nothing beside the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .arch import ArchSpec
+from .errors import CheckpointError
+from .files import atomic_write
+from .network import TransformNet
+from .tensorfile import read_safetensors
+
+_KEY, _FORMAT = "perceptual_style", 1
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header to a safetensors file: whole, or not at all. Raises CheckpointError."""
+    try:
+        with atomic_write(path) as temporary:
+            on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(on_cpu, temporary, metadata={_KEY: json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises CheckpointError for other files, saying what is there instead."""
+    tensors, metadata = read_safetensors(path)
+    try:
+        header = json.loads(metadata[_KEY])
+    except (KeyError, ValueError):
+        some = ", ".join(sorted(tensors)[:3]) or "no tensors"
+        raise CheckpointError(
+            f"{path} is not a file of this project: it has no {_KEY} metadata (it holds {some})"
+        ) from None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path} has format {header!r:.60}; this version reads format {_FORMAT}: update the package"
+        )
+    return tensors, header
+
+
+def save_network(path: str | Path, network: TransformNet, facts: Mapping[str, Any], *, half: bool = False) -> None:
+    """Write a network and its facts; half: as float16, which halves the file."""
+    tensors = network.state_dict()
+    if half:
+        tensors = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
+    save_tensors(path, tensors, {**facts, "format": _FORMAT, "arch": str(network.spec)})
+
+
+def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
+    """The network (float32, in eval mode) and the facts of a file written by `save_network`."""
+    tensors, header = load_tensors(path)
+    if header.get("task") == "training":
+        raise CheckpointError(f"{path} is the checkpoint of an unfinished training; resume it to get the network")
+    if not isinstance(header.get("arch"), str):
+        raise CheckpointError(f"{path} does not say its architecture (no arch string in its metadata)")
+    return network_from(tensors, header["arch"], str(path)), {k: v for k, v in header.items() if k != "format"}
+
+
+def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> TransformNet:
+    """Build the network that ``arch`` describes around ``tensors``; every tensor must fit."""
+    with torch.device("meta"):
+        network = TransformNet(ArchSpec.parse(arch))
+    expected = {key: tuple(t.shape) for key, t in network.state_dict().items()}
+    found = {key: tuple(t.shape) for key, t in tensors.items()}
+    if expected != found:
+        key = sorted(expected.items() ^ found.items())[0][0]
+        raise CheckpointError(
+            f"{source} does not fit its own architecture {arch!r}: {key} is {found.get(key, 'missing')}, "
+            f"expected {expected.get(key, 'no such tensor')}"
+        )
+    values = {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
+    network.load_state_dict(values, assign=True)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,98 @@
+"""Training photos and style images: folders of pictures to batches of crops.
+
+Batch n of a run depends on the seed and n alone, not on any generator's state: that is what makes a resumed training
+exact, and what lets a batch be prepared ahead in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .errors import ImageError, InputError
+from .images import find_images
+
+_LARGEST_ZOOM = 1.25  # a crop's photo has a short side of 1 to 1.25 times the crop: whole scenes, not details
+
+
+class PhotoFolder:
+    """Random crops and flips from the photos of a folder, in a new order each epoch.
+
+    skipped: files that could not be read, each once, with the reason. The photo after it takes its place.
+
+    Raises ImageError when the folder is missing or has no images.
+    """
+
+    def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0) -> None:
+        self.files = find_images([folder])
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.skipped: dict[Path, str] = {}
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+
+    def batch(self, index: int) -> Tensor:
+        """Batch ``index`` of the run: (batch_size, 3, size, size) RGB in [0, 1]."""
+        first = index * self.batch_size
+        return torch.stack([self._crop(position) for position in range(first, first + self.batch_size)])
+
+    def batches(self, start: int, stop: int) -> Iterator[Tensor]:
+        """Batches start ... stop - 1, each prepared while the one before is in use."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self.batch, start) if start < stop else None
+            for index in range(start, stop):
+                batch = ahead.result()
+                if index + 1 < stop:
+                    ahead = pool.submit(self.batch, index + 1)
+                yield batch
+
+    def _crop(self, position: int) -> Tensor:
+        epoch, place = divmod(position, len(self.files))
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.files))
+        random = np.random.default_rng([self.seed, 2, position])
+        for shift in range(len(self.files)):
+            path = self.files[self._order[1][(place + shift) % len(self.files)]]
+            if path not in self.skipped:
+                try:
+                    return random_crop(path, self.size, random)
+                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                    self.skipped[path] = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ImageError(
+            f"none of the {len(self.files)} photos can be read; the first: {next(iter(self.skipped.items()))}"
+        )
+
+
+def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
+    """A random square of a photo, (3, size, size) RGB in [0, 1], flipped at random."""
+    zoom, x, y, flip = random.random(4)
+    with Image.open(path) as image:
+        image.draft("RGB", (size * 2, size * 2))
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    short = round(size * (1 + zoom * (_LARGEST_ZOOM - 1)))
+    scale = short / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, top = int(x * (width - size + 1)), int(y * (height - size + 1))
+    box = (left / scale, top / scale, min((left + size) / scale, image.width), min((top + size) / scale, image.height))
+    image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if flip < 0.5:
+        image = ImageOps.mirror(image)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def fit_style_image(image: Tensor, style_size: int, smallest: int = 64) -> Tensor:
+    """The style image (1, 3, H, W) with its longest side scaled to ``style_size`` px, aspect ratio kept.
+
+    The longest side is what the authors' ``-style_image_size`` means in fact (torch's image.scale), though their
+    documentation says the smaller one. Raises InputError for images too small to show a style.
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) < smallest:
+        raise InputError(f"the style image is {width}x{height} px; expected at least {smallest} px on each side")
+    scale = style_size / max(height, width)
+    target = [max(16, round(height * scale)), max(16, round(width * scale))]
+    return torch.nn.functional.interpolate(image, size=target, mode="bicubic", antialias=True).clamp(0, 1)

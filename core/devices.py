@@ -1,0 +1,47 @@
+"""Which device and which number format to compute with."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import InputError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """The device named, or the best one there is. Raises InputError when it is not available."""
+    if str(name) != "auto":
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            why = str(error).splitlines()[0]
+            raise InputError(f"the device {str(name)!r} is not available ({why}); use auto or cpu") from None
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is in the hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
+    return False
+
+
+def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
+    """The dtype of mixed precision training, None for plain float32.
+
+    auto: bfloat16 where the hardware has it. float16, whose range gradients leave, is not offered.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise InputError(f"precision is {precision!r}; expected auto, fp32 or bf16")
+    if precision == "bf16" or (precision == "auto" and has_fast_bf16(device)):
+        return torch.bfloat16
+    return None

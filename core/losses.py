@@ -1,0 +1,88 @@
+"""The four losses of the paper, section 3, as pure functions. Features are (N, C, H, W); all sums run in float32.
+
+Paper and authors' code agree on the feature loss and differ in the style and total variation losses; the ``form``
+arguments name whose is meant, so that a recipe can state it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+STYLE_FORMS = ("paper", "code", "relative")
+
+
+def _float(x: Tensor) -> Tensor:
+    """At least float32: half precision loses the small differences and overflows in the sums."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def feature_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Feature reconstruction loss, equation 2: squared distance / (C H W), averaged over N."""
+    return (_float(features) - _float(target)).square().mean()
+
+
+class _Products(torch.autograd.Function):
+    """X^T X for X of (N, positions, C). Its gradient is one product, where autograd would compute two equal ones."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.bmm(x.transpose(1, 2), x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.bmm(x, gradient + gradient.transpose(1, 2))
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """Gram matrices (N, C, C), equation 3: F F^T / (C H W) with F the features as C x HW."""
+    n, c, h, w = features.shape
+    # Autocast would bring the product back to half precision, whose range a sum over H W leaves.
+    with torch.autocast(features.device.type, enabled=False):
+        return _Products.apply(_float(features).permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
+
+
+def style_loss(gram: Tensor, target: Tensor, form: str = "paper") -> Tensor:
+    """Distance of Gram matrices (N, C, C) or (1, C, C), averaged over N.
+
+    paper     squared Frobenius norm of the difference, equation 4
+    code      the same divided by C^2 (MSECriterion in StyleLoss.lua): weights of the two are not transferable
+    relative  the same divided by the target's own squared norm, so that a layer counts the same whatever its scale (ours)
+    """
+    squared = (gram - target).square().sum(dim=(1, 2))
+    if form == "code":
+        squared = squared / gram.shape[-1] ** 2
+    elif form == "relative":
+        squared = squared / target.square().sum(dim=(1, 2))
+    elif form != "paper":
+        raise InputError(f"style form is {form!r}; expected one of {', '.join(STYLE_FORMS)}")
+    return squared.mean()
+
+
+def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
+    """Pixel loss, section 3.3: squared distance / (C H W), averaged over N."""
+    return (_float(image) - _float(target)).square().mean()
+
+
+TV_FORMS = ("code", "mean")
+
+
+def total_variation(image: Tensor, form: str = "code") -> Tensor:
+    """Total variation of (N, C, H, W), squared differences of neighbors.
+
+    code  half the sum over N, C and the first (H-1) x (W-1) pixels of both squared differences, in 0-255 units: its
+          gradient is what TotalVariation.lua adds in its backward pass
+    mean  mean squared vertical difference + mean squared horizontal difference, in the image's own units (ours)
+    """
+    image = _float(image)
+    down, right = image[..., 1:, :] - image[..., :-1, :], image[..., 1:] - image[..., :-1]
+    if form == "mean":
+        return down.square().mean() + right.square().mean()
+    if form != "code":
+        raise InputError(f"total variation form is {form!r}; expected one of {', '.join(TV_FORMS)}")
+    return 0.5 * 255**2 * (down[..., :-1].square().sum() + right[..., :-1, :].square().sum())

@@ -1,0 +1,213 @@
+"""TransformNet: the stages that an ArchSpec describes, as a plain torch module.
+
+Its forward is the reference: what training uses, and what any faster way to run a network is compared with.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .arch import ArchSpec
+
+#: F.pad's names of the paddings
+PAD_MODES = {"reflect": "reflect", "replicate": "replicate", "zero": "constant", "same": "constant"}
+
+
+def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after that TensorFlow's SAME puts around a side."""
+    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return total // 2, total - total // 2
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalization with scale and shift: statistics over H x W of each image and channel, never stored.
+
+    They are taken in float32 whatever x is, and the result has x's dtype.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # One group a channel is instance normalization; torch's group norm has the faster kernels, backward above all.
+        return torch.group_norm(x.float(), len(self.weight), self.weight, self.bias, self.eps).to(x.dtype)
+
+
+def _norm(kind: str, channels: int, eps: float) -> nn.Module | None:
+    if kind == "instance":
+        return InstanceNorm(channels, eps)
+    return nn.BatchNorm2d(channels, eps) if kind == "batch" else None
+
+
+class PadStage(nn.Module):
+    """The one reflection padding at the start of a ``reflect-start`` network (supplement, table 1)."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (self.pixels,) * 4, mode="reflect")
+
+
+class ConvStage(nn.Module):
+    """Pad, convolve, normalize, activate.
+
+    padding: reflect | replicate | zero | same | none. A transposed convolution pads with zeros by its nature, and gives
+    exactly ``stride`` times its input's size.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, *,
+        padding: str, norm: nn.Module | None = None, relu: bool = False, transposed: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.padding, self.relu, self.transposed = padding, relu, transposed
+        self.kernel, self.stride = kernel, stride
+        half = (kernel - 1) // 2
+        if transposed:
+            self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, half, output_padding=stride - 1)
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
+        self.norm = norm
+
+    def edges(self, side: int) -> tuple[int, int]:
+        """Pixels of padding before and after a side of the input."""
+        if self.transposed or self.padding == "none":
+            return 0, 0
+        if self.padding == "same":
+            return same_padding(side, self.kernel, self.stride)
+        return ((self.kernel - 1) // 2,) * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        (top, bottom), (left, right) = (self.edges(side) for side in x.shape[-2:])
+        if top or bottom or left or right:
+            x = F.pad(x, (left, right, top, bottom), mode=PAD_MODES[self.padding])
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return F.relu(x) if self.relu else x
+
+
+class UpsampleStage(nn.Module):
+    """Nearest-neighbor upsampling; the authors' ``U`` normalizes and activates after it, our bare ``n`` does not."""
+
+    def __init__(self, factor: int, norm: nn.Module | None, relu: bool) -> None:
+        super().__init__()
+        self.factor, self.norm, self.relu = factor, norm, relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=self.factor, mode="nearest")
+        if self.norm is not None:
+            x = self.norm(x)
+        return F.relu(x) if self.relu else x
+
+
+class ResidualStage(nn.Module):
+    """Conv, norm, ReLU, conv, norm, added to the input.
+
+    kind: plain, no ReLU after the addition (Gross and Wilber 2016) | relu: one | twice: the input is added twice
+    With unpadded convolutions the input is cropped by the 2 px that they take from each edge.
+    """
+
+    def __init__(self, first: ConvStage, second: ConvStage, kind: str = "plain") -> None:
+        super().__init__()
+        self.first, self.second, self.kind = first, second, kind
+        self.crop = 2 if first.padding == "none" else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = x[..., self.crop : -self.crop, self.crop : -self.crop] if self.crop else x
+        x = skip + self.second(self.first(x))
+        if self.kind == "twice":
+            x = x + skip
+        return F.relu(x) if self.kind == "relu" else x
+
+
+class TransformNet(nn.Module):
+    """An image transformation network: ``stages`` in order, then the output function of ``spec``.
+
+    forward takes (N, 3, H, W) in the network's own pixel convention and returns (N, out_channels, scale H, scale W) for
+    sides that are multiples of ``spec.multiple_of``; others come out larger (257 -> 260 in the paper's network), as in
+    the authors' code. Networks that this project trains take and give RGB in [0, 1].
+
+    A new network has torch's default initialization, which is Torch7's, but norms start at scale 1 instead of U(0, 1).
+    """
+
+    def __init__(self, spec: ArchSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        per_conv = "zero" if spec.padding == "reflect-start" else spec.padding
+        in_block = "none" if spec.padding == "reflect-start" else spec.padding
+        self.stages = nn.ModuleList()
+        if spec.start_padding:
+            self.stages.append(PadStage(spec.start_padding))
+        channels = spec.in_channels
+
+        def norm(channels: int) -> nn.Module | None:
+            return _norm(spec.norm, channels, spec.eps)
+
+        for i, layer in enumerate(spec.layers):
+            last = i == len(spec.layers) - 1
+            if layer.kind == "residual":
+                first = ConvStage(channels, channels, 3, 1, padding=in_block, norm=norm(channels), relu=True)
+                second = ConvStage(channels, channels, 3, 1, padding=in_block, norm=norm(channels))
+                stage = ResidualStage(first, second, spec.residual)
+            elif layer.kind in ("upsample", "nearest"):
+                bare = layer.kind == "nearest"
+                stage = UpsampleStage(layer.stride, None if bare else norm(channels), relu=not bare)
+            else:
+                stage = ConvStage(
+                    channels, layer.channels, layer.kernel, layer.stride, padding=per_conv,
+                    norm=None if last and spec.last == "plain" else norm(layer.channels),
+                    relu=not last, transposed=layer.kind == "transposed",
+                )  # fmt: skip
+            self.stages.append(stage)
+            channels = layer.channels or channels
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image
+        for stage in self.stages:
+            x = stage(x)
+        return output_function(x, self.spec.output)
+
+
+def forward_any_size(network: TransformNet, image: Tensor) -> Tensor:
+    """(N, 3, H, W) of any H, W >= 1 -> (N, C, scale H, scale W): run on the image as it is, and cropped.
+
+    Only images below the network's smallest side are extended first.
+    """
+    height, width = image.shape[-2:]
+    spec = network.spec
+    return network(extend(image, spec.smallest_side))[..., : height * spec.scale, : width * spec.scale]
+
+
+def extend(image: Tensor, smallest: int) -> Tensor:
+    """Extend bottom and right to at least ``smallest`` px: mirrored as often as it takes, a single row is repeated."""
+    for axis in (-2, -1):
+        side = image.shape[axis]
+        if side < smallest:
+            period = max(2 * side - 2, 1)
+            index = torch.arange(smallest, device=image.device) % period
+            image = image.index_select(axis, torch.minimum(index, period - index).clamp(max=side - 1))
+    return image
+
+
+def output_function(x: Tensor, output: str) -> Tensor:
+    """The network's last step, ArchSpec.output: linear | sigmoid | tanh | tanhK."""
+    if output == "linear":
+        return x
+    if output == "sigmoid":
+        return torch.sigmoid(x)
+    if output == "tanh":
+        return torch.sigmoid(2 * x)  # = (tanh(x) + 1) / 2
+    return float(output.removeprefix("tanh")) * torch.tanh(x)
+
+
+def build_network(spec: ArchSpec | str) -> TransformNet:
+    """A new, untrained network from an ArchSpec or an arch string."""
+    return TransformNet(ArchSpec.parse(spec) if isinstance(spec, str) else spec)

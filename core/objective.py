@@ -1,0 +1,105 @@
+"""The weighted sum of losses that training and optimizing share (equation 5), with its parts by name.
+
+One objective for both is what makes a network and the slow baseline comparable (the paper's figure 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from . import losses
+from .errors import InputError
+from .loss_network import LossNetwork
+
+
+@dataclass(frozen=True)
+class ObjectiveWeights:
+    """What is added up, and how much of it.
+
+    content, style: weight by layer of the loss network; style_form: see losses.style_loss; tv, tv_form: total variation
+    and its form, see losses.total_variation; pixel: weight of the pixel loss to the content image.
+    """
+
+    content: Mapping[str, float] = field(default_factory=dict)
+    style: Mapping[str, float] = field(default_factory=dict)
+    style_form: str = "paper"
+    tv: float = 0.0
+    tv_form: str = "code"
+    pixel: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.style_form not in losses.STYLE_FORMS:
+            raise InputError(f"style form is {self.style_form!r}; expected one of {', '.join(losses.STYLE_FORMS)}")
+        if self.tv_form not in losses.TV_FORMS:
+            raise InputError(f"total variation form is {self.tv_form!r}; expected one of {', '.join(losses.TV_FORMS)}")
+        values = [self.tv, self.pixel, *self.content.values(), *self.style.values()]
+        if not all(0 <= value < float("inf") for value in values):
+            raise InputError(f"loss weights must be finite and not negative; got {self}")
+
+    def scaled(
+        self, content: float | None = None, style: float | None = None, tv: float | None = None
+    ) -> ObjectiveWeights:
+        """The same weights with factors on their groups; None leaves a group alone."""
+        factor = {"content": content, "style": style, "tv": tv}
+        factor = {name: 1.0 if value is None else value for name, value in factor.items()}
+        return replace(
+            self,
+            content={layer: weight * factor["content"] for layer, weight in self.content.items()},
+            style={layer: weight * factor["style"] for layer, weight in self.style.items()},
+            tv=self.tv * factor["tv"],
+        )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The loss network's layers that are needed."""
+        return tuple(dict.fromkeys([*self.content, *self.style]))
+
+
+class StyleObjective:
+    """The objective for one style image.
+
+    style_image: (1, 3, H, W) RGB in [0, 1]; its Gram matrices are computed once, here.
+    """
+
+    def __init__(self, network: LossNetwork, style_image: Tensor, weights: ObjectiveWeights) -> None:
+        self.network, self.weights = network, weights
+        with torch.no_grad():
+            features = network(style_image) if weights.style else {}
+            self.grams = {layer: losses.gram_matrix(features[layer]) for layer in weights.style}
+        # The content image goes through the loss network only as far as content is compared.
+        self._deepest_content = max(weights.content, key=network.layers_by_depth.index, default=None)
+
+    @torch.no_grad()
+    def content_targets(self, content: Tensor) -> dict[str, Tensor]:
+        """Features of the content images (N, 3, H, W), the targets of the content loss."""
+        if self._deepest_content is None:
+            return {}
+        features = self.network(content, until=self._deepest_content)
+        return {layer: features[layer] for layer in self.weights.content}
+
+    def __call__(
+        self, output: Tensor, content: Tensor, targets: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The weighted parts by name: ``content relu4_1``, ``style relu1_1``, ..., ``tv``, ``pixel``; their sum is the objective.
+
+        output, content: (N, 3, H, W) RGB in [0, 1]; targets: `content_targets` of content, where it is known already.
+        """
+        weights = self.weights
+        if targets is None:
+            targets = self.content_targets(content)
+        features = self.network(output) if weights.layers else {}
+        parts: dict[str, Tensor] = {}
+        for layer, weight in weights.content.items():
+            parts[f"content {layer}"] = weight * losses.feature_loss(features[layer], targets[layer])
+        for layer, weight in weights.style.items():
+            gram = losses.gram_matrix(features[layer])
+            parts[f"style {layer}"] = weight * losses.style_loss(gram, self.grams[layer], weights.style_form)
+        if weights.tv:
+            parts["tv"] = weights.tv * losses.total_variation(output, weights.tv_form)
+        if weights.pixel:
+            parts["pixel"] = weights.pixel * losses.pixel_loss(output, content)
+        return parts

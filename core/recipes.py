@@ -1,0 +1,143 @@
+"""Recipes as data: what is trained, on what, with which weights, and where each number comes from.
+
+The paper and its authors' code differ, and ours differs from both; the trainer has one code path for all of them.
+Sources: [P] the paper with its section, [C] the authors' code with its file, [ours] measured or chosen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .errors import InputError
+from .objective import ObjectiveWeights
+
+PAPER_ARCH = "c9s1-32,d64,d128,R128x5,u64,u32,c9s1-3 norm=batch padding=reflect-start output=tanh"
+HALF_WIDTH_ARCH = "c9s1-16,d32,d64,R64x5,n2,c3s1-32,n2,c3s1-16,c9s1-3 norm=instance padding=reflect output=tanh"
+
+_VGG16_STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
+
+@dataclass(frozen=True)
+class StyleRecipe:
+    """How a style network is trained.
+
+    arch: arch string; loss_network: a name of loss_network.ARCHITECTURES; weights: the objective
+    steps, batch_size; size: side of the square training crops, px
+    style_size: longest side to which the style image is scaled, px; larger means larger strokes
+    learning_rate: Adam's, after ``warmup`` steps of linear increase; schedule: constant | cosine (down to 0 at the end)
+    clip: largest norm of the gradient, 0 for no clipping
+    sources: where each number comes from
+    """
+
+    name: str
+    arch: str
+    loss_network: str
+    weights: ObjectiveWeights
+    steps: int
+    batch_size: int
+    size: int
+    style_size: int
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup: int = 0
+    clip: float = 0.0
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("steps", self.steps, 1), ("batch size", self.batch_size, 1), ("size", self.size, 32),
+            ("style size", self.style_size, 32), ("warm-up", self.warmup, 0), ("clip", self.clip, 0),
+        ):  # fmt: skip
+            if value < least:
+                raise InputError(f"{name} is {value}; expected at least {least}")
+        if not 0 < self.learning_rate < 1:
+            raise InputError(f"learning rate is {self.learning_rate}; expected a number between 0 and 1, such as 0.001")
+        if self.schedule not in ("constant", "cosine"):
+            raise InputError(f"schedule is {self.schedule!r}; expected constant or cosine")
+
+
+_PAPER_SOURCES = {
+    "arch": "[P supplement, table 1]; output in [0, 1] units",
+    "content": "[P 4.1] relu3_3 in the ECCV version (relu2_2 in arXiv v1)",
+    "style": "[P 4.1] relu1_2, relu2_2, relu3_3, relu4_3, un-averaged squared Frobenius norm (eq. 4); "
+    "the weight is not printed: 5 / C^2 makes each layer equal to the code's mean over C^2",
+    "tv": "[P 4.1] 1e-6 to 1e-4, chosen for each style",
+    "steps, batch_size, size": "[P 4.1] 40,000 of 4 at 256 px",
+    "learning_rate": "[P 4.1] Adam 1e-3",
+    "style_size": "[C doc/training.md] the example's 384",
+    "loss network": "weights are for activations of Caffe's VGG-16; torchvision's are smaller and need a larger style weight",
+}
+
+RECIPES: dict[str, StyleRecipe] = {
+    recipe.name: recipe
+    for recipe in (
+        StyleRecipe(
+            name="paper",
+            arch=PAPER_ARCH,
+            loss_network="vgg16",
+            weights=ObjectiveWeights(
+                content={"relu3_3": 1.0},
+                style={layer: 5.0 / c**2 for layer, c in zip(_VGG16_STYLE_LAYERS, (64, 128, 256, 512), strict=True)},
+                style_form="paper",
+                tv=1e-6,
+                tv_form="code",
+            ),
+            steps=40_000,
+            batch_size=4,
+            size=256,
+            style_size=384,
+            sources=_PAPER_SOURCES,
+        ),
+        StyleRecipe(
+            name="authors",
+            arch="c9s1-16,d32,d64,R64x5,u32,u16,c9s1-3 norm=instance padding=reflect-start output=tanh",
+            loss_network="vgg16",
+            weights=ObjectiveWeights(
+                content={"relu3_3": 1.0},
+                style=dict.fromkeys(_VGG16_STYLE_LAYERS, 5.0),
+                style_form="code",
+                tv=1e-6,
+                tv_form="code",
+            ),
+            steps=40_000,
+            batch_size=4,
+            size=256,
+            style_size=384,
+            sources={
+                "arch": "[C README] the released instance-norm models: half width; output in [0, 1] units",
+                "content, style, tv": "[C train.lua:37-43] layers 16 and 4,9,16,23, weights 1 and 5, strength 1e-6",
+                "steps, batch_size, learning_rate": "[C train.lua] the defaults",
+                "style_size": "[C doc/training.md]",
+            },
+        ),
+        StyleRecipe(
+            name="standard",
+            arch=HALF_WIDTH_ARCH,
+            loss_network="vgg19_distilled",
+            weights=ObjectiveWeights(
+                content={"relu4_1": 1.0},
+                style={"relu1_1": 4.0, "relu2_1": 4.0, "relu3_1": 4.0, "relu4_1": 4.0, "relu5_1": 4.0},
+                style_form="relative",
+                tv=1.0,
+                tv_form="mean",
+            ),
+            steps=4_000,
+            batch_size=4,
+            size=256,
+            style_size=512,
+            learning_rate=1e-3,
+            schedule="cosine",
+            warmup=50,
+            clip=10.0,
+            sources={"all": "[ours] tuned by eye on The Starry Night with the distilled loss network"},
+        ),
+    )
+}
+
+
+def get_recipe(name: str) -> StyleRecipe:
+    """A recipe by name. Raises InputError with the names there are."""
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]

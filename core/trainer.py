@@ -1,0 +1,292 @@
+"""Train a style network: one loop, from a painting and a folder of photos to a file.
+
+What an interruption must not change is kept in one checkpoint beside the result, NAME.training.safetensors: network,
+optimizer and step. Batches follow from seed and step (data.py), so nothing else has a state, and a resumed training ends
+with the same weights, bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint import load_network, load_tensors, save_network, save_tensors
+from .data import PhotoFolder, fit_style_image
+from .devices import autocast_dtype, pick_device
+from .errors import CheckpointError, InputError, TrainingError
+from .files import remove_leftovers
+from .loss_network import LossNetwork
+from .network import TransformNet, build_network, forward_any_size
+from .objective import StyleObjective
+from .progress import Progress, ProgressCallback
+from .recipes import StyleRecipe, get_recipe
+
+CHECKPOINT_SUFFIX = ".training.safetensors"
+_PATIENCE = 20  # steps in a row without a finite gradient after which a training stops
+
+
+@dataclass
+class StyleTraining:
+    """Everything that defines one run. Two runs with equal settings give equal weights (on one kind of CPU).
+
+    style_image: (1, 3, H, W) RGB in [0, 1]
+    content: folder of photos
+    out: the file to write, .safetensors
+    recipe: numbers of the run
+    loss_weights: file of the loss network
+    init_from: file of a trained style network to start from (with its architecture), or None
+    seed: of initialization, crops and flips
+    facts: what the finished file says of itself: name, title, license, credit, ...
+    half: write the finished network as float16
+    device, precision: "auto", or torch's name; "auto", "fp32", "bf16"
+    checkpoint_seconds: time between checkpoints; preview_steps: between previews, of ``preview_image`` (0: none)
+    """
+
+    style_image: Tensor
+    content: str | Path
+    out: str | Path
+    recipe: StyleRecipe
+    loss_weights: str | Path
+    init_from: str | Path | None = None
+    seed: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    half: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    checkpoint_seconds: float = 30.0
+    preview_steps: int = 0
+    preview_image: Tensor | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        out = Path(self.out)
+        return out.with_name(out.name.removesuffix(".safetensors") + CHECKPOINT_SUFFIX)
+
+
+def train_style(
+    style_image: Tensor, content: str | Path, out: str | Path, *, loss_weights: str | Path,
+    recipe: StyleRecipe | str = "standard", progress: ProgressCallback | None = None, **settings: Any,
+) -> Path:  # fmt: skip
+    """Train a style from one painting and a folder of photos; arguments and ``settings`` are those of `StyleTraining`.
+
+    recipe may be a name. Returns the path of the finished file, ready for `load_style`; see `run_training` for errors.
+    """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    return run_training(StyleTraining(style_image, content, out, recipe, loss_weights, **settings), progress)
+
+
+def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -> Path:
+    """Run a training, or go on with one that was interrupted, and write ``run.out``. Returns its path.
+
+    If ``run.out`` is the finished result of this very run, nothing is done. Whatever the progress callback raises stops
+    the training after a checkpoint was written.
+
+    Raises InputError and ImageError for unusable settings, CheckpointError for unusable files or a full disk,
+    TrainingError when the objective stays non-finite or the checkpoint is another run's.
+    """
+    out = Path(run.out)
+    if out.suffix != ".safetensors":
+        raise InputError(
+            f"the result is written as safetensors; name it {out.with_suffix('.safetensors').name}, not {out.name}"
+        )
+    recipe = run.recipe
+    device = pick_device(run.device)
+    amp = autocast_dtype(device, run.precision)
+    photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed)
+    identity = _identity(run, photos, amp)
+    if _is_finished(out, identity):
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path in (out, run.checkpoint):
+        remove_leftovers(path)
+
+    loss_network = LossNetwork(recipe.loss_network, run.loss_weights, recipe.weights.layers)
+    loss_network.to(device, memory_format=torch.channels_last)
+    style = fit_style_image(run.style_image.detach().clone().float(), recipe.style_size).to(device)
+    objective = StyleObjective(loss_network, style, recipe.weights)
+    network = _initial_network(run).to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    step, history = _resume(run, identity, network, optimizer)
+
+    clock, started, first = time.monotonic(), time.monotonic(), step
+    noted: set[Path] = set()
+    failures = 0
+    try:
+        for content in photos.batches(step, recipe.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            content = content.to(device, memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
+                parts = objective(network(content).float(), content)
+            loss = sum(parts.values())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip or math.inf)
+            if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                optimizer.step()
+                failures = 0
+            else:  # the step is left out; a single overflow in half precision is harmless
+                failures += 1
+                if failures >= _PATIENCE:
+                    raise _diverged(step, parts)
+            step += 1
+            history.append([float(value) for value in parts.values()])
+
+            notes = [f"skipped {p}: {why}" for p, why in photos.skipped.items() if p not in noted]
+            noted.update(photos.skipped)
+            if time.monotonic() - clock > run.checkpoint_seconds and failures == 0:
+                clock = time.monotonic()
+                try:
+                    _save_checkpoint(run, identity, network, optimizer, step, history)
+                except CheckpointError as error:  # a full disk may have room again at the next one
+                    notes.append(f"{error}; the training goes on without a new checkpoint")
+            if progress is not None:
+                left = (time.monotonic() - started) / (step - first) * (recipe.steps - step)
+                losses = dict(zip(parts, history[-1], strict=True))
+                progress(Progress(step, recipe.steps, losses, _preview(run, network, step), left, tuple(notes)))
+    except TrainingError:
+        raise
+    except BaseException:
+        if failures == 0:
+            _save_checkpoint(run, identity, network, optimizer, step, history)
+        raise
+    if failures:
+        raise _diverged(step, parts)
+    _save_checkpoint(run, identity, network, optimizer, step, history)
+    last = torch.tensor(history[-100:]).mean(dim=0).tolist()
+    figures = {"final losses (mean of the last 100 steps)": dict(zip(parts, last, strict=True))} if first < step else {}
+    facts = {
+        "task": "style",
+        "name": out.stem,
+        **run.facts,
+        "recipe": _as_json(recipe),
+        "run": identity,
+        "figures": figures,
+    }
+    facts["loss curve"] = _thinned(history)
+    save_network(out, network, facts, half=run.half)
+    with suppress(OSError):
+        run.checkpoint.unlink()
+    return out
+
+
+def learning_rate(recipe: StyleRecipe, step: int) -> float:
+    """Adam's rate at a step (from 0): linear warm-up, then constant or a half cosine down to 0."""
+    rate = recipe.learning_rate * min(1.0, (step + 1) / (recipe.warmup + 1))
+    if recipe.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    return rate
+
+
+def _initial_network(run: StyleTraining) -> TransformNet:
+    if run.init_from is not None:
+        network, _ = load_network(run.init_from)
+        return network.requires_grad_(True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        return build_network(run.recipe.arch)
+
+
+def _as_json(recipe: StyleRecipe) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def _identity(run: StyleTraining, photos: PhotoFolder, amp: torch.dtype | None) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be this run's."""
+    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos.files)
+    return {
+        "recipe": _as_json(run.recipe),
+        "style image": _digest(run.style_image.detach().float().cpu().numpy().tobytes()),
+        "photos": _digest(listing.encode()),
+        "loss network": _digest(Path(run.loss_weights).read_bytes()) if Path(run.loss_weights).is_file() else "",
+        "start": "" if run.init_from is None else _digest(Path(run.init_from).read_bytes()),
+        "seed": run.seed,
+        "precision": str(amp or torch.float32).removeprefix("torch."),
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _is_finished(out: Path, identity: dict[str, Any]) -> bool:
+    if not out.exists():
+        return False
+    try:
+        finished = load_tensors(out)[1].get("run")
+    except CheckpointError:
+        finished = None
+    if finished != identity:
+        raise InputError(
+            f"{out} exists already and is the result of something else; move it away or choose another name"
+        )
+    return True
+
+
+def _save_checkpoint(run, identity, network, optimizer, step, history) -> None:
+    tensors = {f"network.{key}": t for key, t in network.state_dict().items()}
+    names = [name for name, _ in network.named_parameters()]
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{names[index]}.{key}": t for key, t in values.items()}
+    tensors["history"] = torch.tensor(history, dtype=torch.float64)
+    save_tensors(run.checkpoint, tensors, {"format": 1, "task": "training", "step": step, "run": identity})
+
+
+def _resume(run: StyleTraining, identity, network, optimizer) -> tuple[int, list[list[float]]]:
+    """Fill network and optimizer from the checkpoint, if there is one; returns the steps done and their losses."""
+    if not run.checkpoint.exists():
+        return 0, []
+    tensors, header = load_tensors(run.checkpoint)
+    if header.get("run") != identity:
+        theirs = header.get("run", {})
+        differing = ", ".join(key for key in identity if theirs.get(key) != identity[key])
+        raise TrainingError(
+            f"{run.checkpoint} belongs to a training with another {differing}; "
+            f"use the same settings to resume it, or remove it to begin anew"
+        )
+    network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
+    state = optimizer.state_dict()
+    for index, (name, _) in enumerate(network.named_parameters()):
+        prefix = f"adam.{name}."
+        values = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        if values:
+            state["state"][index] = values
+    optimizer.load_state_dict(state)
+    return header["step"], tensors["history"].tolist()
+
+
+@torch.no_grad()
+def _preview(run: StyleTraining, network: TransformNet, step: int) -> Tensor | None:
+    if run.preview_image is None or not run.preview_steps or (step % run.preview_steps and step != run.recipe.steps):
+        return None
+    network.eval()
+    image = forward_any_size(network, run.preview_image.to(next(network.parameters()).device)).clamp(0, 1)
+    network.train()
+    return image.cpu()
+
+
+def _diverged(step: int, parts: Mapping[str, Tensor]) -> TrainingError:
+    wrong = [name for name, value in parts.items() if not torch.isfinite(value)]
+    what = ", ".join(wrong) or "the gradient"
+    return TrainingError(
+        f"{what} stayed non-finite for {_PATIENCE} steps up to step {step}; try a lower learning rate or smaller loss "
+        f"weights. The last good checkpoint is kept"
+    )
+
+
+def _thinned(history: list[list[float]], points: int = 50) -> list[list[float]]:
+    """[step, objective] at about ``points`` places, each the mean since the one before."""
+    size = max(1, math.ceil(len(history) / points))
+    chunks = (history[i : i + size] for i in range(0, len(history), size))
+    totals = [[sum(row) for row in chunk] for chunk in chunks]
+    return [[min((i + 1) * size, len(history)), float(f"{sum(t) / len(t):.5g}")] for i, t in enumerate(totals)]

@@ -1,0 +1,16 @@
+"""The nodes of this pack and the extension that the host asks for."""
+
+from __future__ import annotations
+
+from .fast_stylize import FastStylize
+from .host import ComfyExtension, io
+from .load_style_model import LoadStyleModel
+
+NODES: list[type[io.ComfyNode]] = [LoadStyleModel, FastStylize]
+
+
+class PerceptualStyleExtension(ComfyExtension):
+    """V3 entry point: lists the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

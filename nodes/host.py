@@ -1,0 +1,99 @@
+"""Everything this pack needs of ComfyUI, in one place: the only file that imports it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_management as model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import ComfyExtension, io
+
+from ..core.models import StyleModel
+from ..core.progress import Progress, ProgressCallback
+from ..core.trainer import CHECKPOINT_SUFFIX
+
+__all__ = ["ComfyExtension", "HostedModel", "StyleModelType", "io", "log"]
+
+log = logging.getLogger(__name__)
+
+#: Not core's STYLE_MODEL, which is another thing.
+StyleModelType = io.Custom("PERCEPTUAL_STYLE_MODEL")
+
+STYLE_FOLDER = "fast_style"
+_SUFFIXES = {".safetensors"}
+
+
+def register_folders() -> None:
+    """Add models/fast_style to the host's model folders; folders mapped in extra_model_paths.yaml stay."""
+    folder_paths.add_model_folder_path(STYLE_FOLDER, os.path.join(folder_paths.models_dir, STYLE_FOLDER))
+    # The host registers a folder without suffixes, which would list every file in it.
+    paths, suffixes = folder_paths.folder_names_and_paths[STYLE_FOLDER]
+    folder_paths.folder_names_and_paths[STYLE_FOLDER] = (paths, set(suffixes) | _SUFFIXES)
+
+
+register_folders()
+
+
+def style_files() -> list[str]:
+    """Names of the files in models/fast_style, relative to it; checkpoints of unfinished trainings are left out."""
+    names = folder_paths.get_filename_list(STYLE_FOLDER)
+    return [name for name in names if Path(name).suffix in _SUFFIXES and not name.endswith(CHECKPOINT_SUFFIX)]
+
+
+def style_path(name: str) -> Path | None:
+    """The file of a name that `style_files` gives, None for any other: names come from outside and are never trusted."""
+    if name not in style_files():
+        return None
+    path = folder_paths.get_full_path(STYLE_FOLDER, name)
+    return None if path is None else Path(path)
+
+
+@dataclass(frozen=True)
+class HostedModel:
+    """A style model whose network the host moves between devices as it does its own models."""
+
+    model: StyleModel
+    patcher: ModelPatcher
+
+    @classmethod
+    def of(cls, model: StyleModel) -> HostedModel:
+        load, offload = model_management.get_torch_device(), model_management.unet_offload_device()
+        return cls(model, ModelPatcher(model.network, load_device=load, offload_device=offload))
+
+    def load(self, working_bytes: int) -> torch.device:
+        """Bring the network to its device, making room for ``working_bytes`` beside it; returns the device."""
+        model_management.load_models_gpu([self.patcher], memory_required=working_bytes)
+        device = self.patcher.load_device
+        self.model.network.to(device)  # dynamic loading leaves parameters of foreign modules where they were
+        return device
+
+
+def intermediate() -> dict[str, torch.device | torch.dtype]:
+    """Where, and as what, images travel between nodes: arguments for tensor factories."""
+    dtype = getattr(model_management, "intermediate_dtype", lambda: torch.float32)()
+    return {"device": model_management.intermediate_device(), "dtype": dtype}
+
+
+def progress_callback(total: int) -> ProgressCallback:
+    """A callback that draws the host's bar up to ``total``, and raises the host's exception once the user interrupts.
+
+    Units add up over several calls of core, each of which counts from 0 to its own total.
+    """
+    bar = comfy.utils.ProgressBar(total)
+    finished = last = 0
+
+    def report(progress: Progress) -> None:
+        nonlocal finished, last
+        model_management.throw_exception_if_processing_interrupted()
+        if progress.done < last:
+            finished += last
+        last = progress.done
+        bar.update_absolute(finished + last, total)
+
+    return report
