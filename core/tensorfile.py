@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -26,12 +25,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, or of a torch file that holds a plain dict of tensors."""
     path = _existing(path)
     with path.open("rb") as file:
-        start = file.read(2)
-    if start != b"PK" and start[:1] != b"\x80":
+        start = file.read(9)
+    # Safetensors: eight bytes of length, which may be anything, and a JSON object. Torch: a zip archive or a pickle.
+    if start[8:] == b"{" or not start.startswith((b"PK\x03\x04", b"\x80")):
         return read_safetensors(path)[0]
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        with path.open("rb") as file:  # given a name, torch.load goes by its suffix
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # on damaged data unpickling raises nearly anything
         raise CheckpointError(f"{path} cannot be opened safely: {_one_line(error)}") from None
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise CheckpointError(
