@@ -67,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+    command.add_argument(
+        "--memory", type=_size, metavar="SIZE", help="memory to work in beside the photo itself, as 800M or 2G"
+    )
+    command.add_argument("-v", "--verbose", action="store_true", help="say what each photo will take")
     command.set_defaults(run=_stylize)
 
     command = commands.add_parser("describe", help="say what a file of weights holds")
@@ -76,6 +80,18 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train_style(commands)
     return parser
+
+
+def _size(text: str) -> int:
+    """Bytes from a number with K, M or G."""
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 0)
+    try:
+        size = int(float(text[:-1]) * unit) if unit else int(text)
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected something like 800M or 2G")
+    return size
 
 
 def _add_train_style(commands: Any) -> None:
@@ -158,7 +174,12 @@ def _stylize(arguments: argparse.Namespace) -> int:
     for photo, target in tqdm(jobs, unit="photo", disable=len(jobs) == 1, file=sys.stderr):
         try:
             image = read_image(photo)
-            pixels = model.stylize(image.pixels.to(device), precision=arguments.precision).cpu()
+            if arguments.verbose:
+                height, width = image.pixels.shape[-2:]
+                need = model.working_bytes(height, width, device, arguments.precision, arguments.memory) / 2**20
+                tqdm.write(f"{photo}: {width}x{height} px, working in {need:,.0f} MiB", file=sys.stderr)
+            pixels = image.pixels.to(device)
+            pixels = model.stylize(pixels, precision=arguments.precision, memory=arguments.memory).cpu()
             warning = save_image(target, pixels, image.alpha, image.icc_profile, image.exif)
             if warning:
                 tqdm.write(f"perceptual-style: {warning}", file=sys.stderr)

@@ -35,10 +35,13 @@ class StyleModel:
     def spec(self) -> ArchSpec:
         return self.network.spec
 
-    def working_bytes(self, height: int, width: int, device: torch.device, precision: str = "auto") -> int:
+    def working_bytes(
+        self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None
+    ) -> int:
         """Memory that `stylize` plans to use for images of this size, beside network, input and result."""
+        sides = (max(side, self.spec.smallest_side) for side in (height, width))
         dtype, _ = number_formats(device, precision)
-        return plan_memory(self.network, height, width, device, dtype=dtype).bytes
+        return plan_memory(self.network, *sides, device, dtype=dtype, memory=memory).bytes
 
     @torch.no_grad()
     def stylize(
