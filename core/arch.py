@@ -244,12 +244,14 @@ class ArchSpec:
         for layer in reversed(self.layers):
             k, s = layer.kernel, layer.stride
             p = (k - 1) // 2
+            # SAME pads less in front where the stride divides the side
+            q = max(k - s, 0) // 2 if self.padding == "same" else p
             if layer.kind == "conv":
-                first, last = first * s - p, last * s - p + k - 1
+                first, last = first * s - p, last * s - q + k - 1
             elif layer.kind == "residual":
                 first, last = first - 2, last + 2
-            elif layer.kind == "transposed":  # output o = input i * s - p + tap
-                first, last = -((k - 1 - p - first) // s), (last + p) // s
+            elif layer.kind == "transposed":  # output o = input i * s - q + tap
+                first, last = -((k - 1 - q - first) // s), (last + q) // s
             else:
                 first, last = first // s, last // s
         return before - first, last - after
