@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from .arch import ArchSpec
-from .checkpoint import load_network
+from .checkpoint import is_ours, load_network
 from .devices import PRECISIONS
-from .errors import CheckpointError, InputError
+from .dialects import load_foreign
+from .errors import ArchError, CheckpointError, InputError
 from .images import check_image
 from .manifest import bundled_file, entries
 from .network import TransformNet, extend, output_function
+from .pixels import OURS, PixelConvention
 from .progress import Progress, ProgressCallback
 
 
@@ -25,11 +27,13 @@ class StyleModel:
     """A style network and its facts (title, license, credit, recipe, figures, ... as in the file's metadata).
 
     network: the plain TransformNet; ``network(image)`` is the reference of what `stylize` computes
+    pixels: what the network takes and gives; RGB in [0, 1] for the networks that this project trains
     """
 
     network: TransformNet
     name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    pixels: PixelConvention = OURS
 
     @property
     def spec(self) -> ArchSpec:
@@ -70,13 +74,14 @@ class StyleModel:
     def _stylize_one(self, x: Tensor, precision: str, progress, done: int, total: int) -> Tensor:
         height, width = x.shape[-2:]
         dtype = PRECISIONS.get(precision, torch.float32)
-        x = extend(x, self.spec.smallest_side)
+        x = self.pixels.to_network(extend(x, self.spec.smallest_side))
         with torch.autocast(x.device.type, dtype=dtype, enabled=dtype != torch.float32):
             for i, stage in enumerate(self.network.stages, start=1):
                 x = stage(x)
                 if progress is not None:
                     progress(Progress(done + i, total))
-        return output_function(x[..., :height, :width].float(), self.spec.output).clamp_(0, 1)
+        output = output_function(x[..., :height, :width].float(), self.spec.output)
+        return self.pixels.from_network(output).clamp_(0, 1)
 
 
 def list_styles() -> list[str]:
@@ -84,9 +89,11 @@ def list_styles() -> list[str]:
     return [entry.id for entry in entries("style")]
 
 
-def load_style(name_or_path: str | Path) -> StyleModel:
-    """A bundled style by name, or a style network from a file.
+def load_style(name_or_path: str | Path, *, channel_order: str | None = None, output: str | None = None) -> StyleModel:
+    """A bundled style by name, or a style network from a file: ours, or of any family in `dialects`.
 
+    channel_order: "rgb" | "bgr", output: "tanh150", "linear", ... (as in an arch string): what a file cannot tell, where
+    its family's usual value is wrong
     Raises CheckpointError when there is no such name or file, or the file holds something else.
     """
     if name_or_path in list_styles():
@@ -97,7 +104,30 @@ def load_style(name_or_path: str | Path) -> StyleModel:
             raise CheckpointError(
                 f"there is no style named {str(name_or_path)!r}; expected {', '.join(list_styles())} or the path of a file"
             )
-    network, facts = load_network(path)
+    network, pixels, facts = open_network(path, channel_order=channel_order, output=output)
     if facts.get("task") != "style" or network.spec.scale != 1 or network.spec.out_channels != 3:
-        raise CheckpointError(f"{path} holds a network for {facts.get('task')!r}, not a style")
-    return StyleModel(network, str(facts.get("name", path.stem)), facts)
+        held = (
+            f"an x{network.spec.scale} upscaler" if network.spec.scale > 1 else f"a network for {facts.get('task')!r}"
+        )
+        raise CheckpointError(f"{path} holds {held}, not a style")
+    return StyleModel(network, str(facts.get("name", path.stem)), facts, pixels)
+
+
+def open_network(
+    path: str | Path, *, channel_order: str | None = None, output: str | None = None
+) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
+    """Any network that can be opened, style or upscaler: the network, its pixel convention and its facts.
+
+    Arguments as `load_style`'s. Raises CheckpointError, or InputError for an unknown channel order or output.
+    """
+    try:
+        if is_ours(path):
+            network, facts = load_network(path)
+            pixels = PixelConvention.parse(str(facts.pop("pixels", OURS)))
+        else:
+            network, pixels, facts = load_foreign(path)
+    except (ArchError, InputError) as error:
+        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: {error}") from None
+    if output is not None:
+        network.spec = network.spec.with_options(output=output)
+    return network, pixels.with_order(channel_order), facts

@@ -31,6 +31,17 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         raise CheckpointError(f"{path} is not a readable safetensors file: {_one_line(error)}") from None
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file; empty for any other file, readable or not."""
+    try:
+        if kind_of(path) != "safetensors":
+            return {}
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except Exception:  # whoever reads the tensors says what is wrong
+        return {}
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, or of a torch file that holds a plain dict of tensors."""
     kind = kind_of(path)
@@ -80,7 +91,9 @@ def kind_of(path: str | Path) -> str:
 def _what_else(start: bytes, size: int) -> str:
     head = start.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
-        return f"is a Git LFS pointer ({size} bytes of text) instead of the weights; run `git lfs pull` where it came from"
+        return (
+            f"is a Git LFS pointer ({size} bytes of text) instead of the weights; run `git lfs pull` where it came from"
+        )
     if head.startswith((b"<!doctype html", b"<html")) or b"<html" in head:
         title = re.search(rb"(?is)<title>(.{1,60}?)</title>", start)
         named = f" ({' '.join(title[1].decode('ascii', 'replace').split())!r})" if title else ""
