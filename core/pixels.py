@@ -33,7 +33,9 @@ class Coding:
             return NAMED[text]
         items = [re.fullmatch(rf"({_NUMBER})([+-]{_NUMBER})?", item) for item in text.split(",")]
         if len(items) not in (1, 3) or not all(items):
-            raise InputError(f"pixels are {text!r}; expected {', '.join(NAMED)} or a scale and offset such as 255-127.5")
+            raise InputError(
+                f"pixels are {text!r}; expected {', '.join(NAMED)} or a scale and offset such as 255-127.5"
+            )
         items *= 3 // len(items)
         scale = tuple(float(item[1]) for item in items)
         if not all(0 < value < 1e6 for value in scale):

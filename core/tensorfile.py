@@ -68,17 +68,17 @@ def kind_of(path: str | Path) -> str:
             end = file.read(1)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] <= b"\x05"):
-        return "torch"
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "hdf5"
-    if start[8:9] == b"{":
+    if start[8:9] == b"{":  # before all others: the length in front of it can look like anything
         header = int.from_bytes(start[:8], "little")
         if header + 8 > size:
             raise CheckpointError(
                 f"{path} is not whole: its safetensors header claims {header} bytes, the file has {size}; {_AGAIN}"
             )
         return "safetensors"
+    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] <= b"\x05"):
+        return "torch"
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
     if start[:4] in (b"\x03\0\0\0", b"\x04\0\0\0") and 0 < int.from_bytes(start[4:8], "little") < 2**24:
         return "torch7"
     if start[:1] == b"\x08" and 0 < (start + b"\0\0")[1] < 64 and start[2:3] in b'\x12"\x1a*2:B':
@@ -106,8 +106,8 @@ def _what_else(start: bytes, size: int) -> str:
         return f"holds nothing but zeros; {_AGAIN}"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
         kind = "JSON" if head[:1] in (b"{", b"[") and _is_json(start) else "text"
-        return f"is {kind} ({start[:40].decode('ascii')!r}) instead of weights"
-    return f"is no kind of weights that is known here (it starts with {start[:8]!r})"
+        return f"is {kind} ({start[:40].decode('ascii')!r}), not a readable safetensors file or other weights"
+    return f"is not a readable safetensors file or any other weights known here (it starts with {start[:8]!r})"
 
 
 def _is_json(start: bytes) -> bool:

@@ -37,12 +37,12 @@ class TorchFile:
                 start = file.read(4)
             self.value = self._open_zip() if start[:2] == b"PK" else self._open_legacy()
         except CheckpointError as error:
-            raise CheckpointError(f"{path} cannot be opened: {error}") from None
+            raise CheckpointError(f"{path} cannot be opened safely: {error}") from None
         except MemoryError:
-            raise CheckpointError(f"{path} cannot be opened: it needs more memory than there is") from None
+            raise CheckpointError(f"{path} cannot be opened safely: it needs more memory than there is") from None
         except Exception as error:  # zipfile and pickletools fail on damaged files in many ways
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise CheckpointError(f"{path} is damaged or incomplete ({reason}); copy or download it again") from None
+            raise CheckpointError(f"{path} cannot be opened safely: it is damaged or incomplete ({reason})") from None
 
     def tensor(self, view: TensorView) -> Tensor:
         """The tensor, sharing memory with others of the same storage."""
@@ -81,7 +81,9 @@ class TorchFile:
             if root + "byteorder" in names and archive.read(root + "byteorder").strip() != b"little":
                 raise CheckpointError("it was written on a big-endian machine; convert it to safetensors there")
             if names[pickles[0]].file_size > _MAX_PICKLE:
-                raise CheckpointError(f"its pickle has {names[pickles[0]].file_size} bytes, far more than networks need")
+                raise CheckpointError(
+                    f"its pickle has {names[pickles[0]].file_size} bytes, far more than networks need"
+                )
             value = read_pickle(io.BytesIO(archive.read(pickles[0])))
 
         def read(storage: Storage) -> bytes:
@@ -124,7 +126,9 @@ class TorchFile:
                 file.seek(position)
                 header = file.read(8)
                 if len(header) < 8:
-                    raise CheckpointError(f"it is cut off: {len(keys) - len(places)} of {len(keys)} tensors are missing")
+                    raise CheckpointError(
+                        f"it is cut off: {len(keys) - len(places)} of {len(keys)} tensors are missing"
+                    )
                 if key not in itemsizes:
                     raise CheckpointError("one of its storages belongs to no tensor")
                 (count,) = struct.unpack("<q", header)
@@ -176,4 +180,6 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
         raise CheckpointError("it is an encrypted zip archive")
     total = sum(member.file_size for member in members)
     if total > size:  # torch stores, never compresses
-        raise CheckpointError(f"it is a zip archive that claims {total} bytes in a file of {size}; torch writes no such")
+        raise CheckpointError(
+            f"it is a zip archive that claims {total} bytes in a file of {size}; torch writes no such"
+        )
