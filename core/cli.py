@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import errors
+from .cli_checkpoints import add_checkpoint_commands, add_overrides
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,34 +57,20 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
-    _add_overrides(command)
+    add_overrides(command)
     command.set_defaults(run=_stylize)
 
-    command = commands.add_parser("describe", help="say what a file of weights holds, also another program's")
-    command.add_argument("file", metavar="NAME|FILE")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    _add_overrides(command)
-    command.set_defaults(run=_describe)
-
-    command = commands.add_parser("convert", help="write another program's checkpoint as one of ours")
-    command.add_argument("file", metavar="FILE", help="a checkpoint of any known family")
-    command.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write, .safetensors")
-    command.add_argument("--half", action="store_true", help="write float16: half the size, the same picture to 1/255")
-    _add_overrides(command)
-    command.set_defaults(run=_convert)
-
+    add_checkpoint_commands(commands, _printed)
     _add_train_style(commands)
     return parser
 
 
-def _add_overrides(command: Any) -> None:
-    group = command.add_argument_group("what a checkpoint cannot tell")
-    group.add_argument("--channel-order", choices=("rgb", "bgr"), help="instead of the usual one of the file's family")
-    group.add_argument(
-        "--output-function",
-        metavar="NAME",
-        help="linear, sigmoid, tanh150, ...: instead of the usual one of the family",
-    )
+def _printed(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        print(answer(arguments))
+        return 0
+
+    return run
 
 
 def _add_train_style(commands: Any) -> None:
@@ -134,60 +120,6 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for entry in styles:
             print(f"{entry.id:20} {entry.title}, {entry.credit.get('artist', 'unknown')} ({entry.license})")
-    return 0
-
-
-def _describe(arguments: argparse.Namespace) -> int:
-    from .manifest import bundled_file
-    from .models import list_styles, open_network
-
-    path = Path(bundled_file(arguments.file) if arguments.file in list_styles() else arguments.file)
-    network, pixels, facts = open_network(path, channel_order=arguments.channel_order, output=arguments.output_function)
-    answer = {
-        "name": facts.get("name", path.stem),
-        "task": facts.get("task"),
-        "family": facts.get("family", "perceptual-style"),
-        "arch": str(network.spec),
-        "width": network.spec.width,
-        "scale": network.spec.scale,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "pixels": str(pixels),
-        "license": facts.get("license", "unknown"),
-    }
-    if path.is_file():
-        answer |= {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-    answer |= {key: value for key, value in facts.items() if key not in answer}
-    if arguments.json:
-        print(json.dumps(answer, indent=2))
-    else:
-        for key, value in answer.items():
-            if key not in ("loss curve", "run", "recipe"):
-                print(f"{key}: {json.dumps(value) if isinstance(value, dict | list) else value}")
-    return 0
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _convert(arguments: argparse.Namespace) -> int:
-    from .checkpoint import save_network
-    from .models import open_network
-
-    source, target = Path(arguments.file), Path(arguments.output)
-    if target.suffix != ".safetensors":
-        raise errors.InputError(f"{target} does not end in .safetensors, which is what is written")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise errors.InputError(f"{target} would replace the file itself; choose another output")
-    network, pixels, facts = open_network(
-        source, channel_order=arguments.channel_order, output=arguments.output_function
-    )
-    save_network(target, network, facts, half=arguments.half, pixels=pixels)
-    print(target)
     return 0
 
 

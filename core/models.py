@@ -96,14 +96,7 @@ def load_style(name_or_path: str | Path, *, channel_order: str | None = None, ou
     its family's usual value is wrong
     Raises CheckpointError when there is no such name or file, or the file holds something else.
     """
-    if name_or_path in list_styles():
-        path = bundled_file(str(name_or_path))
-    else:
-        path = Path(name_or_path)
-        if not path.suffix and not path.exists():
-            raise CheckpointError(
-                f"there is no style named {str(name_or_path)!r}; expected {', '.join(list_styles())} or the path of a file"
-            )
+    path = style_file(name_or_path)
     network, pixels, facts = open_network(path, channel_order=channel_order, output=output)
     if facts.get("task") != "style" or network.spec.scale != 1 or network.spec.out_channels != 3:
         held = (
@@ -111,6 +104,18 @@ def load_style(name_or_path: str | Path, *, channel_order: str | None = None, ou
         )
         raise CheckpointError(f"{path} holds {held}, not a style")
     return StyleModel(network, str(facts.get("name", path.stem)), facts, pixels)
+
+
+def style_file(name_or_path: str | Path) -> Path:
+    """The file of a bundled style, checked, or the path itself. Raises CheckpointError for what can only be a wrong name."""
+    if name_or_path in list_styles():
+        return bundled_file(str(name_or_path))
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        raise CheckpointError(
+            f"there is no style named {str(name_or_path)!r}; expected {', '.join(list_styles())} or the path of a file"
+        )
+    return path
 
 
 def open_network(

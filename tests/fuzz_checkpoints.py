@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -75,10 +75,14 @@ def write_seeds(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir())
 
 
-def mutants(folder: Path, count: int, seed: int) -> Iterator[Path]:
-    """Write ``count`` damaged files, one after the other, always in the same place, and yield each."""
+def mutants(folder: Path, count: int, seed: int, real: Sequence[Path] = ()) -> Iterator[Path]:
+    """Write ``count`` damaged files, one after the other, always in the same place, and yield each.
+
+    real: damage these files instead of small ones made here
+    """
     chance = random.Random(seed)
-    seeds = write_seeds(folder / "seeds")
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = list(real) or write_seeds(folder / "seeds")
     contents = [(path / "manifest.json" if path.is_dir() else path).read_bytes() for path in seeds]
     place = folder / "mutants"
     place.mkdir(exist_ok=True)
@@ -245,6 +249,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", type=Path, nargs="*", default=[], help="checkpoints to damage instead of made ones")
     parser.add_argument("--folder", type=Path, help="where files are written (default: a temporary folder)")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -253,7 +258,7 @@ def main() -> int:
         return 0
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
     worker, counts, wrong = Worker(), {"opened": 0, "refused": 0}, 0
-    for n, path in enumerate(mutants(folder, arguments.count, arguments.seed)):
+    for n, path in enumerate(mutants(folder, arguments.count, arguments.seed, arguments.real)):
         outcome = worker.run(path)
         if outcome in counts:
             counts[outcome] += 1

@@ -34,10 +34,12 @@ def read(path: Path, families: list[Family]) -> Foreign:
         if found is None:
             raise CheckpointError("its weights do not fit its nodes")
         spec = ArchSpec(found.layers, **walk.options(slots))
+        if walk.guessed and spec.scale != 1:
+            raise CheckpointError("the factors of its resizes are computed, and 2 is not what they can be")
         facts = {"family": NAME}
         pixels = _PIXELS
         for family in families:
-            recognized = family.recognize(walk.initializers)
+            recognized = family.recognize(walk.used)
             if recognized and recognized[0] == spec:
                 pixels = family.pixels
                 facts = {"family": f"{family.name} ({NAME})", "source": family.source}
@@ -56,6 +58,7 @@ class _Walk(Nodes):
         super().__init__(onnx, graph)
         self.residuals: set[str] = set()
         self.output = "linear"
+        self.guessed = False
 
     @property
     def batch(self) -> bool:
@@ -137,7 +140,7 @@ class _Walk(Nodes):
             raise CheckpointError(f"a convolution is expected before {self.peek() or 'the end'!r}")
         node = self.step()
         name, values = str(len(self.tensors)), self.attributes(node)
-        weight = self.store(f"{name}.weight", node.input[1])
+        weight = self.store(f"{name}.weight", node.input[1], flat=False)
         if len(node.input) > 2 and node.input[2]:
             self.store(f"{name}.bias", node.input[2])
         if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
@@ -165,14 +168,15 @@ class _Walk(Nodes):
         values = self.attributes(node)
         factor = 0.0
         if values.get("mode", b"nearest") == b"nearest":
-            scales = values.get("scales")
             found = [self.constants[name].ravel().tolist() for name in node.input[1:] if name in self.constants]
-            for numbers in [scales, *found]:
-                if numbers is not None and len(numbers) == 4:
-                    is_size = numbers[2] > 8
-                    factor = numbers[2] / self.side if is_size and self.side else numbers[2]
-                    if numbers[3] != numbers[2] and not is_size:
-                        factor = 0.0
+            known = [numbers for numbers in [values.get("scales"), *found] if numbers is not None and len(numbers) == 4]
+            for numbers in known:
+                is_size = numbers[2] > 8
+                factor = numbers[2] / self.side if is_size and self.side else numbers[2]
+                if numbers[3] != numbers[2] and not is_size:
+                    factor = 0.0
+            if not known:  # exporters of networks for any size compute it from the size
+                factor, self.guessed = 2.0, True
         if factor != int(factor) or not 1 <= factor <= 8:
             raise CheckpointError("a resize that is not a nearest-neighbor enlargement by a fixed factor")
         self.side *= int(factor)

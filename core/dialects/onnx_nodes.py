@@ -20,16 +20,16 @@ _NO_OPERATION = {"Identity", "Cast", "Dropout"}
 class Nodes:
     """A place in the graph: ``current`` is the value made so far, `peek` what takes it next, `step` goes on.
 
-    tensors: weights taken so far, under names of their own
+    tensors: weights taken so far, under names of their own; used: the shapes of the same under the graph's names
     norms, eps, paddings: what the layers read so far had
     side: height of the current value, 0 or less when the graph does not say
     """
 
     def __init__(self, onnx: Any, graph: Any) -> None:
-        self.initializers = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         if any(tensor.data_location or tensor.external_data for tensor in graph.initializer):
             raise CheckpointError("its weights are in another file; save it with the weights inside")
-        inputs = [value for value in graph.input if value.name not in self.initializers]
+        weights = {tensor.name for tensor in graph.initializer}
+        inputs = [value for value in graph.input if value.name not in weights]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise CheckpointError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs; expected one of each")
         self.constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -39,6 +39,7 @@ class Nodes:
         self.nodes = self.data_nodes(onnx, graph.node, inputs[0].name)
         self.place, self.current, self.end = 0, inputs[0].name, graph.output[0].name
         self.tensors: dict[str, Tensor] = {}
+        self.used: dict[str, tuple[int, ...]] = {}
         self.paddings: set[str] = set()
         self.eps: set[float] = set()
         self.norms: set[str] = set()
@@ -141,11 +142,13 @@ class Nodes:
             raise CheckpointError("a normalization of an unknown kind")
         return ""
 
-    def store(self, name: str, key: str) -> Tensor:
+    def store(self, name: str, key: str, flat: bool = True) -> Tensor:
+        """Take the weights ``key`` of the graph as ``name``; flat: a vector, however exporters have shaped it."""
         array = self.constant(key)
         if array.dtype.kind != "f" or not math.prod(array.shape):
             raise CheckpointError(f"the weights {key[:60]!r} are {array.dtype}; expected floating-point numbers")
-        array = array.reshape(-1) if array.ndim != 4 or not name.endswith(".weight") or 1 in array.shape[:2] else array
+        array = array.reshape(-1) if flat else array
+        self.used[key] = tuple(array.shape)
         self.tensors[name] = torch.from_numpy(array.astype("float32"))
         return self.tensors[name]
 

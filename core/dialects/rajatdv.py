@@ -8,6 +8,7 @@ out as (tanh + 1) * 127.5. pyfive reads the file in plain Python: the HDF5 libra
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ def read(path: Path) -> Foreign:
     """Raises CheckpointError, also with the command to install what reads such files."""
     pyfive = need("pyfive", "hdf5", path, "an HDF5 file")
     try:
-        with pyfive.File(str(path)) as file:
-            layers = _layer_names(file)
+        with warnings.catch_warnings(), pyfive.File(str(path)) as file:
+            warnings.simplefilter("ignore")  # about attributes of unknown types, which are then missing
+            root = file.get("model_weights", file)  # a whole model, or its weights only
+            layers = _layer_names(root)
             slots = _slots(layers)
-            tensors = _tensors(file, layers, path.stat().st_size) if slots else {}
+            tensors = _tensors(root, layers, path.stat().st_size) if slots else {}
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be opened: {error}") from None
     except Exception as error:  # on damaged data the reader fails in many ways; also when it runs out of memory

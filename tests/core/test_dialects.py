@@ -65,13 +65,13 @@ def test_a_converted_file_gives_the_same_picture_bit_for_bit(family, image, tmp_
     converted = load_style(tmp_path / "new.safetensors")
     assert converted.pixels == original.pixels and str(converted.spec) == str(original.spec)
     assert converted.facts["family"] == family
-    assert torch.equal(converted.stylize(image), original.stylize(image))
+    assert torch.equal(converted.stylize(image, precision="fp32"), original.stylize(image, precision="fp32"))
 
 
 def test_the_model_shows_what_the_program_makes_clamped(image, tmp_path):
     state = make("rrmina")
     torch.save(state, tmp_path / "file.pth")
-    shown = load_style(tmp_path / "file.pth").stylize(image)
+    shown = load_style(tmp_path / "file.pth").stylize(image, precision="fp32")
     with torch.no_grad():
         assert float((shown - PROGRAMS["rrmina"].run(state, image).clamp(0, 1)).abs().max()) * 255 < 2e-3
 
@@ -180,11 +180,15 @@ def test_what_a_file_cannot_tell_can_be_given(image, tmp_path):
     torch.save(state, tmp_path / "file.pth")
     usual, rgb = (load_style(tmp_path / "file.pth", channel_order=order) for order in (None, "rgb"))
     assert (usual.pixels.order, rgb.pixels.order) == ("bgr", "rgb")
-    assert torch.equal(rgb.stylize(image.flip(1)).flip(1), usual.stylize(image))
+    assert torch.equal(rgb.stylize(image.flip(1), precision="fp32").flip(1), usual.stylize(image, precision="fp32"))
     tanh = load_style(tmp_path / "file.pth", output="tanh150")
     with torch.no_grad():
         linear = PROGRAMS["rrmina"].run(state, image)
-    assert float((tanh.stylize(image) - (150 * torch.tanh(linear * 255) / 255).clamp(0, 1)).abs().max()) * 255 < 2e-3
+    assert (
+        float((tanh.stylize(image, precision="fp32") - (150 * torch.tanh(linear * 255) / 255).clamp(0, 1)).abs().max())
+        * 255
+        < 2e-3
+    )
     for wrong in ({"channel_order": "gbr"}, {"output": "arctan"}):
         with pytest.raises(InputError, match="expected"):
             load_style(tmp_path / "file.pth", **wrong)
