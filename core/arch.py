@@ -42,6 +42,7 @@ NORMS = ("instance", "batch", "none")
 PADDINGS = ("reflect-start", "reflect", "replicate", "zero", "same")
 RESIDUALS = ("plain", "relu", "twice")
 _MAX_LAYERS, _MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE = 256, 4096, 31, 8
+_MAX_PERIOD = 1024  # pixels after which a network's strides repeat
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ class ArchSpec:
             raise ArchError(f"norm is {self.norm!r}; expected one of {', '.join(NORMS)}")
         if self.padding not in PADDINGS:
             raise ArchError(f"padding is {self.padding!r}; expected one of {', '.join(PADDINGS)}")
-        if not re.fullmatch(r"tanh(\d+(\.\d+)?)?|sigmoid|linear", self.output):
-            raise ArchError(f"output is {self.output!r}; expected tanh, tanh150 (any number), sigmoid or linear")
+        match = re.fullmatch(r"tanh(\d{1,5}(\.\d{1,5})?)?|sigmoid|linear", self.output)
+        if not match or (match[1] and not float(match[1])):
+            raise ArchError(f"output is {self.output!r:.60}; expected tanh, tanh150 (a number), sigmoid or linear")
         if self.residual not in RESIDUALS:
             raise ArchError(f"residual is {self.residual!r}; expected one of {', '.join(RESIDUALS)}")
         if self.last not in ("plain", "norm"):
@@ -144,6 +146,16 @@ class ArchSpec:
         if self._ratio().denominator != 1:
             raise ArchError(
                 f"this network gives {self._ratio()} of the input's size; every stride needs its upsampling"
+            )
+        if self.multiple_of * self.scale > _MAX_PERIOD:
+            raise ArchError(
+                f"the strides make {self.multiple_of * self.scale} px one unit; expected at most {_MAX_PERIOD}"
+            )
+        side = (self.start_padding + 1) * self.multiple_of
+        if self.padding == "reflect-start" and self.sizes(side)[-1] != side * self.scale:
+            raise ArchError(
+                f"no start padding in multiples of {self.multiple_of} px makes up for what these residual blocks take "
+                f"from the edges; use padding=reflect"
             )
 
     def __str__(self) -> str:
@@ -244,16 +256,14 @@ class ArchSpec:
         for layer, exact in reversed(tuple(zip(self.layers, self._strides_fit(), strict=True))):
             k, s = layer.kernel, layer.stride
             p = (k - 1) // 2
+            # The zeros of "same" before a side depend on its remainder: (k - s) // 2 to (k - 1) // 2.
+            least = max(k - s, 0) // 2 if self.padding == "same" else p
             if layer.kind == "conv":
-                # The zeros of "same" before a side depend on its remainder: (k - s) // 2 to (k - 1) // 2.
-                least = max(k - s, 0) // 2 if self.padding == "same" else p
-                most = least if exact else p
-                first, last = first * s - most, last * s - least + k - 1
+                first, last = first * s - (least if exact else p), last * s - least + k - 1
             elif layer.kind == "residual":
                 first, last = first - 2, last + 2
-            elif layer.kind == "transposed":  # output o = input i * s - cut + tap
-                cut = max(k - s, 0) // 2 if self.padding == "same" else p
-                first, last = -((k - 1 - cut - first) // s), (last + cut) // s
+            elif layer.kind == "transposed":  # output o = input i * s - least + tap
+                first, last = -((k - 1 - least - first) // s), (last + least) // s
             else:
                 first, last = first // s, last // s
         return before - first, last - after

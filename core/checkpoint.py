@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .arch import ArchSpec
-from .errors import CheckpointError
+from .errors import ArchError, CheckpointError
 from .files import atomic_write
 from .network import TransformNet
 from .pixels import OURS, PixelConvention
@@ -89,8 +89,11 @@ def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
 
 def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> TransformNet:
     """Build the network that ``arch`` describes around ``tensors``; every tensor must fit."""
-    with torch.device("meta"):
-        network = TransformNet(ArchSpec.parse(arch))
+    try:
+        with torch.device("meta"):
+            network = TransformNet(ArchSpec.parse(arch))
+    except ArchError as error:
+        raise CheckpointError(f"{source} has an architecture that cannot be built: {error}") from None
     expected = {key: tuple(t.shape) for key, t in network.state_dict().items()}
     found = {key: tuple(t.shape) for key, t in tensors.items()}
     if expected != found:
@@ -99,6 +102,9 @@ def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> Trans
             f"{source} does not fit its own architecture {arch!r}: {key} is {found.get(key, 'missing')}, "
             f"expected {expected.get(key, 'no such tensor')}"
         )
+    for key, tensor in network.state_dict().items():
+        if tensors[key].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{source} has {key} as {tensors[key].dtype}, expected {tensor.dtype}")
     values = {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
     network.load_state_dict(values, assign=True)
     return network.eval().requires_grad_(False)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import errors
 from .cli_checkpoints import add_checkpoint_commands, add_overrides
@@ -21,14 +22,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv`` (default: the program's arguments) and return its exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
-    except (errors.PerceptualStyleError, MemoryError) as error:
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the answer has gone; Python must not try to write to it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (errors.PerceptualStyleError, MemoryError, OSError) as error:
         return _complain(str(error) or "out of memory")
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
 
 
 def _complain(message: str) -> int:
@@ -36,8 +40,15 @@ def _complain(message: str) -> int:
     return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_complain(f"{message}; see {self.prog} --help"))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="perceptual-style", description="Fast neural style transfer.")
+    parser = _Parser(prog="perceptual-style", description="Fast neural style transfer.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="name the bundled styles")
@@ -162,10 +173,13 @@ def _plan(sources: Sequence[str], output: Path, find_images: Any) -> list[tuple[
             for photo in find_images([source]):
                 below = photo.relative_to(source) if source.is_dir() else Path(photo.name)
                 jobs.append((photo, output / below))
+    photos = {photo.resolve() for photo, _ in jobs}
     targets: dict[Path, Path] = {}
     for photo, target in jobs:
-        if target.exists() and target.samefile(photo):
-            raise errors.InputError(f"{target} would replace the photo itself; choose another output")
+        if target.resolve() in photos or (target.exists() and target.samefile(photo)):
+            raise errors.InputError(
+                f"{target} is one of the photos itself and would be replaced; choose another output"
+            )
         if targets.setdefault(target, photo) != photo:
             raise errors.InputError(
                 f"{photo} and {targets[target]} would both be written to {target}; stylize them separately"
@@ -186,7 +200,7 @@ def _train_style(arguments: argparse.Namespace) -> int:
         init_from = bundled_file(init_from)
     facts = {key: getattr(arguments, key) for key in ("title", "license", "credit") if getattr(arguments, key)}
     preview = Path(arguments.output).with_suffix(".preview.png")
-    with tqdm(total=None, unit="step", file=sys.stderr) as bar:
+    with tqdm(total=None, unit="step", file=sys.stderr, delay=1e-3) as bar:  # no bar where arguments are refused
 
         def show(progress: Any) -> None:
             bar.total = progress.total

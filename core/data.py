@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .errors import ImageError, InputError
-from .images import find_images
+from .images import find_images, open_image, read_image
 
 _LARGEST_ZOOM = 1.25  # a crop's photo has a short side of 1 to 1.25 times the crop: whole scenes, not details
 
@@ -30,6 +30,8 @@ class PhotoFolder:
     """
 
     def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0) -> None:
+        if not 0 <= seed < 2**63:
+            raise InputError(f"the seed is {seed}; expected a number from 0 to 2^63 - 1")
         self.files = find_images([folder])
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.skipped: dict[Path, str] = {}
@@ -54,13 +56,14 @@ class PhotoFolder:
         epoch, place = divmod(position, len(self.files))
         if self._order[0] != epoch:
             self._order = epoch, np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.files))
-        random = np.random.default_rng([self.seed, 2, position])
         for shift in range(len(self.files)):
             path = self.files[self._order[1][(place + shift) % len(self.files)]]
             if path not in self.skipped:
+                # A new generator: the crop must not depend on whether an unreadable photo was met before or only now.
+                random = np.random.default_rng([self.seed, 2, position])
                 try:
                     return random_crop(path, self.size, random)
-                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                except Exception as error:  # on damaged data decoders raise nearly anything
                     self.skipped[path] = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImageError(
             f"none of the {len(self.files)} photos can be read; the first: {next(iter(self.skipped.items()))}"
@@ -70,8 +73,11 @@ class PhotoFolder:
 def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
     """A random square of a photo, (3, size, size) RGB in [0, 1], flipped at random."""
     zoom, x, y, flip = random.random(4)
-    with Image.open(path) as image:
-        image.draft("RGB", (size * 2, size * 2))
+    with path.open("rb") as file:
+        image = open_image(file)
+        image.draft("RGB", (size * 2, size * 2))  # a large JPEG decodes at a fraction of its size
+        if image.mode == "F" or image.mode.startswith("I"):  # grey of more than 8 bits, which convert would clip
+            image = Image.fromarray(read_image(path).pixels[0].movedim(0, -1).mul(255).round().byte().numpy())
         image = ImageOps.exif_transpose(image).convert("RGB")
     short = round(size * (1 + zoom * (_LARGEST_ZOOM - 1)))
     scale = short / min(image.size)
@@ -94,5 +100,5 @@ def fit_style_image(image: Tensor, style_size: int, smallest: int = 64) -> Tenso
     if min(height, width) < smallest:
         raise InputError(f"the style image is {width}x{height} px; expected at least {smallest} px on each side")
     scale = style_size / max(height, width)
-    target = [max(16, round(height * scale)), max(16, round(width * scale))]
+    target = [max(32, round(height * scale)), max(32, round(width * scale))]  # what any loss network takes
     return torch.nn.functional.interpolate(image, size=target, mode="bicubic", antialias=True).clamp(0, 1)

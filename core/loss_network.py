@@ -93,8 +93,8 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     "vgg16": Architecture(_vgg((2, 2, 3, 3, 3))),
     "vgg19": Architecture(_vgg((2, 2, 4, 4, 4))),
-    "squeezenet1_1": Architecture(_squeezenet()),
-    "vgg19_distilled": Architecture(_distilled(), normalization="own", padding="reflect"),
+    "squeezenet1_1": Architecture(_squeezenet(), smallest=17),
+    "vgg19_distilled": Architecture(_distilled(), normalization="own", padding="reflect", smallest=32),
 }
 
 

@@ -36,7 +36,8 @@ class _Products(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return torch.bmm(x, gradient + gradient.transpose(1, 2))
+        with torch.autocast(x.device.type, enabled=False):  # a backward pass inside of autocast would be in half
+            return torch.bmm(x, gradient + gradient.transpose(1, 2))
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def style_loss(gram: Tensor, target: Tensor, form: str = "paper") -> Tensor:
     if form == "code":
         squared = squared / gram.shape[-1] ** 2
     elif form == "relative":
-        squared = squared / target.square().sum(dim=(1, 2))
+        squared = squared / target.square().sum(dim=(1, 2)).clamp_min(1e-12)
     elif form != "paper":
         raise InputError(f"style form is {form!r}; expected one of {', '.join(STYLE_FORMS)}")
     return squared.mean()
@@ -82,7 +83,7 @@ def total_variation(image: Tensor, form: str = "code") -> Tensor:
     image = _float(image)
     down, right = image[..., 1:, :] - image[..., :-1, :], image[..., 1:] - image[..., :-1]
     if form == "mean":
-        return down.square().mean() + right.square().mean()
+        return sum(part.square().sum() / max(part.numel(), 1) for part in (down, right))  # one row has no neighbors
     if form != "code":
         raise InputError(f"total variation form is {form!r}; expected one of {', '.join(TV_FORMS)}")
     return 0.5 * 255**2 * (down[..., :-1].square().sum() + right[..., :-1, :].square().sum())

@@ -45,10 +45,15 @@ def entries(task: str) -> list[Entry]:
     return [entry for entry in _manifest() if entry.task == task]
 
 
+def bundled_path(name: str) -> Path:
+    """Where the bundled file of an entry is."""
+    return ROOT / next(entry for entry in _manifest() if entry.id == name).file
+
+
 def bundled_file(name: str) -> Path:
     """Path of a bundled file, once its checksum was found right. Raises CheckpointError when it is missing or damaged."""
     entry = next(entry for entry in _manifest() if entry.id == name)
-    path = ROOT / entry.file
+    path = bundled_path(name)
     if not path.is_file():
         raise CheckpointError(f"the bundled style {name} is missing ({path}); install the package again")
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from .arch import ArchSpec
 from .checkpoint import is_ours, load_network
-from .devices import PRECISIONS
 from .dialects import load_foreign
 from .errors import ArchError, CheckpointError, InputError
 from .images import check_image
 from .manifest import bundled_file, entries
-from .network import TransformNet, extend, output_function
+from .network import TransformNet, extend
 from .pixels import OURS, PixelConvention
 from .progress import Progress, ProgressCallback
+from .stream import Engine, number_formats, plan_memory
 
 
 @dataclass(frozen=True)
@@ -39,49 +39,53 @@ class StyleModel:
     def spec(self) -> ArchSpec:
         return self.network.spec
 
-    @property
-    def units(self) -> int:
-        """Units of progress that `stylize` counts for one image."""
-        return len(self.network.stages)
+    def working_bytes(self, height: int, width: int, device: torch.device, precision: str = "auto") -> int:
+        """Memory that `stylize` plans to use for images of this size, beside network, input and result."""
+        dtype, _ = number_formats(device, self._precision(precision))
+        return plan_memory(self.network, height, width, device, dtype=dtype).bytes
 
-    def working_bytes(self, height: int, width: int) -> int:
-        """Estimate of the memory that `stylize` needs beside network, input and result, for images of this size."""
-        # Input, padded copy and output of a full-size stage, float32, and the convolution's own workspace.
-        return 4 * self.spec.width * 4 * height * width
+    def _precision(self, precision: str) -> str:
+        return "fp32" if precision == "auto" and "family" in self.facts else precision
 
     @torch.no_grad()
-    def stylize(self, image: Tensor, *, precision: str = "auto", progress: ProgressCallback | None = None) -> Tensor:
+    def stylize(
+        self,
+        image: Tensor,
+        *,
+        precision: str = "auto",
+        memory: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Tensor:
         """Stylize images.
 
         image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it); never changed
-        precision: "auto" | "fp32" | "bf16" | "fp16"; auto is fp32
-        progress: called after every stage of the network; what it raises stops the work
+        precision: "auto" | "fp32" | "bf16" | "fp16"; auto is as fast as it gets within 2/255 of fp32, and fp32 for other
+            people's networks, which are to give the pictures of their own programs
+        memory: bytes to use beside network, input and result; None: planned from what is free
+        progress: called many times an image; what it raises stops the work
 
         Returns (N, 3, H, W) in [0, 1], with image's dtype and device. Each image has its own statistics: its result does
         not depend on the others. Raises ImageError or InputError for bad input.
         """
         check_image(image)
-        if precision != "auto" and precision not in PRECISIONS:
-            raise InputError(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}")
         self.network.to(image.device)
+        height, width = image.shape[-2:]
         result = torch.empty_like(image, memory_format=torch.contiguous_format)
-        total = len(image) * len(self.network.stages)
-        for i, frame in enumerate(image):
-            done = i * len(self.network.stages)
-            result[i] = self._stylize_one(frame[None].float(), precision, progress, done, total)[0]
+        least = self.spec.smallest_side
+        engine = Engine(
+            self.network, max(height, least), max(width, least), device=image.device,
+            precision=self._precision(precision), memory=memory,
+        )  # fmt: skip
+        for i in range(len(image)):
+            done = None if progress is None else _shifted(progress, i, len(image))
+            out = engine(self.pixels.to_network(extend(image[i : i + 1], least)), done)
+            result[i] = self.pixels.from_network(out)[0, :, :height, :width].clamp_(0, 1)
         return result
 
-    def _stylize_one(self, x: Tensor, precision: str, progress, done: int, total: int) -> Tensor:
-        height, width = x.shape[-2:]
-        dtype = PRECISIONS.get(precision, torch.float32)
-        x = self.pixels.to_network(extend(x, self.spec.smallest_side))
-        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            for i, stage in enumerate(self.network.stages, start=1):
-                x = stage(x)
-                if progress is not None:
-                    progress(Progress(done + i, total))
-        output = output_function(x[..., :height, :width].float(), self.spec.output)
-        return self.pixels.from_network(output).clamp_(0, 1)
+
+def _shifted(progress: ProgressCallback, index: int, images: int) -> ProgressCallback:
+    """Progress of one image as part of all."""
+    return lambda one: progress(Progress(index * one.total + one.done, images * one.total))
 
 
 def list_styles() -> list[str]:

@@ -71,7 +71,7 @@ class ConvStage(nn.Module):
         self.padding, self.relu, self.transposed = padding, relu, transposed
         self.kernel, self.stride = kernel, stride
         half = (kernel - 1) // 2
-        self.shave: int | None = None
+        self.shave = 0
         if transposed and padding == "same":
             self.shave = same_padding(stride, kernel, stride)[0]
             fill = max(stride - kernel, 0)  # what a kernel smaller than the stride leaves at the end
@@ -96,7 +96,7 @@ class ConvStage(nn.Module):
             x = F.pad(x, (left, right, top, bottom), mode=PAD_MODES[self.padding])
         height, width = x.shape[-2:]
         x = self.conv(x)
-        if self.shave is not None:
+        if self.transposed:
             x = x[..., self.shave : self.shave + height * self.stride, self.shave : self.shave + width * self.stride]
         if self.norm is not None:
             x = self.norm(x)

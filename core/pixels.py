@@ -51,11 +51,13 @@ class Coding:
 
     def encode(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] -> the network's values."""
-        return image if self == UNIT else image * _column(self.scale, image) + _column(self.offset, image)
+        return image if self == UNIT else image.float() * _column(self.scale, image) + _column(self.offset, image)
 
     def decode(self, values: Tensor) -> Tensor:
         """The inverse of `encode`."""
-        return values if self == UNIT else (values - _column(self.offset, values)) / _column(self.scale, values)
+        if self == UNIT:
+            return values
+        return (values.float() - _column(self.offset, values)) / _column(self.scale, values)
 
 
 UNIT = Coding((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -100,12 +102,12 @@ class PixelConvention:
         return self if order is None else replace(self, order=order)
 
     def to_network(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 1], float32 -> what the network takes; the image itself is never changed."""
+        """(N, 3, H, W) RGB in [0, 1] -> what the network takes, float32; the image itself is never changed."""
         values = self.input.encode(image)
         return values.flip(1) if self.order == "bgr" else values
 
     def from_network(self, output: Tensor) -> Tensor:
-        """What the network gave, float32 -> (N, 3, H, W) RGB, [0, 1] but not clamped."""
+        """What the network gave -> (N, 3, H, W) RGB, [0, 1] but not clamped."""
         return self.output.decode(output.flip(1) if self.order == "bgr" else output)
 
 
@@ -114,4 +116,4 @@ OURS = PixelConvention()
 
 
 def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
+    return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, 3, 1, 1)

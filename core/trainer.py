@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arch import ArchSpec
 from .checkpoint import load_network, load_tensors, save_network, save_tensors
 from .data import PhotoFolder, fit_style_image
 from .devices import autocast_dtype, pick_device
@@ -106,7 +107,10 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     identity = _identity(run, photos, amp)
     if _is_finished(out, identity):
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {out}: {error.strerror or error}") from None
     for path in (out, run.checkpoint):
         remove_leftovers(path)
 
@@ -114,18 +118,22 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     loss_network.to(device, memory_format=torch.channels_last)
     style = fit_style_image(run.style_image.detach().clone().float(), recipe.style_size).to(device)
     objective = StyleObjective(loss_network, style, recipe.weights)
-    network = _initial_network(run).to(device, memory_format=torch.channels_last).train()
+    network = _initial_network(run)
+    _check_fit(network.spec, recipe.size)
+    network.to(device, memory_format=torch.channels_last).train()
+    has_statistics = next(network.buffers(), None) is not None  # which the forward pass changes
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     step, history = _resume(run, identity, network, optimizer)
 
     clock, started, first = time.monotonic(), time.monotonic(), step
     noted: set[Path] = set()
-    failures = 0
+    failures, whole = 0, True  # whole: network, optimizer, step and history belong together
     try:
         for content in photos.batches(step, recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             content = content.to(device, memory_format=torch.channels_last)
+            whole = not has_statistics
             with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
                 parts = objective(network(content).float(), content)
             loss = sum(parts.values())
@@ -133,14 +141,16 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip or math.inf)
             if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                whole = False
                 optimizer.step()
                 failures = 0
             else:  # the step is left out; a single overflow in half precision is harmless
                 failures += 1
                 if failures >= _PATIENCE:
-                    raise _diverged(step, parts)
+                    raise _diverged(step, parts, failures)
+            history.append([float(value.detach()) for value in parts.values()])
             step += 1
-            history.append([float(value) for value in parts.values()])
+            whole = True
 
             notes = [f"skipped {p}: {why}" for p, why in photos.skipped.items() if p not in noted]
             noted.update(photos.skipped)
@@ -157,11 +167,11 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     except TrainingError:
         raise
     except BaseException:
-        if failures == 0:
+        if failures == 0 and whole:
             _save_checkpoint(run, identity, network, optimizer, step, history)
         raise
     if failures:
-        raise _diverged(step, parts)
+        raise _diverged(step, parts, failures)
     _save_checkpoint(run, identity, network, optimizer, step, history)
     last = torch.tensor(history[-100:]).mean(dim=0).tolist()
     figures = {"final losses (mean of the last 100 steps)": dict(zip(parts, last, strict=True))} if first < step else {}
@@ -197,8 +207,18 @@ def _initial_network(run: StyleTraining) -> TransformNet:
             )
         return network.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
+        torch.default_generator.manual_seed(run.seed)  # torch.manual_seed would seed other devices for good
         return build_network(run.recipe.arch)
+
+
+def _check_fit(spec: ArchSpec, size: int) -> None:
+    """Refuse a network that does not give crops of ``size`` px back at their size."""
+    if spec.scale != 1 or spec.out_channels != 3:
+        raise InputError(f"{spec} gives {spec.out_channels} channels at {spec.scale} times the size; expected 3 and 1")
+    if size % spec.multiple_of or size < spec.smallest_side:
+        raise InputError(
+            f"size is {size}; for {spec} expected a multiple of {spec.multiple_of} and at least {spec.smallest_side} px"
+        )
 
 
 def _as_json(recipe: StyleRecipe) -> dict[str, Any]:
@@ -212,8 +232,8 @@ def _identity(run: StyleTraining, photos: PhotoFolder, amp: torch.dtype | None) 
         "recipe": _as_json(run.recipe),
         "style image": _digest(run.style_image.detach().float().cpu().numpy().tobytes()),
         "photos": _digest(listing.encode()),
-        "loss network": _digest(Path(run.loss_weights).read_bytes()) if Path(run.loss_weights).is_file() else "",
-        "start": "" if run.init_from is None else _digest(Path(run.init_from).read_bytes()),
+        "loss network": _file_digest(run.loss_weights),
+        "start": "" if run.init_from is None else _file_digest(run.init_from),
         "seed": run.seed,
         "precision": str(amp or torch.float32).removeprefix("torch."),
     }
@@ -221,6 +241,11 @@ def _identity(run: StyleTraining, photos: PhotoFolder, amp: torch.dtype | None) 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _file_digest(path: str | Path) -> str:
+    """Of a file's content; of none where there is no file, which whoever opens it will say."""
+    return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
 
 
 def _is_finished(out: Path, identity: dict[str, Any]) -> bool:
@@ -279,11 +304,11 @@ def _preview(run: StyleTraining, network: TransformNet, step: int) -> Tensor | N
     return image.cpu()
 
 
-def _diverged(step: int, parts: Mapping[str, Tensor]) -> TrainingError:
+def _diverged(step: int, parts: Mapping[str, Tensor], failures: int) -> TrainingError:
     wrong = [name for name, value in parts.items() if not torch.isfinite(value)]
     what = ", ".join(wrong) or "the gradient"
     return TrainingError(
-        f"{what} stayed non-finite for {_PATIENCE} steps up to step {step}; try a lower learning rate or smaller loss "
+        f"{what} stayed non-finite for {failures} steps up to step {step}; try a lower learning rate or smaller loss "
         f"weights. The last good checkpoint is kept"
     )
 

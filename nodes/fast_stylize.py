@@ -28,8 +28,8 @@ class FastStylize(io.ComfyNode):
         images.check(image)
         model = style_model.model
         batch, height, width, _ = image.shape
-        device = style_model.load(model.working_bytes(height, width))
-        progress = progress_callback(total=batch * model.units)
+        device = style_model.load(height, width)
+        progress = progress_callback(batch)
         result = images.empty_like(image, 1, **intermediate())
         for frame, out in zip(image, result, strict=True):
             stylized = model.stylize(images.to_core(frame, device), progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,11 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_api.latest import ComfyExtension, io
+from comfy_api.latest import ComfyExtension, io  # noqa: F401  (nodes take them from here)
 
 from ..core.models import StyleModel
 from ..core.progress import Progress, ProgressCallback
 from ..core.trainer import CHECKPOINT_SUFFIX
-
-__all__ = ["ComfyExtension", "HostedModel", "StyleModelType", "io", "log"]
-
-log = logging.getLogger(__name__)
 
 #: Not core's STYLE_MODEL, which is another thing.
 StyleModelType = io.Custom("PERCEPTUAL_STYLE_MODEL")
@@ -31,7 +27,10 @@ _SUFFIXES = {".safetensors"}
 
 def register_folders() -> None:
     """Add models/fast_style to the host's model folders; folders mapped in extra_model_paths.yaml stay."""
-    folder_paths.add_model_folder_path(STYLE_FOLDER, os.path.join(folder_paths.models_dir, STYLE_FOLDER))
+    folder = os.path.join(folder_paths.models_dir, STYLE_FOLDER)
+    folder_paths.add_model_folder_path(STYLE_FOLDER, folder)
+    with contextlib.suppress(OSError):  # a read-only installation works as well
+        os.makedirs(folder, exist_ok=True)
     # The host registers a folder without suffixes, which would list every file in it.
     paths, suffixes = folder_paths.folder_names_and_paths[STYLE_FOLDER]
     folder_paths.folder_names_and_paths[STYLE_FOLDER] = (paths, set(suffixes) | _SUFFIXES)
@@ -41,9 +40,18 @@ register_folders()
 
 
 def style_files() -> list[str]:
-    """Names of the files in models/fast_style, relative to it; checkpoints of unfinished trainings are left out."""
-    names = folder_paths.get_filename_list(STYLE_FOLDER)
-    return [name for name in names if Path(name).suffix in _SUFFIXES and not name.endswith(CHECKPOINT_SUFFIX)]
+    """Names of the files in models/fast_style, relative to it.
+
+    Checkpoints of unfinished trainings are left out, and so are hidden files: those being written, and macOS's ``._*``.
+    """
+    paths = map(Path, folder_paths.get_filename_list(STYLE_FOLDER))
+    return [
+        str(path)
+        for path in paths
+        if path.suffix.lower() in _SUFFIXES
+        and not path.name.startswith(".")
+        and not path.name.endswith(CHECKPOINT_SUFFIX)
+    ]
 
 
 def style_path(name: str) -> Path | None:
@@ -66,10 +74,11 @@ class HostedModel:
         load, offload = model_management.get_torch_device(), model_management.unet_offload_device()
         return cls(model, ModelPatcher(model.network, load_device=load, offload_device=offload))
 
-    def load(self, working_bytes: int) -> torch.device:
-        """Bring the network to its device, making room for ``working_bytes`` beside it; returns the device."""
-        model_management.load_models_gpu([self.patcher], memory_required=working_bytes)
+    def load(self, height: int, width: int) -> torch.device:
+        """Bring the network to its device, making room for images of this size beside it; returns the device."""
         device = self.patcher.load_device
+        needed = self.model.working_bytes(height, width, device)
+        model_management.load_models_gpu([self.patcher], memory_required=needed)
         self.model.network.to(device)  # dynamic loading leaves parameters of foreign modules where they were
         return device
 
@@ -80,20 +89,21 @@ def intermediate() -> dict[str, torch.device | torch.dtype]:
     return {"device": model_management.intermediate_device(), "dtype": dtype}
 
 
-def progress_callback(total: int) -> ProgressCallback:
-    """A callback that draws the host's bar up to ``total``, and raises the host's exception once the user interrupts.
+def progress_callback(images: int) -> ProgressCallback:
+    """A callback for ``images`` calls of core in a row, each of which counts from above 0 to a total.
 
-    Units add up over several calls of core, each of which counts from 0 to its own total.
+    It draws the host's bar, and raises the host's exception once the user interrupts.
     """
-    bar = comfy.utils.ProgressBar(total)
-    finished = last = 0
+    bar = comfy.utils.ProgressBar(images * 1000)
+    finished, last = 0, 0.0
 
     def report(progress: Progress) -> None:
         nonlocal finished, last
         model_management.throw_exception_if_processing_interrupted()
-        if progress.done < last:
-            finished += last
-        last = progress.done
-        bar.update_absolute(finished + last, total)
+        share = progress.done / progress.total
+        if share < last:
+            finished += 1
+        last = share
+        bar.update_absolute(min(round(1000 * (finished + share)), images * 1000))
 
     return report

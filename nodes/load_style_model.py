@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core.manifest import bundled_file
+from ..core.errors import InputError
+from ..core.manifest import bundled_path
 from ..core.models import list_styles, load_style
 from .host import HostedModel, StyleModelType, io, style_files, style_path
 
@@ -13,9 +14,18 @@ def _names() -> list[str]:
     return list_styles() + style_files()
 
 
-def _path(name: str) -> Path | None:
-    """A bundled style comes before a file of the same name; files always have a suffix, so none is hidden."""
-    return bundled_file(name) if name in list_styles() else style_path(name)
+def _path(name: str) -> Path:
+    """A bundled style comes before a file of the same name; files always have a suffix, so none is hidden.
+
+    Names come from outside and are looked up again here. Raises InputError for an unknown one.
+    """
+    path = bundled_path(name) if name in list_styles() else style_path(name)
+    if path is None:
+        known = ", ".join(_names())
+        raise InputError(
+            f"there is no style named {name!r}; expected one of: {known}. Own files go into models/fast_style"
+        )
+    return path
 
 
 class LoadStyleModel(io.ComfyNode):
@@ -40,22 +50,22 @@ class LoadStyleModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style: str) -> bool | str:
-        # Hosts differ in whether they compare a combo's value with its options.
-        if style in _names():
-            return True
-        known = ", ".join(_names())
-        return f"there is no style named {style!r}; expected one of: {known}. Own files go into models/fast_style"
+    def validate_inputs(cls, style: str | None) -> bool | str:
+        # Hosts differ in whether they compare a combo's value with its options; a linked one is not known yet (None).
+        try:
+            return style is None or bool(_path(style))
+        except InputError as error:
+            return str(error)
 
     @classmethod
-    def fingerprint_inputs(cls, style: str) -> str:
-        path = _path(style)
-        stat = path.stat() if path else None
+    def fingerprint_inputs(cls, style: str | None) -> str | None:
+        try:
+            stat = _path(style).stat() if style else None
+        except (InputError, OSError):  # validation and execution are the ones to say so
+            stat = None
         return f"{style} {stat.st_mtime_ns} {stat.st_size}" if stat else style
 
     @classmethod
     def execute(cls, style: str) -> io.NodeOutput:
         path = _path(style)
-        if path is None:
-            raise FileNotFoundError(f"the style {style!r} is not in models/fast_style any more")
-        return io.NodeOutput(HostedModel.of(load_style(path)))
+        return io.NodeOutput(HostedModel.of(load_style(style if style in list_styles() else path)))

@@ -71,7 +71,9 @@ def test_a_converted_file_gives_the_same_picture_bit_for_bit(family, image, tmp_
 def test_the_model_shows_what_the_program_makes_clamped(image, tmp_path):
     state = make("rrmina")
     torch.save(state, tmp_path / "file.pth")
-    shown = load_style(tmp_path / "file.pth").stylize(image, precision="fp32")
+    model = load_style(tmp_path / "file.pth")
+    shown = model.stylize(image)
+    assert torch.equal(shown, model.stylize(image, precision="fp32"))
     with torch.no_grad():
         assert float((shown - PROGRAMS["rrmina"].run(state, image).clamp(0, 1)).abs().max()) * 255 < 2e-3
 

@@ -1,0 +1,160 @@
+"""Feature maps as the streaming engine keeps them: raw results of convolutions, and what they mean.
+
+Normalization and ReLU happen as a map is read, relu(s x + b) = s max(x, -b / s) + b for s > 0: reading is one maximum,
+and s and b go into the next convolution's weights and bias.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .lowering import Norm
+
+
+@dataclass
+class Affine:
+    """What stored values x mean: scale * max(x, threshold) + shift, each (1, C, 1, 1) float32 or None for 1, none, 0."""
+
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    threshold: Tensor | None = None
+
+    @property
+    def zero(self) -> Tensor | float:
+        """The stored value that means 0."""
+        if self.threshold is not None:
+            return self.threshold
+        return 0.0 if self.shift is None else -self.shift
+
+
+@dataclass
+class Map:
+    """A feature map: positions of `Window` form, in chunks of rows, each (1, S * S * C, rows, columns).
+
+    height, width: in pixels; phases, shifts: as in Window; compute: makes positions [a, b) when nothing is stored
+    """
+
+    height: int
+    width: int
+    channels: int
+    phases: int = 1
+    shifts: tuple[int, ...] = (0,)
+    affine: Affine = field(default_factory=Affine)
+    chunks: deque[tuple[int, Tensor]] = field(default_factory=deque)
+    compute: Callable[[int, int], Tensor] | None = None
+    release: bool = False
+    compute_device: torch.device | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where bands of this map are worked on."""
+        return self.compute_device if self.compute_device is not None else self.chunks[0][1].device
+
+    def positions(self, first: int, stop: int) -> Iterator[tuple[int, Tensor]]:
+        """Chunks that cover positions [first, stop). Passes read forward: what lies before ``first`` may be forgotten."""
+        if self.compute is not None or self.release:
+            while self.chunks and self.chunks[0][0] + self.chunks[0][1].shape[2] <= first:
+                self.chunks.popleft()
+        if self.compute is not None:
+            end = self.chunks[-1][0] + self.chunks[-1][1].shape[2] if self.chunks else first
+            if end < stop:
+                self.chunks.append((end, self.compute(end, stop)))
+        for start, chunk in self.chunks:
+            if start < stop and start + chunk.shape[2] > first:
+                yield start, chunk
+
+    def rows(self, first: int, stop: int) -> Iterator[tuple[int, int, Tensor]]:
+        """Pieces of pixel rows [first, stop): (phase row a, phase column b, first pixel row, values) without activation.
+
+        Values are (1, C, n, m): pixel rows first + S i and columns b + S j.
+        """
+        s = self.phases
+        low = first // s + min(self.shifts)
+        high = (stop - 1) // s + max(self.shifts) + 1
+        for start, chunk in self.positions(low, high):
+            for a in range(s):
+                # pixel row s * m + a is at position m + shifts[a]
+                m0 = max(-(-(first - a) // s), start - self.shifts[a])
+                m1 = min(-(-(stop - a) // s), start + chunk.shape[2] - self.shifts[a])
+                if m0 >= m1:
+                    continue
+                here = slice(m0 + self.shifts[a] - start, m1 + self.shifts[a] - start)
+                for b in range(s):
+                    columns = slice(self.shifts[b], self.shifts[b] + -(-(self.width - b) // s))
+                    k = (a * s + b) * self.channels
+                    yield b, s * m0 + a, chunk[:, k : k + self.channels, here, columns]
+
+
+class Sums:
+    """Mean and variance of a map's pixels, added up over bands: float32 within a band, float64 between them."""
+
+    def __init__(self, target: Map) -> None:
+        self.map = target
+        self.sum = self.squares = 0.0
+
+    def add(self, first: int, band: Tensor) -> None:
+        """Add positions from ``first`` on, each pixel once."""
+        piece = Map(
+            self.map.height, self.map.width, self.map.channels, self.map.phases, self.map.shifts,
+            chunks=deque([(first, band)]),
+        )  # fmt: skip
+        for _, _, values in piece.rows(0, self.map.height):
+            values = values.float()
+            self.sum = self.sum + values.sum(dim=(0, 2, 3)).double()
+            self.squares = self.squares + (values * values).sum(dim=(0, 2, 3)).double()
+
+    def affine(self, norm: Norm, relu: bool) -> Affine:
+        """The normalization (and ReLU) of stored values with these statistics."""
+        count = self.map.height * self.map.width
+        mean = self.sum / count
+        variance = (self.squares / count - mean * mean).clamp_min(0)
+        scale = (norm.scale.double() * torch.rsqrt(variance + norm.eps)).clamp_min(1e-12)  # a scale of 0 has no inverse
+        shift = norm.shift.double() - mean * scale
+        scale, shift = (value.float().view(1, -1, 1, 1) for value in (scale, shift))
+        return Affine(scale, shift, -shift / scale if relu else None)
+
+
+def read(source: Map, dtype: torch.dtype, padding: str, first: int, rows: int, left: int, columns: int) -> Tensor:
+    """Rows first ... first + rows - 1 of a map, ``columns`` wide from column -left on, padded, ReLU applied.
+
+    padding: how rows and columns outside of the map are made up: reflect | replicate | zero. Returns (1, C, rows,
+    columns), channels last; scale and shift of source.affine remain to be applied.
+    """
+    device = source.device
+    shape = (1, source.channels, rows, columns)
+    band = torch.empty(shape, dtype=dtype, device=device, memory_format=torch.channels_last)
+    top, bottom = max(first, 0), min(first + rows, source.height)
+    threshold = None if source.affine.threshold is None else source.affine.threshold.to(dtype)
+    for column, row, values in source.rows(top, bottom):
+        n, m = values.shape[2:]
+        s = source.phases
+        m = min(m, -(-(columns - left - column) // s))
+        row -= first
+        column += left
+        target = band[:, :, row : row + s * (n - 1) + 1 : s, column : column + s * (m - 1) + 1 : s]
+        values = values[..., :m].to(device, non_blocking=True)
+        if threshold is None:
+            target.copy_(values)
+        else:
+            torch.maximum(values, threshold, out=target)
+    zero = source.affine.zero
+    _fill(band, 3, left, min(left + source.width, columns), padding, zero)
+    _fill(band, 2, top - first, bottom - first, padding, zero)
+    return band
+
+
+def _fill(band: Tensor, axis: int, start: int, stop: int, padding: str, zero: Tensor | float) -> None:
+    """Make up what lies before ``start`` and from ``stop`` on along an axis."""
+    for i in (*range(start - 1, -1, -1), *range(stop, band.shape[axis])):
+        target = band.narrow(axis, i, 1)
+        if padding == "zero":
+            target.copy_(zero) if isinstance(zero, Tensor) else target.fill_(zero)
+        else:
+            edge = start if i < start else stop - 1
+            j = 2 * edge - i if padding == "reflect" else edge
+            target.copy_(band.narrow(axis, min(max(j, start), stop - 1), 1))

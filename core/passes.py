@@ -1,0 +1,289 @@
+"""A network as passes over bands of rows: what the streaming engine (stream.py) runs.
+
+Instance normalization needs statistics of the whole image, so every convolution is a pass of its own: bands of the input
+are normalized, activated, padded and convolved while they are in the cache, and the sums that make the statistics of
+the output are added up. A convolution's raw result is what is stored (maps.py), around a mean of about zero, for which
+the convolution's bias is free; this keeps sums of squares and half precision exact. The largest maps, at the two ends
+of the network, can be computed twice rather than stored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .lowering import Add, Norm, Normalize, Pad, Remember, Upsample, Window, batch_norm_affine, lower
+from .maps import Affine, Map, Sums, read
+from .network import InstanceNorm, TransformNet, output_function
+
+_PROBES = 4  # rows from which the mean of a convolution's result is guessed
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One operation over one image. rows: of a band; bands: how many; store: whether the result is kept."""
+
+    rows: int
+    bands: int
+    store: bool
+
+
+class BandedNetwork:
+    """Runs one network over bands, image by image.
+
+    dtype: of stored values and convolutions; block_dtype: of those in residual blocks; statistics are float32 and better
+    band_bytes: aim for a band's size: what stays in the cache; band_rows: its rows, instead
+    store_ends: whether the largest maps are stored, or computed twice
+    host_maps: whether maps are kept in the host's memory, bands of them moving over
+    """
+
+    def __init__(
+        self, network: TransformNet, dtype: torch.dtype = torch.float32, block_dtype: torch.dtype | None = None, *,
+        band_bytes: int = 2 << 20, band_rows: int | None = None, store_ends: bool = True, host_maps: bool = False,
+    ) -> None:  # fmt: skip
+        self.spec, self.dtype, self.block_dtype = network.spec, dtype, block_dtype or dtype
+        self.band_bytes, self.band_rows, self.store_ends = band_bytes, band_rows, store_ends
+        self.host_maps = host_maps
+        self.operations = lower(network)
+
+    def plan(self, height: int, width: int) -> tuple[list[Pass], int, int]:
+        """The passes over an image, the last one being the output's; the most bytes of maps held at once; of one band."""
+        windows = [i for i, operation in enumerate(self.operations) if isinstance(operation, Window)]
+        passes, channels, phases = [], self.spec.in_channels, 1
+        held = remembered = peak = band = 0  # bytes
+        for i, operation in enumerate(self.operations):
+            positions, columns, store = height, width, True
+            row = channels * self.dtype.itemsize  # bytes of one column of one row that is worked on
+            if isinstance(operation, Window):
+                following = self.operations[i + 1] if i + 1 < len(self.operations) else None
+                is_end = i == windows[0] or i == windows[-1] or i == windows[max(len(windows) - 2, 0)]
+                if following is None:
+                    store = operation.norm is not None
+                elif isinstance(following, Window):
+                    store = self.store_ends or not is_end
+                _, positions, height = operation.geometry(height)
+                _, columns, width = operation.geometry(width)
+                row = max(row * operation.stride**2, len(operation.weight) * self.dtype.itemsize)
+                channels, phases = operation.channels, operation.phases
+            elif isinstance(operation, Pad):
+                positions = height = height + 2 * operation.pixels
+                columns = width = width + 2 * operation.pixels
+            elif isinstance(operation, Upsample):
+                height, width = height * operation.factor, width * operation.factor
+                positions, columns, phases = height, width, 1
+            size = positions * columns * channels * phases**2 * self.dtype.itemsize if store else 0
+            if isinstance(operation, Remember):
+                remembered = size
+            elif isinstance(operation, Add):
+                remembered = 0
+            freed = isinstance(operation, Window) and store and not remembered  # the input goes as the result comes
+            peak = max(peak, remembered + (max(held, size) if freed else held + size))
+            held = size or held
+            rows = self.band_rows or max(1, self.band_bytes // (row * columns))
+            band = max(band, min(rows, positions) * row * columns)
+            busy = isinstance(operation, Upsample) or (isinstance(operation, Window) and (store or operation.norm))
+            passes.append(Pass(rows, -(-positions // rows) if busy else 0, store))
+        rows = self.band_rows or max(1, self.band_bytes // (width * 64))
+        rows = -(-rows // phases) * phases
+        passes.append(Pass(rows, -(-height // rows), False))
+        return passes, peak, band
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
+        """(1, 3, H, W) float32 -> what network(image) gives, (1, C, H', W') float32, on image's device.
+
+        tick: called before every band of the plan; what it raises stops the work.
+        """
+        height, width = image.shape[-2:]
+        passes, _, _ = self.plan(height, width)
+        current = Map(height, width, image.shape[1], chunks=deque([(0, image)]), compute_device=image.device)
+        skip: Map | None = None
+        for operation, step in zip(self.operations, passes, strict=False):
+            if isinstance(operation, Window):
+                dtype = self.dtype if skip is None else self.block_dtype
+                current = self._convolve(operation, current, step, tick, dtype, free=current is not skip)
+            elif isinstance(operation, Remember):
+                skip = current
+            elif isinstance(operation, Add):
+                current, skip = self._add(operation, current, skip), None
+            elif isinstance(operation, Pad):
+                padded = F.pad(image, (operation.pixels,) * 4, mode="reflect")
+                current = Map(
+                    *padded.shape[-2:], padded.shape[1], chunks=deque([(0, padded)]), compute_device=image.device
+                )
+            elif isinstance(operation, Normalize):
+                current = self._normalize(operation, current)
+            else:
+                current = self._upsample(operation, current, step, tick)
+        return self._finish(current, passes[-1], tick)
+
+    def _convolve(
+        self, window: Window, source: Map, step: Pass, tick: Callable | None, dtype: torch.dtype, free: bool
+    ) -> Map:
+        """A convolution. With a norm after it, the norm's statistics are known when this returns.
+
+        free: whether the source is not needed afterwards
+        """
+        top, positions, height = window.geometry(source.height)
+        left, columns, width = window.geometry(source.width)
+        affine, weight, bias = source.affine, window.weight, window.bias
+        if affine.shift is not None:
+            bias = bias + (weight.sum(dim=(2, 3)) * affine.shift.flatten()).sum(dim=1)
+        if affine.scale is not None:
+            weight = weight * affine.scale
+        weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        span = (columns - 1) * window.stride + window.kernel
+        device = source.device
+        result = Map(height, width, window.channels, window.phases, window.shifts, compute_device=device)
+
+        def compute(first: int, stop: int) -> Tensor:
+            rows = (stop - 1 - first) * window.stride + window.kernel
+            band = read(source, dtype, window.padding, first * window.stride - top, rows, left, span)
+            return F.conv2d(band, weight, center, window.stride)
+
+        # The bias that all phases share is not rounded to the compute type: it goes into the norm, or into the shift. In
+        # float32 without a norm it stays: after a ReLU, zeros are exact, where -b + b summed over all inputs is not.
+        shared = bias.view(-1, window.channels).mean(dim=0)
+        if window.norm is None and dtype == torch.float32:
+            shared = torch.zeros_like(shared)
+        center = (bias - shared.repeat(window.phases**2)).to(dtype)
+        if window.norm is not None:
+            center = (center - self._mean(window, compute, positions, can_jump=source.compute is None)).to(dtype)
+        elif window.relu:
+            result.affine = Affine(None, shared.view(1, -1, 1, 1), -shared.view(1, -1, 1, 1))
+        else:
+            result.affine = Affine(shift=shared.view(1, -1, 1, 1))
+        source.release = free and step.store and source.compute is None
+        if step.store or window.norm is not None:
+            sums = Sums(result)
+            for first in _bands(positions, step.rows, tick):
+                band = compute(first, min(first + step.rows, positions))
+                if window.norm is not None:
+                    sums.add(first, band)
+                if step.store:
+                    result.chunks.append((first, self._stored(band)))
+            if window.norm is not None:
+                result.affine = sums.affine(window.norm, window.relu)
+        if not step.store:
+            result.compute = compute
+        return result
+
+    def _mean(self, window: Window, compute: Callable, positions: int, can_jump: bool) -> Tensor:
+        """About the mean of the result, from a few rows of it, for each output channel of the window."""
+        firsts = {positions * (2 * k + 1) // (2 * _PROBES) for k in range(_PROBES)} if can_jump else {0}
+        rows = torch.cat([compute(first, first + 1).float().mean(dim=(2, 3)) for first in sorted(firsts)])
+        mean = rows.mean(dim=0).view(-1, window.channels).mean(dim=0)
+        return mean.repeat(window.phases**2)
+
+    def _add(self, operation: Add, current: Map, skip: Map) -> Map:
+        """skip + current, in place of current."""
+        scale, times = current.affine.scale, operation.times
+        factor = times if skip.affine.scale is None else skip.affine.scale * times
+        for k, (start, chunk) in enumerate(current.chunks):
+            rows, crop = chunk.shape[2], operation.crop
+            band = read(skip, self.dtype, "zero", start + crop, rows, 0, skip.width)
+            band = band[..., crop : crop + current.width]
+            if not isinstance(factor, int) or factor != 1:
+                band = band * factor
+            chunk = chunk.to(current.device, self.dtype)
+            if scale is None:
+                chunk.add_(band)
+            else:
+                torch.addcmul(band, chunk, scale, out=chunk)
+            current.chunks[k] = (start, self._stored(chunk))
+            skip.release = True
+        shifts = [part for part in (current.affine.shift, _times(skip.affine.shift, times)) if part is not None]
+        shift = sum(shifts) if shifts else None
+        current.affine = Affine(shift=shift)
+        if operation.relu:
+            zero = torch.zeros(1, current.channels, 1, 1, device=current.device)
+            current.affine.threshold = zero if shift is None else -shift
+        return current
+
+    def _normalize(self, operation: Normalize, current: Map) -> Map:
+        """Normalization and ReLU of a map whose own normalization and ReLU come first."""
+        result = replace(current, chunks=deque(), compute=None, affine=Affine())
+        norm, sums = operation.norm, Sums(current)
+        for first, chunk in current.chunks:
+            values = _applied(chunk.to(current.device).float(), current.affine, current.phases)
+            chunk = values.to(self.dtype).contiguous(memory_format=torch.channels_last)
+            sums.add(first, chunk)
+            result.chunks.append((first, self._stored(chunk)))
+        if isinstance(norm, InstanceNorm):
+            # its scale may be negative, and a maximum needs a positive one: the sign goes into the stored values
+            sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
+            for first, chunk in result.chunks:
+                chunk.mul_(sign.repeat(current.phases**2).view(1, -1, 1, 1).to(chunk))
+            sums.sum = sums.sum * sign
+            absolute = Norm(norm.weight.detach().float().abs(), norm.bias.detach().float(), norm.eps)
+            result.affine = sums.affine(absolute, operation.relu)
+        else:
+            scale, shift = (1.0, 0.0) if norm is None else batch_norm_affine(norm)
+            for first, chunk in result.chunks:
+                affine = Affine(_shaped(scale), _shaped(shift))
+                values = _applied(chunk.to(current.device).float(), affine, current.phases)
+                chunk.copy_(values.clamp_min_(0) if operation.relu else values)
+        return result
+
+    def _upsample(self, operation: Upsample, current: Map, step: Pass, tick: Callable | None) -> Map:
+        """Nearest upsampling on its own."""
+        factor = operation.factor
+        result = replace(
+            current, height=current.height * factor, width=current.width * factor, phases=1, shifts=(0,),
+            chunks=deque(), compute=None, affine=replace(current.affine, threshold=None),
+        )  # fmt: skip
+        for first in _bands(result.height, step.rows, tick):
+            stop = min(first + step.rows, result.height)
+            low, high = first // factor, (stop - 1) // factor + 1
+            band = read(current, self.dtype, "zero", low, high - low, 0, current.width)
+            rows = torch.arange(first, stop, device=band.device) // factor - low
+            band = band.index_select(2, rows).repeat_interleave(factor, dim=3)
+            result.chunks.append((first, self._stored(band.contiguous(memory_format=torch.channels_last))))
+        return result
+
+    def _stored(self, chunk: Tensor) -> Tensor:
+        return chunk.cpu() if self.host_maps else chunk
+
+    def _finish(self, current: Map, step: Pass, tick: Callable | None) -> Tensor:
+        """The output image, band by band."""
+        device = current.device
+        result = torch.empty(1, current.channels, current.height, current.width, device=device)
+        for first in _bands(current.height, step.rows, tick):
+            rows = min(step.rows, current.height - first)
+            band = read(current, self.dtype, "zero", first, rows, 0, current.width).float()
+            band = _applied(band, replace(current.affine, threshold=None), 1)
+            result[:, :, first : first + rows] = output_function(band, self.spec.output)
+        return result
+
+
+def _bands(positions: int, rows: int, tick: Callable[[], None] | None) -> Iterator[int]:
+    for first in range(0, positions, rows):
+        if tick is not None:
+            tick()
+        yield first
+
+
+def _shaped(value: Tensor | float) -> Tensor | None:
+    return value.view(1, -1, 1, 1) if isinstance(value, Tensor) else None
+
+
+def _applied(values: Tensor, affine: Affine, phases: int) -> Tensor:
+    """The meaning of stored values of all phases."""
+    scale, shift, threshold = (
+        part if part is None else part.repeat(1, phases**2, 1, 1)
+        for part in (affine.scale, affine.shift, affine.threshold)
+    )
+    if threshold is not None:
+        values = torch.maximum(values, threshold)
+    if scale is not None:
+        values = values * scale
+    return values if shift is None else values + shift
+
+
+def _times(shift: Tensor | None, times: int) -> Tensor | None:
+    return None if shift is None else shift * times

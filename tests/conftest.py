@@ -1,0 +1,89 @@
+"""Shared by all tests: the package is the one in this repository, and everything is small, seeded and offline."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _import_this_repository() -> None:
+    """Make ``perceptual_style`` the package in this repository, installed or not: its root folder is the package."""
+    spec = importlib.util.spec_from_file_location(
+        "perceptual_style", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    sys.modules["perceptual_style"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+_import_this_repository()
+torch.set_num_threads(1)  # equal results on any number of cores, and no slowdown beside other work
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """New networks are initialized from torch's global generator: equal in each run of a test."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    """A seeded generator for test data."""
+    return torch.Generator().manual_seed(20160327)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root folder, which is the package."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The data folder beside the repository; tests that need it are marked ``shared``."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the shared data folder ({folder}), which is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loss_weights(tmp_path_factory) -> Path:
+    """A file of random weights with the shapes of VGG-16 up to relu2_2."""
+    tensors, generator = {}, torch.Generator().manual_seed(16)
+    for index, shape in {0: (64, 3, 3, 3), 2: (64, 64, 3, 3), 5: (128, 64, 3, 3), 7: (128, 128, 3, 3)}.items():
+        spread = (2 / (9 * shape[1])) ** 0.5
+        tensors[f"features.{index}.weight"] = spread * torch.randn(shape, generator=generator)
+        tensors[f"features.{index}.bias"] = 0.1 * torch.randn(shape[0], generator=generator)
+    path = tmp_path_factory.mktemp("loss network") / "vgg16.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def python_environment(tmp_path_factory) -> dict[str, str]:
+    """Environment in which another Python process finds this repository as ``perceptual_style``."""
+    package = tmp_path_factory.mktemp("path") / "perceptual_style"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"__path__ = [{str(ROOT)!r}]\n", encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": str(package.parent), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+@pytest.fixture(scope="session")
+def run_python(python_environment):
+    """Run a script in a Python process of its own; returns the finished process with its output as text."""
+
+    def run(script: str, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 120, **options}
+        return subprocess.run(command, env=python_environment, **options)
+
+    return run

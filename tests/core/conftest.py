@@ -1,0 +1,87 @@
+"""Shared by the tests of training: a run so small that it takes a moment."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.errors import Cancelled
+from perceptual_style.core.objective import ObjectiveWeights
+from perceptual_style.core.recipes import StyleRecipe
+from perceptual_style.core.trainer import StyleTraining, run_training
+from PIL import Image
+from safetensors.torch import load_file
+
+RECIPE = StyleRecipe(
+    name="tiny",
+    arch="c3s1-4,d4,R4,n2,c3s1-3 padding=reflect",
+    loss_network="vgg16",
+    weights=ObjectiveWeights({"relu2_1": 1.0}, {"relu1_2": 4.0, "relu2_2": 4.0}, "relative", tv=0.1, tv_form="mean"),
+    steps=8,
+    batch_size=2,
+    size=32,
+    style_size=48,
+    learning_rate=1e-2,
+    schedule="cosine",
+    warmup=2,
+    clip=10.0,
+)
+
+
+@pytest.fixture(scope="session")
+def training_photos(tmp_path_factory):
+    """Nine photos: noise of few colors, one of them broken."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(1)
+    for n in range(9):
+        pixels = random.integers(0, 256, (5, 6, 3), np.uint8).repeat(9, axis=0).repeat(8, axis=1)
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+    (folder / "4_broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    return folder
+
+
+@pytest.fixture
+def new_run(tmp_path, training_photos, loss_weights):
+    """Make a run that writes ``name`` in the test's folder; keywords change its settings or its recipe."""
+    style = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(5)).square()
+
+    def make(name: str = "style", **changes) -> StyleTraining:
+        settings = {"precision": "fp32", "device": "cpu", "checkpoint_seconds": 1e9, "seed": 3}
+        recipe_names = {field.name for field in dataclasses.fields(StyleRecipe)}
+        recipe = dataclasses.replace(RECIPE, **{k: v for k, v in changes.items() if k in recipe_names})
+        settings |= {k: v for k, v in changes.items() if k not in recipe_names}
+        return StyleTraining(style, training_photos, tmp_path / f"{name}.safetensors", recipe, loss_weights, **settings)
+
+    return make
+
+
+@pytest.fixture
+def uninterrupted(new_run):
+    """The tensors of the tiny run trained in one go."""
+    return load_file(run_training(new_run("uninterrupted")))
+
+
+@pytest.fixture(scope="session")
+def stop_at():
+    """Make a progress callback that raises once so many steps are done."""
+
+    def make(step: int, error: BaseException | None = None):
+        def callback(progress):
+            if progress.done == step:
+                raise error or Cancelled("stopped")
+
+        return callback
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def same():
+    """Whether a file holds exactly these tensors."""
+
+    def same(path, tensors) -> bool:
+        found = load_file(path)
+        return found.keys() == tensors.keys() and all(torch.equal(found[key], tensors[key]) for key in tensors)
+
+    return same

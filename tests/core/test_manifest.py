@@ -1,0 +1,89 @@
+"""The bundled styles: every entry of the manifest, its file, and what happens when the file is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from perceptual_style.core import manifest
+from perceptual_style.core.arch import ArchSpec
+from perceptual_style.core.checkpoint import save_network
+from perceptual_style.core.errors import CheckpointError
+from perceptual_style.core.models import list_styles, load_style
+from perceptual_style.core.network import build_network
+
+ENTRIES = json.loads((manifest.ROOT / "weights_manifest.json").read_text(encoding="utf-8"))["entries"]
+
+
+def test_the_manifest_and_the_folder_of_weights_agree(root):
+    assert root == manifest.ROOT
+    files = {path.relative_to(root).as_posix() for path in (root / "weights").rglob("*.safetensors")}
+    assert {entry["file"] for entry in ENTRIES} == files
+    assert len({entry["id"] for entry in ENTRIES}) == len(ENTRIES) == len(list_styles())
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
+def test_an_entry_describes_its_file(entry, root):
+    data = (root / entry["file"]).read_bytes()
+    assert len(data) == entry["bytes"]
+    assert hashlib.sha256(data).hexdigest() == entry["sha256"]
+    assert entry["title"] and entry["license"] and entry["credit"]["artist"]
+    assert manifest.bundled_file(entry["id"]) == root / entry["file"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
+def test_a_bundled_style_loads_by_name_and_keeps_any_size(entry, rng):
+    model = load_style(entry["id"])
+    assert str(model.spec) == entry["arch"] == str(ArchSpec.parse(entry["arch"]))
+    for height, width in ((1, 1), (33, 50), (64, 64)):
+        image = torch.rand(1, 3, height, width, generator=rng)
+        styled = model.stylize(image)
+        assert styled.shape == image.shape and styled.min() >= 0 and styled.max() <= 1
+    assert styled.std() > 0.02 and (styled - image).abs().mean() > 0.02
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch) -> Path:
+    """A manifest with one style, tiny, in a root folder of its own; the style's file."""
+    path = tmp_path / "weights" / "tiny.safetensors"
+    network = build_network("c3s1-3")
+    save_network(path, network, {"task": "style", "name": "tiny"})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = manifest.Entry(
+        "tiny", "Tiny", "style", "weights/tiny.safetensors", path.stat().st_size, sha256, str(network.spec), "MIT", {}
+    )
+    text = json.dumps({"schema": 1, "entries": [dataclasses.asdict(entry)]})
+    (tmp_path / "weights_manifest.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    manifest._manifest.cache_clear()
+    yield path
+    manifest._manifest.cache_clear()
+
+
+def test_a_style_of_the_manifest_is_found_by_its_name(bundle):
+    assert list_styles() == ["tiny"]
+    assert load_style("tiny").name == "tiny"
+    assert manifest.entries("upscale") == []
+
+
+def test_a_missing_bundled_file_is_named(bundle):
+    bundle.unlink()
+    with pytest.raises(CheckpointError, match=r"bundled style tiny is missing .*tiny.safetensors"):
+        load_style("tiny")
+
+
+def test_one_changed_byte_is_noticed(bundle):
+    data = bytearray(bundle.read_bytes())
+    data[-1] ^= 1
+    bundle.write_bytes(data)
+    with pytest.raises(CheckpointError, match="bundled style tiny is damaged"):
+        load_style("tiny")
+
+
+def test_an_unknown_name_is_refused_with_those_there_are(bundle):
+    with pytest.raises(CheckpointError, match="no style named 'great_wave'; expected tiny"):
+        load_style("great_wave")

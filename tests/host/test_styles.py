@@ -1,0 +1,98 @@
+"""Styles of one's own in models/fast_style, and the same result from the nodes, Python and the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.host
+
+
+def _pixels(image) -> np.ndarray:
+    return np.asarray(image, dtype=np.float64)
+
+
+def test_new_file_works_without_a_restart(comfyui, graph, put_style):
+    assert "late.safetensors" not in comfyui.options()
+    put_style("late.safetensors")
+    assert "late.safetensors" in comfyui.options()
+    (result,) = comfyui.images(comfyui.run(graph(comfyui.put_photo("late.png", 33, 21).name, "late.safetensors")), "4")
+    assert result.size == (33, 21)
+
+
+def test_file_in_a_subfolder(comfyui, graph, put_style):
+    put_style("mine/deep.safetensors")
+    (name,) = [name for name in comfyui.options() if name.endswith("deep.safetensors")]
+    (result,) = comfyui.images(comfyui.run(graph(comfyui.put_photo("deep.png", 33, 21).name, name)), "4")
+    assert result.size == (33, 21)
+
+
+def test_other_files_are_not_listed(comfyui, put_style):
+    put_style("wave.training.safetensors")
+    (comfyui.styles / "readme.txt").write_text("any")
+    assert [name for name in comfyui.options() if "training" in name or "readme" in name] == []
+
+
+def test_replaced_file_is_loaded_again(comfyui, graph, put_style):
+    path = put_style("changing.safetensors", seed=0)
+    nodes = graph(comfyui.put_photo("changing.png", 33, 21).name, path.name)
+    (first,) = comfyui.images(comfyui.run(nodes), "4")
+    assert set(comfyui.run(nodes)["messages"]["execution_cached"]["nodes"]) == set(nodes)
+
+    put_style("changing.safetensors", seed=1)
+    entry = comfyui.run(nodes)
+    assert entry["messages"]["execution_cached"]["nodes"] == ["1"]
+    (second,) = comfyui.images(entry, "4")
+    assert np.abs(_pixels(first) - _pixels(second)).max() > 1
+    assert set(comfyui.run(nodes)["messages"]["execution_cached"]["nodes"]) == set(nodes)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a style" * 1000, "half"], ids=["empty", "garbage", "half"])
+def test_damaged_file_is_one_clear_message(comfyui, graph, put_style, content):
+    path = put_style("damaged.safetensors")
+    path.write_bytes(path.read_bytes()[:5000] if content == "half" else content)
+    entry = comfyui.wait(comfyui.submit(graph(comfyui.put_photo("any.png", 20, 20).name, path.name)))
+    assert entry["status"]["status_str"] == "error"
+    error = entry["messages"]["execution_error"]
+    assert error["node_type"] == "LoadStyleModel"
+    assert error["exception_type"].endswith("CheckpointError")
+    assert path.name in error["exception_message"]
+    assert len(error["exception_message"].strip().splitlines()) == 1
+
+    put_style("damaged.safetensors")  # once it is replaced, the same graph works
+    comfyui.run(graph("any.png", path.name))
+
+
+def test_file_removed_after_it_was_chosen(comfyui, graph, put_style):
+    path = put_style("removed.safetensors")
+    nodes = graph(comfyui.put_photo("any.png", 20, 20).name, path.name)
+    comfyui.run(nodes)
+    path.unlink()
+    (error,) = comfyui.refused(nodes)["node_errors"]["2"]["errors"]
+    assert "removed.safetensors" in error["details"]
+
+
+@pytest.mark.parametrize("alpha", [False, True], ids=["rgb", "rgba"])
+def test_nodes_python_and_command_line_agree(comfyui, core, graph, style, tmp_path, alpha):
+    path = comfyui.put_photo(f"parity-{alpha}.png", 147, 98, alpha=alpha)
+    (by_node,) = comfyui.images(comfyui.run(graph(path.name, style, join_alpha=alpha)), "4")
+
+    read = core.images.read_image(path)
+    by_core = core.models.load_style(style).stylize(read.pixels)[0].movedim(0, -1).numpy() * 255
+    # SaveImage cuts decimals off.
+    assert np.abs(_pixels(by_node)[..., :3] - np.floor(by_core)).max() <= 1
+
+    output = tmp_path / "out.png"
+    assert core.cli.main(["stylize", str(path), "-o", str(output), "--style", style, "--device", "cpu"]) == 0
+    with Image.open(output) as by_command:
+        assert (by_command.size, by_command.mode) == (by_node.size, by_node.mode)
+        assert np.abs(_pixels(by_command) - _pixels(by_node)).max() <= 1
+
+
+def test_own_file_agrees_with_python(comfyui, core, graph, put_style):
+    path = put_style("parity.safetensors", seed=3)
+    photo = comfyui.put_photo("parity-own.png", 64, 47)
+    (by_node,) = comfyui.images(comfyui.run(graph(photo.name, path.name)), "4")
+    by_core = core.models.load_style(path).stylize(core.images.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
+    assert np.abs(_pixels(by_node) - np.floor(by_core)).max() <= 1

@@ -1,0 +1,152 @@
+"""LoadStyleModel: what it lists, what it refuses and when it loads again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def _options(pack) -> list[str]:
+    (style,) = pack.schema("LoadStyleModel").inputs
+    return style.options
+
+
+def _validate(pack, style):
+    return pack.nodes["LoadStyleModel"].validate_inputs(style=style)
+
+
+def _fingerprint(pack, style):
+    return pack.nodes["LoadStyleModel"].fingerprint_inputs(style=style)
+
+
+def test_lists_the_bundled_styles_when_there_is_no_folder(pack):
+    bundled = pack.module("core.models").list_styles()
+    assert bundled, "weights_manifest.json lists no style"
+    assert _options(pack) == bundled
+
+
+def test_lists_files_and_subfolders_without_what_is_not_a_style(pack, host):
+    (host.styles / "mine").mkdir()
+    for name in ("wave.safetensors", "mine/b.safetensors", "wave.training.safetensors", "readme.txt", "photo.png"):
+        (host.styles / name).write_bytes(b"any")
+    files = set(_options(pack)) - set(pack.module("core.models").list_styles())
+    assert files == {"wave.safetensors", os.path.join("mine", "b.safetensors")}
+
+
+def test_leaves_out_hidden_files(pack, host):
+    """Files that are being written, and those that macOS puts beside the real ones, start with a dot."""
+    for name in (".perceptual-style-0-1-2.wave.safetensors", "._wave.safetensors", "wave.safetensors"):
+        (host.styles / name).write_bytes(b"any")
+    assert [name for name in _options(pack) if "wave" in name] == ["wave.safetensors"]
+
+
+def test_new_file_appears_without_a_restart(pack, host):
+    assert "late.safetensors" not in _options(pack)
+    pack.style(host.styles / "late.safetensors")
+    assert "late.safetensors" in _options(pack)
+    assert _validate(pack, "late.safetensors") is True
+
+
+def test_every_option_is_valid(pack, host):
+    pack.style(host.styles / "a.safetensors")
+    assert [_validate(pack, style) for style in _options(pack)] == [True] * len(_options(pack))
+
+
+@pytest.mark.parametrize(
+    "style",
+    ["../x", "../../etc/passwd", "../tiny.safetensors", "no_such_style", "", "readme.txt", "a.training.safetensors"],
+)
+def test_refuses_other_names(pack, host, style):
+    pack.style(host.models / "tiny.safetensors")
+    for name in ("readme.txt", "a.training.safetensors"):
+        pack.style(host.styles / name)
+    answer = _validate(pack, style)
+    assert isinstance(answer, str)
+    assert repr(style) in answer
+    assert all(known in answer for known in _options(pack))
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{style!r}"):
+        pack.run("LoadStyleModel", style=style)
+
+
+def test_refuses_absolute_paths(pack, host, tmp_path):
+    for file in (pack.style(tmp_path / "outside.safetensors"), pack.style(host.styles / "inside.safetensors")):
+        assert str(file) in _validate(pack, str(file))
+        with pytest.raises(ValueError, match="there is no style named .*(outside|inside)"):
+            pack.run("LoadStyleModel", style=str(file))
+
+
+def test_linked_name_is_not_refused_before_it_is_known(pack):
+    """The host passes None for an input that another node will give."""
+    assert _validate(pack, None) is True
+    assert _fingerprint(pack, None) == _fingerprint(pack, None)
+
+
+def test_fingerprint_changes_with_the_file_and_only_then(pack, host):
+    path = pack.style(host.styles / "a.safetensors", seed=0)
+    first = _fingerprint(pack, "a.safetensors")
+    pack.style(host.styles / "b.safetensors")
+    assert _fingerprint(pack, "a.safetensors") == first
+
+    modified = path.stat().st_mtime_ns
+    pack.style(path, seed=1)  # other weights, same size
+    os.utime(path, ns=(modified + 1_000_000, modified + 1_000_000))
+    second = _fingerprint(pack, "a.safetensors")
+    assert second != first
+    assert _fingerprint(pack, "a.safetensors") == second
+
+
+def test_fingerprints_of_two_files_differ(pack, host):
+    for name in ("a.safetensors", "b.safetensors"):
+        os.utime(pack.style(host.styles / name), (1, 1))
+    assert _fingerprint(pack, "a.safetensors") != _fingerprint(pack, "b.safetensors")
+
+
+def test_fingerprint_of_a_missing_file_does_not_fail(pack):
+    assert _fingerprint(pack, "gone.safetensors") == _fingerprint(pack, "gone.safetensors")
+
+
+def test_loads_bundled_styles_and_files(pack, host):
+    pack.style(host.styles / "tiny.safetensors")
+    for style in _options(pack):
+        hosted = pack.run("LoadStyleModel", style=style)
+        assert hosted.model.name == style.removesuffix(".safetensors")
+        assert hosted.patcher.model is hosted.model.network
+        assert hosted.patcher.load_device == host.device
+
+
+def test_damaged_file_is_one_line_that_names_it(pack, host):
+    (host.styles / "damaged.safetensors").write_bytes(b"not a style" * 100)
+    errors = pack.module("core.errors")
+    with pytest.raises(errors.CheckpointError, match="damaged.safetensors") as raised:
+        pack.run("LoadStyleModel", style="damaged.safetensors")
+    assert "\n" not in str(raised.value)
+
+
+def test_network_for_another_task_is_refused(pack, host):
+    pack.style(host.styles / "other.safetensors", task="upscale")
+    errors = pack.module("core.errors")
+    with pytest.raises(errors.CheckpointError, match="upscale"):
+        pack.run("LoadStyleModel", style="other.safetensors")
+
+
+def test_folder_mapped_by_the_user_is_kept(load_pack, host, tmp_path):
+    """extra_model_paths.yaml is read before packs are loaded, and registers folders without suffixes."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "readme.txt").write_text("any")
+    host.folders["fast_style"] = ([str(shared)], set())
+    pack = load_pack()
+    pack.style(shared / "theirs.safetensors")
+    pack.style(host.styles / "ours.safetensors")
+
+    assert host.folders["fast_style"][0] == [str(shared), str(host.styles)]
+    assert {"theirs.safetensors", "ours.safetensors"} <= set(_options(pack))
+    assert "readme.txt" not in _options(pack)
+    assert pack.run("LoadStyleModel", style="theirs.safetensors").model.name == "theirs"
+
+
+def test_loading_the_pack_twice_registers_the_folder_once(load_pack, host):
+    load_pack()
+    load_pack()
+    assert host.folders["fast_style"] == ([str(host.models / "fast_style")], {".safetensors"})

@@ -1,0 +1,96 @@
+"""How the host finds the nodes, and what they say of themselves."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "execution", "nodes"}
+
+NODES = {"LoadStyleModel": "Load Fast Style Model", "FastStylize": "Fast Stylize"}
+INPUTS = {
+    "LoadStyleModel": {"style": "COMBO"},
+    "FastStylize": {"image": "IMAGE", "style_model": "PERCEPTUAL_STYLE_MODEL"},
+}
+OUTPUTS = {"LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"}, "FastStylize": {"image": "IMAGE"}}
+
+
+def _imports(file: Path) -> set[str]:
+    """Top-level names of a file's absolute imports, wherever they stand in it."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_root_imports_nothing(load_root, monkeypatch):
+    for name in HOST:
+        monkeypatch.setitem(sys.modules, name, None)  # importing it now raises
+    before = set(sys.modules)
+    root = load_root()
+    assert set(sys.modules) - before == {root.__name__}
+
+
+def test_root_has_the_v3_entry_point_alone(load_root):
+    root = load_root()
+    assert asyncio.iscoroutinefunction(root.comfy_entrypoint)
+    # The host would take this one, even empty, and leave the entry point alone.
+    assert not hasattr(root, "NODE_CLASS_MAPPINGS")
+
+
+def test_loading_leaves_the_hosts_names_alone(load_pack, monkeypatch):
+    """The host has a module called nodes; core and nodes of ours must not appear beside it."""
+    hosts = sys.modules["pytest"]  # stands for any module
+    monkeypatch.setitem(sys.modules, "nodes", hosts)
+    paths = list(sys.path)
+    load_pack()
+    assert sys.modules["nodes"] is hosts
+    assert "core" not in sys.modules
+    assert sys.path == paths
+
+
+def test_host_py_is_the_only_importer_of_the_host():
+    files = [ROOT / "__init__.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")]
+    importers = {file.relative_to(ROOT).as_posix() for file in files if _imports(file) & HOST}
+    assert importers == {"nodes/host.py"}
+
+
+def test_pack_imports_its_own_modules_relatively():
+    files = [*(ROOT / "core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")]
+    assert [file for file in files if _imports(file) & {"core", "perceptual_style"}] == []
+
+
+def test_ids_and_display_names(pack):
+    assert {node: pack.schema(node).display_name for node in pack.nodes} == NODES
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_types_of_inputs_and_outputs(pack, node):
+    schema = pack.schema(node)
+    assert {each.id: each.io_type for each in schema.inputs} == INPUTS[node]
+    assert {each.display_name: each.io_type for each in schema.outputs} == OUTPUTS[node]
+
+
+def test_everything_explains_itself(pack):
+    """A description of every node, and a tooltip on every input and output."""
+    for node in pack.nodes:
+        schema = pack.schema(node)
+        assert schema.description.endswith("."), node
+        assert schema.category.startswith("Perceptual Style"), node
+        for each in [*schema.inputs, *schema.outputs]:
+            assert each.tooltip and each.tooltip.endswith("."), f"{node}: {each.id or each.display_name}"
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_execute_takes_the_inputs_of_the_schema(pack, node):
+    execute = pack.nodes[node].execute.__func__
+    arguments = execute.__code__.co_varnames[1 : execute.__code__.co_argcount]
+    assert set(arguments) == set(INPUTS[node])
