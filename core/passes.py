@@ -217,14 +217,14 @@ class BandedNetwork:
         if isinstance(norm, InstanceNorm):
             # its scale may be negative, and a maximum needs a positive one: the sign goes into the stored values
             sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
-            for first, chunk in result.chunks:
+            for _, chunk in result.chunks:
                 chunk.mul_(sign.repeat(current.phases**2).view(1, -1, 1, 1).to(chunk))
             sums.sum = sums.sum * sign
             absolute = Norm(norm.weight.detach().float().abs(), norm.bias.detach().float(), norm.eps)
             result.affine = sums.affine(absolute, operation.relu)
         else:
             scale, shift = (1.0, 0.0) if norm is None else batch_norm_affine(norm)
-            for first, chunk in result.chunks:
+            for _, chunk in result.chunks:
                 affine = Affine(_shaped(scale), _shaped(shift))
                 values = _applied(chunk.to(current.device).float(), affine, current.phases)
                 chunk.copy_(values.clamp_min_(0) if operation.relu else values)

@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class TorchFile:
         try:
             base = self._read[storage.key]
         except KeyError:
-            dtype, data = getattr(torch, storage.dtype), bytearray(self._bytes(storage))
+            dtype, data = getattr(torch, storage.dtype), self._bytes(storage)
             base = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
             self._read[storage.key] = base
         reach = view.offset + sum((n - 1) * step for n, step in zip(view.shape, view.stride, strict=True)) + 1
@@ -86,16 +86,16 @@ class TorchFile:
                 )
             value = read_pickle(io.BytesIO(archive.read(pickles[0])))
 
-        def read(storage: Storage) -> bytes:
+        def read(storage: Storage) -> bytearray:
             member = names.get(f"{root}data/{storage.key}")
             needed = (storage.start + storage.count) * getattr(torch, storage.dtype).itemsize
             if member is None or member.file_size != needed:
                 held = "nothing" if member is None else f"{member.file_size} bytes"
                 raise CheckpointError(f"{self.path} is damaged: it holds {held} of a tensor of {needed} bytes")
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(member)
+            with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
+                return _read_exactly(file, needed)
 
-        self._bytes: Callable[[Storage], bytes] = self._safely(read)
+        self._bytes: Callable[[Storage], bytearray] = self._safely(read)
         return value
 
     def _open_legacy(self) -> Any:
@@ -138,26 +138,39 @@ class TorchFile:
                 places[key] = (position + 8, bytes_)
                 position += 8 + bytes_
 
-        def read(storage: Storage) -> bytes:
+        def read(storage: Storage) -> bytearray:
             start, length = places.get(storage.key, (0, -1))
             needed = (storage.start + storage.count) * getattr(torch, storage.dtype).itemsize
             if length < needed:
                 raise CheckpointError(f"{self.path} is damaged: a tensor claims {needed} bytes of {max(length, 0)}")
             with self.path.open("rb") as file:
                 file.seek(start)
-                return file.read(length)
+                return _read_exactly(file, length)
 
         self._bytes = self._safely(read)
         return value
 
-    def _safely(self, read: Callable[[Storage], bytes]) -> Callable[[Storage], bytes]:
-        def safe(storage: Storage) -> bytes:
+    def _safely(self, read: Callable[[Storage], bytearray]) -> Callable[[Storage], bytearray]:
+        def safe(storage: Storage) -> bytearray:
             try:
                 return read(storage)
             except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
                 raise CheckpointError(f"{self.path} is damaged ({error}); copy or download it again") from None
 
         return safe
+
+
+def _read_exactly(file: BinaryIO, size: int) -> bytearray:
+    """``size`` bytes in memory that a tensor can take over, and not one more: for zip files that checks them too."""
+    data = bytearray(size)
+    place = memoryview(data)
+    while place:
+        count = file.readinto(place)
+        if not count:
+            raise EOFError("it ends early")
+        place = place[count:]
+    file.read(1)
+    return data
 
 
 def views(value: Any) -> list[TensorView]:
