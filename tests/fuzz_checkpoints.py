@@ -2,9 +2,9 @@
 
     python tests/fuzz_checkpoints.py --count 10000
 
-Each file must be dealt with in 5 seconds of processor time and 1 GiB, and nothing but CheckpointError may come of it. Files are tried in
-child processes, so that a crash of one is seen, counted and survived. Exit status 1 when anything was wrong; the files
-that did it are kept in --folder.
+Each file must be dealt with in 5 seconds of processor time and 1 GiB, and nothing but CheckpointError may come of it.
+Files are tried in child processes, so that a crash of one is seen, counted and survived. Exit status 1 when anything was
+wrong; the files that did it are kept in --folder.
 """
 
 from __future__ import annotations
