@@ -90,23 +90,50 @@ class Map:
                     yield b, s * m0 + a, chunk[:, k : k + self.channels, here, columns]
 
 
+class Scratch:
+    """Memory that is used again for every band: fresh memory costs more than the arithmetic on it."""
+
+    def __init__(self) -> None:
+        self.memory: dict[str, Tensor] = {}
+
+    def get(self, name: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """An uninitialized tensor (N, C, H, W), channels last, valid until the same name is asked for again."""
+        n, c, h, w = shape
+        size = n * c * h * w
+        memory = self.memory.get(name)
+        if memory is None or memory.numel() < size or memory.dtype != dtype:
+            memory = self.memory[name] = torch.empty(size, dtype=dtype, device=device)
+        return memory[:size].view(n, h, w, c).permute(0, 3, 1, 2)
+
+
 class Sums:
     """Mean and variance of a map's pixels, added up over bands: float32 within a band, float64 between them."""
 
     def __init__(self, target: Map) -> None:
-        self.map = target
+        self.map, self.scratch = target, Scratch()
         self.sum = self.squares = 0.0
 
     def add(self, first: int, band: Tensor) -> None:
-        """Add positions from ``first`` on, each pixel once."""
-        piece = Map(
-            self.map.height, self.map.width, self.map.channels, self.map.phases, self.map.shifts,
-            chunks=deque([(first, band)]),
-        )  # fmt: skip
-        for _, _, values in piece.rows(0, self.map.height):
-            values = values.float()
-            self.sum = self.sum + values.sum(dim=(0, 2, 3)).double()
-            self.squares = self.squares + (values * values).sum(dim=(0, 2, 3)).double()
+        """Add positions from ``first`` on, each pixel once. Values of no pixel, at the map's edges, become 0."""
+        m = self.map
+        if m.phases > 1:
+            self._clear_edges(first, band)
+        shape = tuple(band.shape)
+        if band.dtype != torch.float32:
+            band = self.scratch.get("values", shape, torch.float32, band.device).copy_(band)
+        squares = torch.mul(band, band, out=self.scratch.get("squares", shape, torch.float32, band.device))
+        self.sum = self.sum + band.sum(dim=(0, 2, 3)).view(-1, m.channels).sum(dim=0).double()
+        self.squares = self.squares + squares.sum(dim=(0, 2, 3)).view(-1, m.channels).sum(dim=0).double()
+
+    def _clear_edges(self, first: int, band: Tensor) -> None:
+        m = self.map
+        values = band.unflatten(1, (m.phases, m.phases, m.channels))
+        for phase, shift in enumerate(m.shifts):
+            for axis, start, side in ((3, first, m.height), (4, 0, m.width)):
+                part = values.select(axis - 2, phase).movedim(axis, 0)  # (rows or columns, ...)
+                pixels = -(-(side - phase) // m.phases)
+                part[: max(shift - start, 0)] = 0
+                part[max(shift + pixels - start, 0) :] = 0
 
     def affine(self, norm: Norm, relu: bool) -> Affine:
         """The normalization (and ReLU) of stored values with these statistics."""
@@ -119,15 +146,17 @@ class Sums:
         return Affine(scale, shift, -shift / scale if relu else None)
 
 
-def read(source: Map, dtype: torch.dtype, padding: str, first: int, rows: int, left: int, columns: int) -> Tensor:
+def read(
+    source: Map, dtype: torch.dtype, padding: str, first: int, rows: int, left: int, columns: int, scratch: Scratch
+) -> Tensor:
     """Rows first ... first + rows - 1 of a map, ``columns`` wide from column -left on, padded, ReLU applied.
 
     padding: how rows and columns outside of the map are made up: reflect | replicate | zero. Returns (1, C, rows,
-    columns), channels last; scale and shift of source.affine remain to be applied.
+    columns), channels last, in scratch memory; scale and shift of source.affine remain to be applied.
     """
     device = source.device
     shape = (1, source.channels, rows, columns)
-    band = torch.empty(shape, dtype=dtype, device=device, memory_format=torch.channels_last)
+    band = scratch.get("band", shape, dtype, device)
     top, bottom = max(first, 0), min(first + rows, source.height)
     threshold = None if source.affine.threshold is None else source.affine.threshold.to(dtype)
     for column, row, values in source.rows(top, bottom):

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .lowering import Add, Norm, Normalize, Pad, Remember, Upsample, Window, batch_norm_affine, lower
-from .maps import Affine, Map, Sums, read
+from .maps import Affine, Map, Scratch, Sums, read
 from .network import InstanceNorm, TransformNet, output_function
 
 _PROBES = 4  # rows from which the mean of a convolution's result is guessed
@@ -141,9 +141,11 @@ class BandedNetwork:
         device = source.device
         result = Map(height, width, window.channels, window.phases, window.shifts, compute_device=device)
 
+        scratch = Scratch()
+
         def compute(first: int, stop: int) -> Tensor:
             rows = (stop - 1 - first) * window.stride + window.kernel
-            band = read(source, dtype, window.padding, first * window.stride - top, rows, left, span)
+            band = read(source, dtype, window.padding, first * window.stride - top, rows, left, span, scratch)
             return F.conv2d(band, weight, center, window.stride)
 
         # The bias that all phases share is not rounded to the compute type: it goes into the norm, or into the shift. In
@@ -184,18 +186,26 @@ class BandedNetwork:
         """skip + current, in place of current."""
         scale, times = current.affine.scale, operation.times
         factor = times if skip.affine.scale is None else skip.affine.scale * times
+        scratch = Scratch()
         for k, (start, chunk) in enumerate(current.chunks):
-            rows, crop = chunk.shape[2], operation.crop
-            band = read(skip, self.dtype, "zero", start + crop, rows, 0, skip.width)
+            shape, crop = tuple(chunk.shape), operation.crop
+            # Half precision is slow element by element: the sum is made in float32.
+            band = read(skip, torch.float32, "zero", start + crop, shape[2], 0, skip.width, scratch)
             band = band[..., crop : crop + current.width]
             if not isinstance(factor, int) or factor != 1:
-                band = band * factor
-            chunk = chunk.to(current.device, self.dtype)
+                band.mul_(factor)
+            added = chunk if chunk.dtype == torch.float32 else scratch.get("added", shape, torch.float32, band.device)
+            added = added.to(band.device)
+            if added is not chunk:
+                added.copy_(chunk)
             if scale is None:
-                chunk.add_(band)
+                added.add_(band)
             else:
-                torch.addcmul(band, chunk, scale, out=chunk)
-            current.chunks[k] = (start, self._stored(chunk))
+                torch.addcmul(band, added, scale, out=added)
+            if chunk.dtype == self.dtype:
+                chunk.copy_(added)
+            else:
+                current.chunks[k] = (start, self._stored(added.to(self.dtype, copy=True)))
             skip.release = True
         shifts = [part for part in (current.affine.shift, _times(skip.affine.shift, times)) if part is not None]
         shift = sum(shifts) if shifts else None
@@ -237,10 +247,11 @@ class BandedNetwork:
             current, height=current.height * factor, width=current.width * factor, phases=1, shifts=(0,),
             chunks=deque(), compute=None, affine=replace(current.affine, threshold=None),
         )  # fmt: skip
+        scratch = Scratch()
         for first in _bands(result.height, step.rows, tick):
             stop = min(first + step.rows, result.height)
             low, high = first // factor, (stop - 1) // factor + 1
-            band = read(current, self.dtype, "zero", low, high - low, 0, current.width)
+            band = read(current, self.dtype, "zero", low, high - low, 0, current.width, scratch)
             rows = torch.arange(first, stop, device=band.device) // factor - low
             band = band.index_select(2, rows).repeat_interleave(factor, dim=3)
             result.chunks.append((first, self._stored(band.contiguous(memory_format=torch.channels_last))))
@@ -251,13 +262,26 @@ class BandedNetwork:
 
     def _finish(self, current: Map, step: Pass, tick: Callable | None) -> Tensor:
         """The output image, band by band."""
-        device = current.device
+        s, device = current.phases, current.device
         result = torch.empty(1, current.channels, current.height, current.width, device=device)
+        scratch = Scratch()
         for first in _bands(current.height, step.rows, tick):
             rows = min(step.rows, current.height - first)
-            band = read(current, self.dtype, "zero", first, rows, 0, current.width).float()
-            band = _applied(band, replace(current.affine, threshold=None), 1)
-            result[:, :, first : first + rows] = output_function(band, self.spec.output)
+            target = result[:, :, first : first + rows]
+            if any(current.shifts) or s == 1:
+                target.copy_(read(current, torch.float32, "zero", first, rows, 0, current.width, scratch))
+            else:  # blocks of pixels side by side: one copy takes them apart
+                for start, chunk in current.positions(first // s, (first + rows - 1) // s + 1):
+                    blocks = chunk[:, :, max(first // s - start, 0) : (first + rows - 1) // s + 1 - start]
+                    blocks = blocks.unflatten(1, (s, s, -1)).permute(0, 3, 4, 1, 5, 2).to(device)
+                    top = max(start - first // s, 0) * s
+                    band = target[:, :, top : top + blocks.shape[2] * s]
+                    if band.shape[2] == blocks.shape[2] * s and current.width == blocks.shape[4] * s:
+                        band.unflatten(3, (-1, s)).unflatten(2, (-1, s)).copy_(blocks)
+                    else:
+                        band.copy_(blocks.flatten(4, 5).flatten(2, 3)[:, :, : band.shape[2], : current.width])
+            values = _applied(target, replace(current.affine, threshold=None), 1)
+            target.copy_(output_function(values, self.spec.output))
         return result
 
 

@@ -154,8 +154,11 @@ class TorchFile:
         def safe(storage: Storage) -> bytearray:
             try:
                 return read(storage)
-            except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-                raise CheckpointError(f"{self.path} is damaged ({error}); copy or download it again") from None
+            except CheckpointError:
+                raise
+            except Exception as error:  # zipfile fails on damaged headers in many ways
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                raise CheckpointError(f"{self.path} is damaged ({reason}); copy or download it again") from None
 
         return safe
 
