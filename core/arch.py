@@ -253,20 +253,31 @@ class ArchSpec:
     def _reach(self, first: int, last: int) -> tuple[int, int]:
         """Input pixels before and after the place of output pixels first..last that these depend on."""
         before, after = first // self.scale, last // self.scale
-        for layer in reversed(self.layers):
+        for layer, exact in reversed(tuple(zip(self.layers, self._strides_fit(), strict=True))):
             k, s = layer.kernel, layer.stride
             p = (k - 1) // 2
+            # The zeros of "same" before a side depend on its remainder: (k - s) // 2 to (k - 1) // 2.
+            least = max(k - s, 0) // 2 if self.padding == "same" else p
             if layer.kind == "conv":
-                # The zeros of "same" before a side depend on its remainder: (k - s) // 2 to (k - 1) // 2.
-                least = max(k - s, 0) // 2 if self.padding == "same" else p
-                first, last = first * s - p, last * s - least + k - 1
+                first, last = first * s - (least if exact else p), last * s - least + k - 1
             elif layer.kind == "residual":
                 first, last = first - 2, last + 2
-            elif layer.kind == "transposed":  # output o = input i * s - p + tap
-                first, last = -((k - 1 - p - first) // s), (last + p) // s
+            elif layer.kind == "transposed":  # output o = input i * s - least + tap
+                first, last = -((k - 1 - least - first) // s), (last + least) // s
             else:
                 first, last = first // s, last // s
         return before - first, last - after
+
+    def _strides_fit(self) -> list[bool]:
+        """For each layer, whether its stride divides the side of its input whatever the side of the image."""
+        divisor, fits = 1, []
+        for layer in self.layers:
+            fits.append(divisor % layer.stride == 0)
+            if layer.kind != "conv":
+                divisor *= layer.stride
+            else:
+                divisor = divisor // layer.stride if fits[-1] else 1
+        return fits
 
     def with_options(self, **options: str) -> ArchSpec:
         """The same layers with other options (norm, padding, output)."""

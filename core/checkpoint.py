@@ -1,7 +1,8 @@
 """Our own files of networks: safetensors that say what they hold.
 
-The metadata's ``perceptual_style`` entry is JSON: format (1), task (style | upscale), arch (an arch string), and facts:
-name, title, license, credit, recipe, figures and whatever else is known. Loading asks for nothing beside the file.
+The metadata's ``perceptual_style`` entry is JSON: format (1), task (style | upscale), arch (an arch string), pixels (a
+pixel convention, left out for RGB in [0, 1]), and facts: name, title, license, credit, recipe, figures and whatever else
+is known. Loading asks for nothing beside the file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from .arch import ArchSpec
 from .errors import ArchError, CheckpointError
 from .files import atomic_write
 from .network import TransformNet
-from .tensorfile import read_safetensors
+from .pixels import OURS, PixelConvention
+from .tensorfile import read_metadata, read_safetensors
 
 _KEY, _FORMAT = "perceptual_style", 1
 
@@ -52,16 +54,31 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, header
 
 
-def save_network(path: str | Path, network: TransformNet, facts: Mapping[str, Any], *, half: bool = False) -> None:
-    """Write a network and its facts; half: as float16, which halves the file."""
+def is_ours(path: str | Path) -> bool:
+    """Whether this is a safetensors file with our metadata. Raises nothing: what cannot be read is not ours."""
+    return _KEY in read_metadata(path)
+
+
+def save_network(
+    path: str | Path,
+    network: TransformNet,
+    facts: Mapping[str, Any],
+    *,
+    half: bool = False,
+    pixels: PixelConvention = OURS,
+) -> None:
+    """Write a network, its facts and its pixel convention; half: as float16, which halves the file."""
     tensors = network.state_dict()
     if half:
         tensors = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
-    save_tensors(path, tensors, {**facts, "format": _FORMAT, "arch": str(network.spec)})
+    header = {**facts, "format": _FORMAT, "arch": str(network.spec)}
+    if pixels != OURS:
+        header["pixels"] = str(pixels)
+    save_tensors(path, tensors, header)
 
 
 def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
-    """The network (float32, in eval mode) and the facts of a file written by `save_network`."""
+    """The network (float32, in eval mode) and the facts of a file written by `save_network`, pixels as text if not ours."""
     tensors, header = load_tensors(path)
     if header.get("task") == "training":
         raise CheckpointError(f"{path} is the checkpoint of an unfinished training; resume it to get the network")

@@ -10,11 +10,12 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import errors
+from .cli_checkpoints import add_checkpoint_commands, add_overrides
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,13 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         "--memory", type=_size, metavar="SIZE", help="memory to work in beside the photo itself, as 800M or 2G"
     )
     command.add_argument("-v", "--verbose", action="store_true", help="say what each photo will take")
+    add_overrides(command)
     command.set_defaults(run=_stylize)
 
-    command = commands.add_parser("describe", help="say what a file of weights holds")
-    command.add_argument("file", metavar="NAME|FILE")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    command.set_defaults(run=_describe)
-
+    add_checkpoint_commands(commands, _printed)
     _add_train_style(commands)
     return parser
 
@@ -92,6 +90,14 @@ def _size(text: str) -> int:
     if size <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; expected something like 800M or 2G")
     return size
+
+
+def _printed(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        print(answer(arguments))
+        return 0
+
+    return run
 
 
 def _add_train_style(commands: Any) -> None:
@@ -144,22 +150,6 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(arguments: argparse.Namespace) -> int:
-    from .models import load_style
-
-    model = load_style(arguments.file)
-    parameters = sum(p.numel() for p in model.network.parameters())
-    facts = {"name": model.name, "arch": str(model.spec), "parameters": parameters, "width": model.spec.width}
-    facts |= {key: value for key, value in model.facts.items() if key not in facts}
-    if arguments.json:
-        print(json.dumps(facts, indent=2))
-    else:
-        for key, value in facts.items():
-            if key not in ("loss curve", "run", "recipe"):
-                print(f"{key}: {json.dumps(value) if isinstance(value, dict | list) else value}")
-    return 0
-
-
 def _stylize(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
@@ -167,7 +157,7 @@ def _stylize(arguments: argparse.Namespace) -> int:
     from .images import find_images, read_image, save_image
     from .models import load_style
 
-    model = load_style(arguments.style)
+    model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
     device = pick_device(arguments.device)
     jobs = _plan(arguments.photos, Path(arguments.output), find_images)
     failed = 0

@@ -177,7 +177,7 @@ def _upsampled(stage: ConvStage, factor: int) -> Window:
 def _transposed(stage: ConvStage) -> Window:
     """Output row stride * m + a = stride * i - padding + t: tap t reads input row i = m + (a + padding - t) / stride."""
     weight, bias, norm = _folded(stage)
-    s, p = stage.stride, stage.conv.padding[0]
+    s, p = stage.stride, stage.conv.padding[0] + stage.shave
     taps = [[(a + p - t) // s if (a + p - t) % s == 0 else None for t in range(stage.kernel)] for a in range(s)]
     return _phased(stage, weight, bias, norm, s, taps)
 

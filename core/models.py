@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from .arch import ArchSpec
-from .checkpoint import load_network
-from .errors import CheckpointError
+from .checkpoint import is_ours, load_network
+from .dialects import load_foreign
+from .errors import ArchError, CheckpointError, InputError
 from .images import check_image
 from .manifest import bundled_file, entries
 from .network import TransformNet, extend
+from .pixels import OURS, PixelConvention
 from .progress import Progress, ProgressCallback
 from .stream import Engine, number_formats, plan_memory
 
@@ -25,11 +27,13 @@ class StyleModel:
     """A style network and its facts (title, license, credit, recipe, figures, ... as in the file's metadata).
 
     network: the plain TransformNet; ``network(image)`` is the reference of what `stylize` computes
+    pixels: what the network takes and gives; RGB in [0, 1] for the networks that this project trains
     """
 
     network: TransformNet
     name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    pixels: PixelConvention = OURS
 
     @property
     def spec(self) -> ArchSpec:
@@ -40,8 +44,11 @@ class StyleModel:
     ) -> int:
         """Memory that `stylize` plans to use for images of this size, beside network, input and result."""
         sides = (max(side, self.spec.smallest_side) for side in (height, width))
-        dtype, _ = number_formats(device, precision)
+        dtype, _ = number_formats(device, self._precision(precision))
         return plan_memory(self.network, *sides, device, dtype=dtype, memory=memory).bytes
+
+    def _precision(self, precision: str) -> str:
+        return "fp32" if precision == "auto" and "family" in self.facts else precision
 
     @torch.no_grad()
     def stylize(
@@ -55,7 +62,8 @@ class StyleModel:
         """Stylize images.
 
         image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it); never changed
-        precision: "auto" | "fp32" | "bf16" | "fp16"; auto is as fast as it gets within 2/255 of fp32
+        precision: "auto" | "fp32" | "bf16" | "fp16"; auto is as fast as it gets within 2/255 of fp32, and fp32 for other
+            people's networks, which are to give the pictures of their own programs
         memory: bytes to use beside network, input and result; None: planned from what is free
         progress: called many times an image; what it raises stops the work
 
@@ -68,12 +76,13 @@ class StyleModel:
         result = torch.empty_like(image, memory_format=torch.contiguous_format)
         least = self.spec.smallest_side
         engine = Engine(
-            self.network, max(height, least), max(width, least), device=image.device, precision=precision, memory=memory
-        )
+            self.network, max(height, least), max(width, least), device=image.device,
+            precision=self._precision(precision), memory=memory,
+        )  # fmt: skip
         for i in range(len(image)):
             done = None if progress is None else _shifted(progress, i, len(image))
-            out = engine(extend(image[i : i + 1], least), done)
-            result[i] = out[0, :, :height, :width].clamp_(0, 1)
+            out = engine(self.pixels.to_network(extend(image[i : i + 1], least)), done)
+            result[i] = self.pixels.from_network(out)[0, :, :height, :width].clamp_(0, 1)
         return result
 
 
@@ -87,20 +96,50 @@ def list_styles() -> list[str]:
     return [entry.id for entry in entries("style")]
 
 
-def load_style(name_or_path: str | Path) -> StyleModel:
-    """A bundled style by name, or a style network from a file.
+def load_style(name_or_path: str | Path, *, channel_order: str | None = None, output: str | None = None) -> StyleModel:
+    """A bundled style by name, or a style network from a file: ours, or of any family in `dialects`.
 
+    channel_order: "rgb" | "bgr", output: "tanh150", "linear", ... (as in an arch string): what a file cannot tell, where
+    its family's usual value is wrong
     Raises CheckpointError when there is no such name or file, or the file holds something else.
     """
-    if name_or_path in list_styles():
-        path = bundled_file(str(name_or_path))
-    else:
-        path = Path(name_or_path)
-        if not path.suffix and not path.exists():
-            raise CheckpointError(
-                f"there is no style named {str(name_or_path)!r}; expected {', '.join(list_styles())} or the path of a file"
-            )
-    network, facts = load_network(path)
+    path = style_file(name_or_path)
+    network, pixels, facts = open_network(path, channel_order=channel_order, output=output)
     if facts.get("task") != "style" or network.spec.scale != 1 or network.spec.out_channels != 3:
-        raise CheckpointError(f"{path} holds a network for {facts.get('task')!r}, not a style")
-    return StyleModel(network, str(facts.get("name", path.stem)), facts)
+        held = (
+            f"an x{network.spec.scale} upscaler" if network.spec.scale > 1 else f"a network for {facts.get('task')!r}"
+        )
+        raise CheckpointError(f"{path} holds {held}, not a style")
+    return StyleModel(network, str(facts.get("name", path.stem)), facts, pixels)
+
+
+def style_file(name_or_path: str | Path) -> Path:
+    """The file of a bundled style, checked, or the path itself. Raises CheckpointError for what can only be a wrong name."""
+    if name_or_path in list_styles():
+        return bundled_file(str(name_or_path))
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        raise CheckpointError(
+            f"there is no style named {str(name_or_path)!r}; expected {', '.join(list_styles())} or the path of a file"
+        )
+    return path
+
+
+def open_network(
+    path: str | Path, *, channel_order: str | None = None, output: str | None = None
+) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
+    """Any network that can be opened, style or upscaler: the network, its pixel convention and its facts.
+
+    Arguments as `load_style`'s. Raises CheckpointError, or InputError for an unknown channel order or output.
+    """
+    try:
+        if is_ours(path):
+            network, facts = load_network(path)
+            pixels = PixelConvention.parse(str(facts.pop("pixels", OURS)))
+        else:
+            network, pixels, facts = load_foreign(path)
+    except (ArchError, InputError) as error:
+        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: {error}") from None
+    if output is not None:
+        network.spec = network.spec.with_options(output=output)
+    return network, pixels.with_order(channel_order), facts

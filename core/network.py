@@ -59,7 +59,8 @@ class ConvStage(nn.Module):
     """Pad, convolve, normalize, activate.
 
     padding: reflect | replicate | zero | same | none. A transposed convolution pads with zeros by its nature, and gives
-    exactly ``stride`` times its input's size.
+    exactly ``stride`` times its input's size. As the gradient of the SAME convolution, TensorFlow's takes less off its
+    top and left: ``shave`` px of the full result, which is cropped at the other end.
     """
 
     def __init__(
@@ -70,7 +71,12 @@ class ConvStage(nn.Module):
         self.padding, self.relu, self.transposed = padding, relu, transposed
         self.kernel, self.stride = kernel, stride
         half = (kernel - 1) // 2
-        if transposed:
+        self.shave = 0
+        if transposed and padding == "same":
+            self.shave = same_padding(stride, kernel, stride)[0]
+            fill = max(stride - kernel, 0)  # what a kernel smaller than the stride leaves at the end
+            self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, output_padding=fill)
+        elif transposed:
             self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, half, output_padding=stride - 1)
         else:
             self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
@@ -88,7 +94,10 @@ class ConvStage(nn.Module):
         (top, bottom), (left, right) = (self.edges(side) for side in x.shape[-2:])
         if top or bottom or left or right:
             x = F.pad(x, (left, right, top, bottom), mode=PAD_MODES[self.padding])
+        height, width = x.shape[-2:]
         x = self.conv(x)
+        if self.transposed:
+            x = x[..., self.shave : self.shave + height * self.stride, self.shave : self.shave + width * self.stride]
         if self.norm is not None:
             x = self.norm(x)
         return F.relu(x) if self.relu else x

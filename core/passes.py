@@ -148,8 +148,11 @@ class BandedNetwork:
             band = read(source, dtype, window.padding, first * window.stride - top, rows, left, span, scratch)
             return F.conv2d(band, weight, center, window.stride)
 
-        # The bias that all phases share is not rounded to the compute type: it goes into the norm, or into the shift.
+        # The bias that all phases share is not rounded to the compute type: it goes into the norm, or into the shift. In
+        # float32 without a norm it stays: after a ReLU, zeros are exact, where -b + b summed over all inputs is not.
         shared = bias.view(-1, window.channels).mean(dim=0)
+        if window.norm is None and dtype == torch.float32:
+            shared = torch.zeros_like(shared)
         center = (bias - shared.repeat(window.phases**2)).to(dtype)
         if window.norm is not None:
             center = (center - self._mean(window, compute, positions, can_jump=source.compute is None)).to(dtype)

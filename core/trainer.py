@@ -200,7 +200,11 @@ def learning_rate(recipe: StyleRecipe, step: int) -> float:
 
 def _initial_network(run: StyleTraining) -> TransformNet:
     if run.init_from is not None:
-        network, _ = load_network(run.init_from)
+        network, facts = load_network(run.init_from)
+        if "pixels" in facts:
+            raise CheckpointError(
+                f"{run.init_from} takes pixels as {facts['pixels']}; training starts from our own styles"
+            )
         return network.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(run.seed)  # torch.manual_seed would seed other devices for good

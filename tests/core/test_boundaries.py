@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CORE, NODES = sorted((ROOT / "core").rglob("*.py")), sorted((ROOT / "nodes").rglob("*.py"))
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "execution", "server", "latent_preview", "app"}
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-DECLARED = ast.literal_eval(re.search(r"^dependencies = (\[.*?\])", PROJECT, re.M | re.S)[1])
+DECLARED = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
 THIRD_PARTY = {{"pillow": "PIL"}.get(name, name.replace("-", "_")) for name in DECLARED}
 
 

@@ -1,0 +1,21 @@
+"""yakhyo, fast-neural-style-transfer: pytorch/examples with other names, and residual blocks that add their input twice."""
+
+from __future__ import annotations
+
+from .family import INSTANCE_REFLECT, Family
+from .layout import Shapes, Slot, numbered
+from .pytorch_examples import transformer
+
+
+def slots(shapes: Shapes) -> list[Slot] | None:
+    """upsample_conv1..3 where pytorch/examples has deconv1..3."""
+    return transformer(numbered(shapes, "res"), tuple(f"upsample_conv{n}.conv2d" for n in (1, 2, 3)))
+
+
+FAMILY = Family(
+    name="yakhyo",
+    source="https://github.com/yakhyo/fast-neural-style-transfer",
+    slots=slots,
+    pixels="rgb in=255 out=255",
+    options=INSTANCE_REFLECT | {"residual": "twice"},
+)
