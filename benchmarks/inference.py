@@ -32,7 +32,6 @@ LARGEST = {"eager": 2048, "compile": 2048, "onnxruntime": 2048, "openvino": 2048
 
 def build(width: str):
     import torch
-
     from perceptual_style.core import build_network
 
     torch.manual_seed(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CORE, NODES = sorted((ROOT / "core").rglob("*.py")), sorted((ROOT / "nodes").rglob("*.py"))
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "execution", "server", "latent_preview", "app"}
-PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DECLARED = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
 THIRD_PARTY = {{"pillow": "PIL"}.get(name, name.replace("-", "_")) for name in DECLARED}
 
