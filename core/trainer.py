@@ -7,21 +7,20 @@ with the same weights, bit for bit on the CPU.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import training_state
 from .arch import ArchSpec
-from .checkpoint import load_network, load_tensors, save_network, save_tensors
+from .checkpoint import load_network, save_network
 from .data import PhotoFolder, fit_style_image
 from .devices import autocast_dtype, pick_device
 from .errors import CheckpointError, InputError, TrainingError
@@ -31,8 +30,8 @@ from .network import TransformNet, build_network, forward_any_size
 from .objective import StyleObjective
 from .progress import Progress, ProgressCallback
 from .recipes import StyleRecipe, get_recipe
+from .training_state import CHECKPOINT_SUFFIX, save_checkpoint
 
-CHECKPOINT_SUFFIX = ".training.safetensors"
 _PATIENCE = 20  # steps in a row without a finite gradient after which a training stops
 
 
@@ -104,8 +103,8 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     device = pick_device(run.device)
     amp = autocast_dtype(device, run.precision)
     photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed)
-    identity = _identity(run, photos, amp)
-    if _is_finished(out, identity):
+    identity = training_state.identity(run, photos.files, amp)
+    if training_state.is_finished(out, identity):
         return out
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +122,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     network.to(device, memory_format=torch.channels_last).train()
     has_statistics = next(network.buffers(), None) is not None  # which the forward pass changes
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    step, history = _resume(run, identity, network, optimizer)
+    step, history = training_state.resume(run.checkpoint, identity, network, optimizer)
 
     clock, started, first = time.monotonic(), time.monotonic(), step
     noted: set[Path] = set()
@@ -157,7 +156,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
             if time.monotonic() - clock > run.checkpoint_seconds and failures == 0:
                 clock = time.monotonic()
                 try:
-                    _save_checkpoint(run, identity, network, optimizer, step, history)
+                    save_checkpoint(run.checkpoint, identity, network, optimizer, step, history)
                 except CheckpointError as error:  # a full disk may have room again at the next one
                     notes.append(f"{error}; the training goes on without a new checkpoint")
             if progress is not None:
@@ -168,22 +167,22 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
         raise
     except BaseException:
         if failures == 0 and whole:
-            _save_checkpoint(run, identity, network, optimizer, step, history)
+            save_checkpoint(run.checkpoint, identity, network, optimizer, step, history)
         raise
     if failures:
         raise _diverged(step, parts, failures)
-    _save_checkpoint(run, identity, network, optimizer, step, history)
+    save_checkpoint(run.checkpoint, identity, network, optimizer, step, history)
     last = torch.tensor(history[-100:]).mean(dim=0).tolist()
     figures = {"final losses (mean of the last 100 steps)": dict(zip(parts, last, strict=True))} if first < step else {}
     facts = {
         "task": "style",
         "name": out.stem,
         **run.facts,
-        "recipe": _as_json(recipe),
+        "recipe": training_state.as_json(recipe),
         "run": identity,
         "figures": figures,
     }
-    facts["loss curve"] = _thinned(history)
+    facts["loss curve"] = training_state.thinned(history)
     save_network(out, network, facts, half=run.half)
     with suppress(OSError):
         run.checkpoint.unlink()
@@ -221,79 +220,6 @@ def _check_fit(spec: ArchSpec, size: int) -> None:
         )
 
 
-def _as_json(recipe: StyleRecipe) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(recipe)))
-
-
-def _identity(run: StyleTraining, photos: PhotoFolder, amp: torch.dtype | None) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be this run's."""
-    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos.files)
-    return {
-        "recipe": _as_json(run.recipe),
-        "style image": _digest(run.style_image.detach().float().cpu().numpy().tobytes()),
-        "photos": _digest(listing.encode()),
-        "loss network": _file_digest(run.loss_weights),
-        "start": "" if run.init_from is None else _file_digest(run.init_from),
-        "seed": run.seed,
-        "precision": str(amp or torch.float32).removeprefix("torch."),
-    }
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _file_digest(path: str | Path) -> str:
-    """Of a file's content; of none where there is no file, which whoever opens it will say."""
-    return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
-
-
-def _is_finished(out: Path, identity: dict[str, Any]) -> bool:
-    if not out.exists():
-        return False
-    try:
-        finished = load_tensors(out)[1].get("run")
-    except CheckpointError:
-        finished = None
-    if finished != identity:
-        raise InputError(
-            f"{out} exists already and is the result of something else; move it away or choose another name"
-        )
-    return True
-
-
-def _save_checkpoint(run, identity, network, optimizer, step, history) -> None:
-    tensors = {f"network.{key}": t for key, t in network.state_dict().items()}
-    names = [name for name, _ in network.named_parameters()]
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{names[index]}.{key}": t for key, t in values.items()}
-    tensors["history"] = torch.tensor(history, dtype=torch.float64)
-    save_tensors(run.checkpoint, tensors, {"format": 1, "task": "training", "step": step, "run": identity})
-
-
-def _resume(run: StyleTraining, identity, network, optimizer) -> tuple[int, list[list[float]]]:
-    """Fill network and optimizer from the checkpoint, if there is one; returns the steps done and their losses."""
-    if not run.checkpoint.exists():
-        return 0, []
-    tensors, header = load_tensors(run.checkpoint)
-    if header.get("run") != identity:
-        theirs = header.get("run", {})
-        differing = ", ".join(key for key in identity if theirs.get(key) != identity[key])
-        raise TrainingError(
-            f"{run.checkpoint} belongs to a training with another {differing}; "
-            f"use the same settings to resume it, or remove it to begin anew"
-        )
-    network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
-    state = optimizer.state_dict()
-    for index, (name, _) in enumerate(network.named_parameters()):
-        prefix = f"adam.{name}."
-        values = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-        if values:
-            state["state"][index] = values
-    optimizer.load_state_dict(state)
-    return header["step"], tensors["history"].tolist()
-
-
 @torch.no_grad()
 def _preview(run: StyleTraining, network: TransformNet, step: int) -> Tensor | None:
     if run.preview_image is None or not run.preview_steps or (step % run.preview_steps and step != run.recipe.steps):
@@ -311,11 +237,3 @@ def _diverged(step: int, parts: Mapping[str, Tensor], failures: int) -> Training
         f"{what} stayed non-finite for {failures} steps up to step {step}; try a lower learning rate or smaller loss "
         f"weights. The last good checkpoint is kept"
     )
-
-
-def _thinned(history: list[list[float]], points: int = 50) -> list[list[float]]:
-    """[step, objective] at about ``points`` places, each the mean since the one before."""
-    size = max(1, math.ceil(len(history) / points))
-    chunks = (history[i : i + size] for i in range(0, len(history), size))
-    totals = [[sum(row) for row in chunk] for chunk in chunks]
-    return [[min((i + 1) * size, len(history)), float(f"{sum(t) / len(t):.5g}")] for i, t in enumerate(totals)]

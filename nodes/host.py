@@ -16,7 +16,7 @@ from comfy_api.latest import ComfyExtension, io  # noqa: F401  (nodes take them 
 
 from ..core.models import StyleModel
 from ..core.progress import Progress, ProgressCallback
-from ..core.trainer import CHECKPOINT_SUFFIX
+from ..core.training_state import CHECKPOINT_SUFFIX
 
 #: Not core's STYLE_MODEL, which is another thing.
 StyleModelType = io.Custom("PERCEPTUAL_STYLE_MODEL")

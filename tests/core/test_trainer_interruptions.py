@@ -13,7 +13,7 @@ import time
 
 import pytest
 import torch
-from perceptual_style.core import files, trainer
+from perceptual_style.core import files, trainer, training_state
 from perceptual_style.core.checkpoint import load_network, load_tensors
 from perceptual_style.core.errors import Cancelled, CheckpointError, InputError, TrainingError
 from perceptual_style.core.objective import StyleObjective
@@ -230,7 +230,7 @@ def test_single_steps_without_a_finite_gradient_are_left_out(new_run, monkeypatc
 
 def full_disk(monkeypatch, names: tuple[str, ...]) -> list[str]:
     """Let writing files of these names fail as on a full disk; returns the names that were tried."""
-    original, tried = trainer.save_tensors, []
+    original, tried = training_state.save_tensors, []
 
     def save(path, tensors, header):
         tried.append(path.name)
@@ -238,7 +238,7 @@ def full_disk(monkeypatch, names: tuple[str, ...]) -> list[str]:
             raise CheckpointError(f"cannot write {path}: No space left on device")
         original(path, tensors, header)
 
-    monkeypatch.setattr(trainer, "save_tensors", save)
+    monkeypatch.setattr(training_state, "save_tensors", save)
     monkeypatch.setattr("perceptual_style.core.checkpoint.save_tensors", save)
     return tried
 

@@ -1,0 +1,115 @@
+"""The state of a training: what makes a checkpoint one run's, writing it, and going on from it.
+
+A checkpoint holds network, optimizer, step and the losses so far. Batches follow from seed and step (data.py), so
+nothing else has a state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint import load_tensors, save_tensors
+from .errors import CheckpointError, InputError, TrainingError
+from .network import TransformNet
+from .recipes import StyleRecipe
+
+CHECKPOINT_SUFFIX = ".training.safetensors"
+History = list[list[float]]  # for each step the losses by part
+
+
+def as_json(recipe: StyleRecipe) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def identity(run: Any, photos: list[Path], amp: torch.dtype | None) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be this run's (a StyleTraining's)."""
+    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos)
+    return {
+        "recipe": as_json(run.recipe),
+        "style image": _digest(run.style_image.detach().float().cpu().numpy().tobytes()),
+        "photos": _digest(listing.encode()),
+        "loss network": _file_digest(run.loss_weights),
+        "start": "" if run.init_from is None else _file_digest(run.init_from),
+        "seed": run.seed,
+        "precision": str(amp or torch.float32).removeprefix("torch."),
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _file_digest(path: str | Path) -> str:
+    """Of a file's content; of none where there is no file, which whoever opens it will say."""
+    return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
+
+
+def is_finished(out: Path, run: Mapping[str, Any]) -> bool:
+    """Whether ``out`` is this run's result. Raises InputError when it is something else."""
+    if not out.exists():
+        return False
+    try:
+        finished = load_tensors(out)[1].get("run")
+    except CheckpointError:
+        finished = None
+    if finished != run:
+        raise InputError(
+            f"{out} exists already and is the result of something else; move it away or choose another name"
+        )
+    return True
+
+
+def save_checkpoint(
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam, step: int, history: History
+) -> None:
+    """Write everything that a training needs to go on. Raises CheckpointError, as on a full disk."""
+    tensors = {f"network.{key}": t for key, t in network.state_dict().items()}
+    names = [name for name, _ in network.named_parameters()]
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{names[index]}.{key}": t for key, t in values.items()}
+    tensors["history"] = torch.tensor(history, dtype=torch.float64)
+    save_tensors(path, tensors, {"format": 1, "task": "training", "step": step, "run": run})
+
+
+def resume(
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam
+) -> tuple[int, History]:
+    """Fill network and optimizer from the checkpoint, if there is one; returns the steps done and their losses.
+
+    Raises TrainingError when it belongs to another run.
+    """
+    if not path.exists():
+        return 0, []
+    tensors, header = load_tensors(path)
+    if header.get("run") != run:
+        theirs = header.get("run", {})
+        differing = ", ".join(key for key in run if theirs.get(key) != run[key])
+        raise TrainingError(
+            f"{path} belongs to a training with another {differing}; "
+            f"use the same settings to resume it, or remove it to begin anew"
+        )
+    network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
+    state = optimizer.state_dict()
+    for index, (name, _) in enumerate(network.named_parameters()):
+        prefix = f"adam.{name}."
+        values = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        if values:
+            state["state"][index] = values
+    optimizer.load_state_dict(state)
+    return header["step"], tensors["history"].tolist()
+
+
+def thinned(history: History, points: int = 50) -> list[list[float]]:
+    """[step, objective] at about ``points`` places, each the mean since the one before."""
+    size = max(1, math.ceil(len(history) / points))
+    chunks = (history[i : i + size] for i in range(0, len(history), size))
+    totals = [[sum(row) for row in chunk] for chunk in chunks]
+    return [[min((i + 1) * size, len(history)), float(f"{sum(t) / len(t):.5g}")] for i, t in enumerate(totals)]
