@@ -201,3 +201,33 @@ def test_train_style_takes_a_recipes_name(new_run, same):
         precision="fp32", device="cpu",
     )  # fmt: skip
     assert path == run.out and same(run.out, load_file(run_training(new_run("again"))))
+
+
+def test_a_new_network_first_learns_to_reproduce_its_input(new_run):
+    seen = []
+    run = new_run("identity", steps=2, identity_steps=60)
+    run_training(run, seen.append)
+    first = [sum(progress.losses.values()) for progress in seen if progress.done == 0]
+    assert len(first) == 60 and np.mean(first[-10:]) < 0.8 * np.mean(first[:10])
+    assert [progress.done for progress in seen if progress.done] == [1, 2]
+
+
+def test_a_training_stopped_while_it_learns_to_reproduce_its_input_is_exact_too(new_run, same):
+    expected = load_file(run_training(new_run("whole", steps=3, identity_steps=6)))
+
+    def stop(progress):
+        stop.calls += 1
+        if stop.calls == 4:
+            raise Cancelled("enough")
+
+    stop.calls = 0
+    with pytest.raises(Cancelled):
+        run_training(new_run("stopped", steps=3, identity_steps=6), stop)
+    assert same(run_training(new_run("stopped", steps=3, identity_steps=6)), expected)
+
+
+def test_a_training_from_a_style_does_not_learn_to_reproduce_its_input(new_run):
+    seen = []
+    style = run_training(new_run("base", steps=1))
+    run_training(new_run("from", steps=2, identity_steps=5, init_from=style), seen.append)
+    assert [progress.done for progress in seen] == [1, 2]
