@@ -157,6 +157,24 @@ def flops(width: str, size: int) -> float:
     return counter.get_total_flops() * (size / 64) ** 2
 
 
+def draw(rows: list[dict], path: Path) -> None:
+    """Seconds of every way, one panel for each width and size that has an eager row."""
+    import matplotlib.pyplot as plt
+
+    panels = [(r["width"], r["size"]) for r in rows if r["way"] == "eager" and "seconds" in r]
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.2), squeeze=False, layout="constrained")
+    for axis, (width, size) in zip(axes[0], panels, strict=True):
+        shown = [r for r in rows if (r["width"], r["size"]) == (width, size) and "seconds" in r][::-1]
+        colors = ["#d9822b" if r["way"].startswith("engine") else "#5b7db1" for r in shown]
+        bars = axis.barh([r["way"] for r in shown], [r["seconds"] for r in shown], color=colors)
+        axis.bar_label(bars, [f" {r['seconds']:.2f} s" for r in shown], fontsize=8)
+        axis.set_title(f"{width} width, {size} x {size} px", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.18)
+        axis.tick_params(labelsize=8)
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
@@ -164,6 +182,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--chart", type=Path, help="draw the seconds as bars into this file")
     options = parser.parse_args()
     peaks = {bf16: peak_flops(bf16) for bf16 in (False, True)}
     report = {"machine": platform.processor() or platform.machine(), "peak FLOP/s": peaks[False], "rows": []}
@@ -184,6 +203,8 @@ def main() -> None:
                     f"| {share:.0%} | {row['peak bytes'] / 2**20:.0f} | {difference} |",
                     flush=True,
                 )
+    if options.chart:
+        draw(report["rows"], options.chart)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2))
 

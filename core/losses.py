@@ -70,6 +70,14 @@ def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
     return (_float(image) - _float(target)).square().mean()
 
 
+def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:
+    """Mean squared excess over ``limit`` of what goes into a tanh or sigmoid (ours).
+
+    At their flat ends no gradient brings a network back from black or white: tanh(2.5) is 1.7/255 away from the end.
+    """
+    return (_float(raw).abs() - limit).relu().square().mean()
+
+
 TV_FORMS = ("code", "mean")
 
 

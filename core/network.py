@@ -178,11 +178,12 @@ class TransformNet(nn.Module):
             self.stages.append(stage)
             channels = layer.channels or channels
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, raw: bool = False) -> Tensor:
+        """raw: what goes into the output function, instead of what comes out of it."""
         x = image
         for stage in self.stages:
             x = stage(x)
-        return output_function(x, self.spec.output)
+        return x if raw else output_function(x, self.spec.output)
 
 
 def forward_any_size(network: TransformNet, image: Tensor) -> Tensor:

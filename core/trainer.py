@@ -26,8 +26,8 @@ from .devices import autocast_dtype, pick_device
 from .errors import CheckpointError, InputError, TrainingError
 from .files import remove_leftovers
 from .loss_network import LossNetwork
-from .losses import pixel_loss
-from .network import TransformNet, build_network, forward_any_size
+from .losses import pixel_loss, saturation_loss
+from .network import TransformNet, build_network, forward_any_size, output_function
 from .objective import StyleObjective
 from .progress import Progress, ProgressCallback
 from .recipes import StyleRecipe, get_recipe
@@ -138,7 +138,10 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
             content = content.to(device, memory_format=torch.channels_last)
             whole = not has_statistics
             with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-                parts = objective(network(content).float(), content)
+                raw = network(content, raw=True).float()
+                parts = objective(output_function(raw, network.spec.output), content)
+            if recipe.saturation:
+                parts["saturation"] = recipe.saturation * saturation_loss(raw)
             loss = sum(parts.values())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

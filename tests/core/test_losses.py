@@ -12,6 +12,7 @@ from perceptual_style.core.losses import (
     feature_loss,
     gram_matrix,
     pixel_loss,
+    saturation_loss,
     style_loss,
     total_variation,
 )
@@ -171,3 +172,11 @@ def test_unknown_forms_are_refused_by_name():
         style_loss(torch.eye(2)[None], torch.eye(2)[None], "gatys")
     with pytest.raises(InputError, match="'l1'"):
         total_variation(torch.zeros(1, 3, 4, 4), "l1")
+
+
+def test_saturation_counts_only_what_exceeds_its_limit():
+    raw = torch.tensor([[[[-4.5, -2.5, 0.0, 2.0, 3.5]]]], dtype=torch.float64)
+    assert saturation_loss(raw) == pytest.approx((2.0**2 + 1.0**2) / 5)
+    assert saturation_loss(raw, limit=5.0) == 0
+    noise = (torch.rand(1, 2, 3, 4, dtype=torch.float64) * 10 - 5).requires_grad_()
+    assert torch.autograd.gradcheck(saturation_loss, noise)

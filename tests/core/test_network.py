@@ -280,3 +280,8 @@ def test_extending_mirrors_and_keeps_the_pixels(height, width, smallest, rng):
 def test_a_spec_and_its_string_build_the_same_network():
     text = "c3s1-4,R4,c3s1-3 norm=batch"
     assert build_network(ArchSpec.parse(text)).spec == build_network(text).spec
+
+
+def test_raw_is_what_the_output_function_takes():
+    network, image = build_network("c3s1-4,c3s1-3 padding=reflect output=tanh150").eval(), torch.rand(1, 3, 9, 8)
+    assert torch.equal(150 * torch.tanh(network(image, raw=True)), network(image))
