@@ -49,7 +49,7 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, whatever the backend (CUDA, MPS, XPU, CPU) calls it."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(

@@ -393,3 +393,14 @@ def test_a_reader_that_leaves_and_ctrl_c_end_quietly(python_environment, style, 
         os.close(writer)
     assert (process.returncode, out, err) == (130, "ready\n", "cancelled\n")
     assert not (tmp_path / "o.png").exists()
+
+
+def test_a_budget_of_memory_is_kept_said_and_refused_when_too_small(run, refused, style, tmp_path):
+    source, out = photo(tmp_path / "a.png", 64, 48), tmp_path / "out.png"
+    status, _, lines = run("stylize", source, "-o", out, "--style", style, "--memory", "64M", "-v")
+    assert status == 0 and len(lines) == 1 and "64x48 px, working in" in lines[0]
+    assert "budget is 0.0 MiB" in refused(
+        "stylize", source, "-o", tmp_path / "no.png", "--style", style, "--memory", "1K"
+    )
+    assert "'lots' is no size" in refused("stylize", source, "-o", tmp_path / "no.png", "--memory", "lots")
+    assert not (tmp_path / "no.png").exists()
