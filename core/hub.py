@@ -10,25 +10,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import inspect
 import os
-import secrets
+import re
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .errors import HubError
-from .hub_errors import by_hand, explained
+from .hub_errors import by_hand, explained, page_of
+from .hub_ranges import RangesRefused, RemoteFile
 from .manifest import Entry, bundled_file
 from .progress import Progress, ProgressCallback
 
 Folder = str | Path | Sequence[str | Path] | None
 
 _LARGE = 2**26  # bytes from which on a checksum is also remembered on the disk
-_STAGING = ".perceptual-style-download-"
 
 
 def own_folder() -> Path:
@@ -85,9 +83,9 @@ def missing(entry: Entry, folder: Folder = None) -> HubError:
 def fetch(entry: Entry, *, folder: Folder = None, progress: ProgressCallback | None = None) -> Path:
     """The entry's file, downloaded unless it is there already, and verified by size and sha256.
 
-    progress: called with bytes; what it raises stops the download. A connection that breaks off is taken up again where
-    it was. Several processes can ask at once. Of a loss network only the tensors that are needed are downloaded.
-    Raises HubError with what to do; a file with wrong bytes is removed.
+    progress: called with bytes; what it raises stops the download. One that was stopped, even by a power cut, and a
+    connection that breaks off are taken up again where they were. Several processes can ask at once. Of a loss network
+    only the tensors that are needed are downloaded. Raises HubError with what to do; wrong bytes are removed.
     """
     found = find(entry, folder)
     if found is not None:
@@ -101,23 +99,61 @@ def fetch(entry: Entry, *, folder: Folder = None, progress: ProgressCallback | N
 
 def fetch_whole(entry: Entry, *, folder: Folder = None, progress: ProgressCallback | None = None) -> Path:
     """`fetch` of the whole published file, whatever it is."""
-    target = place_of(entry, folder)
-    if target.exists():
-        if is_right(entry, target):
-            return target
+    found = find_whole(entry, folder)
+    if found is not None:
+        return found
+    hand = place_of(entry, folder)
+    if hand.exists():
         raise HubError(
-            f"{entry.id} was not downloaded: {target} is there already, but is not the published file; move it away"
+            f"{entry.id} was not downloaded: {hand} is there already, but is not the published file; move it away"
         )
-    with explained(entry, target):
-        if not folders_of(folder):
-            return _verified(entry, _download(entry, progress), target)
+    with explained(entry, hand):
+        facts = published(entry, hand)
+        if folders_of(folder):
+            target, part = hand, hand.with_name(f".{hand.name}.part")
+        else:
+            target, part = _in_cache(entry, facts)
         with locked(target):
-            if is_right(entry, target):  # another process was at it
-                return target
-            with _staging(target) as staging:
-                path = _verified(entry, _download(entry, progress, local_dir=staging), target)
-                os.replace(path, target)
+            if not is_right(entry, target):  # otherwise another process was at it
+                _download(entry, part, facts.size, progress)
+                _verify(entry, part, hand)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(part, target)
     return target
+
+
+def published(entry: Entry, hand: Path) -> Any:
+    """What the Hub says of the file, as huggingface_hub's HfFileMetadata. Raises HubError if it is another one."""
+    from huggingface_hub import get_hf_file_metadata
+
+    facts = get_hf_file_metadata(page_of(entry))
+    size_differs = None not in (entry.bytes, facts.size) and facts.size != entry.bytes
+    if size_differs or (states_sha256(facts) and facts.etag != entry.sha256):
+        raise HubError(
+            f"{entry.id} was not downloaded: the Hub has another file there, with wrong bytes ({facts.size} bytes, sha256 "
+            f"{facts.etag:.12}..., expected {entry.bytes or 'any number of'} bytes, {entry.sha256[:12]}...); update this "
+            f"package, {by_hand(entry, hand)}"
+        )
+    return facts
+
+
+def states_sha256(facts: Any) -> bool:
+    """Whether the Hub has said the sha256 of the file, as it does for all large ones."""
+    return re.fullmatch("[0-9a-f]{64}", facts.etag or "") is not None
+
+
+def _in_cache(entry: Entry, facts: Any) -> tuple[Path, Path]:
+    """Where the Hub's cache keeps the file, as it does where there are no symbolic links, and a download's beginning."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    repo = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=entry.hub.repo, repo_type="model")
+    commit = facts.commit_hash or entry.hub.revision
+    if commit != entry.hub.revision:
+        reference = repo / "refs" / entry.hub.revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit, encoding="ascii")
+    return repo / "snapshots" / commit / entry.hub.filename, repo / "blobs" / f"{entry.sha256}.incomplete"
 
 
 def is_right(entry: Entry, path: Path) -> bool:
@@ -147,45 +183,30 @@ def locked(target: Path) -> Iterator[None]:
             lock.unlink()
 
 
-def bar_of(progress: ProgressCallback | None) -> tuple[type, list[BaseException]]:
-    """A class that huggingface_hub takes for a tqdm, which draws nothing and tells ``progress``; and what that raised."""
-    from tqdm import tqdm
+def _download(entry: Entry, part: Path, size: int | None, progress: ProgressCallback | None) -> None:
+    """Bring the whole file to ``part``, going on with what is there of it."""
+    size = entry.bytes or size
+    if size is None:
+        raise HubError(f"{entry.id} was not downloaded: the Hub does not say its size; try again later")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    begun = part.stat().st_size if part.exists() else 0
+    check_room(part.parent, size - begun)
+    with part.open("r+b" if begun else "wb") as file:
+        for _ in range(5):
+            start = begun = 0 if begun > size else begun
+            file.truncate(start)
+            file.seek(start)
 
-    raised: list[BaseException] = []
+            def report(done: int, start: int = start) -> None:
+                if progress is not None:
+                    progress(Progress(start + done, size))
 
-    class Bar(tqdm):  # type: ignore[type-arg]
-        def __init__(self, *args: Any, **options: Any) -> None:
-            options.pop("name", None)
-            super().__init__(*args, **{**options, "disable": True})
-            self.n, self.total = options.get("initial") or 0, options.get("total")
-
-        def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            if progress is not None and self.total:
-                try:
-                    progress(Progress(int(min(self.n, self.total)), int(self.total)))
-                except BaseException as error:
-                    raised.append(error)
-                    raise
-
-    return Bar, raised
-
-
-def _download(entry: Entry, progress: ProgressCallback | None, local_dir: Path | None = None) -> Path:
-    from huggingface_hub import constants, hf_hub_download
-
-    room = local_dir or Path(constants.HF_HUB_CACHE)
-    check_room(room, entry.bytes or 0)
-    options: dict[str, Any] = {"revision": entry.hub.revision, "local_dir": local_dir}
-    bar, raised = bar_of(progress)
-    if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
-        options["tqdm_class"] = bar
-    try:
-        return Path(hf_hub_download(entry.hub.repo, entry.hub.filename, **options))
-    except BaseException:
-        if raised:
-            raise raised[0] from None
-        raise
+            try:
+                RemoteFile(page_of(entry), report).copy(file.write, start, size)
+                return
+            except RangesRefused:  # the server gives the file from its beginning only
+                begun = 0
+    raise EOFError("the connection broke off again and again")
 
 
 def check_room(folder: Path, size: int) -> None:
@@ -195,34 +216,16 @@ def check_room(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def _verified(entry: Entry, path: Path, target: Path) -> Path:
-    if is_right(entry, path):
-        return path
-    found = Path(os.path.realpath(path))
-    size = found.stat().st_size if found.is_file() else 0
-    for each in {found, path}:
-        with contextlib.suppress(OSError):
-            each.unlink()
-    expected = f"{entry.bytes} bytes with " if entry.bytes else ""
+def _verify(entry: Entry, part: Path, hand: Path) -> None:
+    """Remove what is not the published file, and raise HubError."""
+    size = part.stat().st_size
+    if is_right(entry, part):
+        return
+    part.unlink()
     raise HubError(
-        f"{entry.id} was not downloaded: wrong bytes came ({size} bytes, another sha256; expected {expected}sha256 "
-        f"{entry.sha256[:12]}...), which were removed; try again, {by_hand(entry, target)}"
+        f"{entry.id} was not downloaded: wrong bytes came ({size} bytes with another sha256 than {entry.sha256[:12]}...), "
+        f"which were removed; try again, {by_hand(entry, hand)}"
     )
-
-
-@contextlib.contextmanager
-def _staging(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, removed at the end; those that were left behind a day ago are removed, too."""
-    for old in target.parent.glob(f"{_STAGING}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(old, ignore_errors=True)
-    staging = target.parent / f"{_STAGING}{os.getpid()}-{secrets.token_hex(4)}"
-    staging.mkdir()
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 @lru_cache(maxsize=64)

@@ -42,7 +42,7 @@ def explained(entry: Entry, target: Path) -> Iterator[None]:
 
 
 def _why(entry: Entry, chain: list[BaseException], target: Path) -> str:
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 
     hand, repo = by_hand(entry, target), f"{entry.hub.repo}"
     for error in chain:
@@ -71,12 +71,13 @@ def _why(entry: Entry, chain: list[BaseException], target: Path) -> str:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return f"{error.filename or target.parent} cannot be written ({error.strerror}); {hand.removeprefix('or ')}"
     for error in chain:
-        if isinstance(error, EOFError) or "Consistency check" in str(error):
+        if isinstance(error, EOFError):
             return f"the connection broke off before the end; try again, {hand}"
         if _is_connection(error):
-            return f"the Hub cannot be reached ({_short(error)}); check the connection and try again, {hand}"
-        if isinstance(error, EntryNotFoundError) and error.__cause__ is None and error.__context__ is None:
-            return f"it is not in the cache and the Hub cannot be asked; check the connection, {hand}"
+            return (
+                f"the connection to the Hub failed ({_short(error)}); check it and try again, which goes on where it was, "
+                f"{hand}"
+            )
     return f"{_short(chain[0])}; try again, {hand}"
 
 

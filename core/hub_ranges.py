@@ -25,38 +25,43 @@ class RangesRefused(Exception):
 
 
 class RemoteFile:
-    """A file at an address of the Hub, read by ranges. ``bytes_read`` counts what came."""
+    """A file at an address of the Hub, read by ranges. ``bytes_read`` counts what came; ``report`` is told of it."""
 
     def __init__(self, url: str, report: Callable[[int], None] | None = None) -> None:
         self.url, self.bytes_read = url, 0
         self._report = report
 
-    def read(self, start: int, end: int) -> bytearray:
-        """Bytes ``start`` to ``end``. A connection that breaks off is taken up again where it was.
+    def copy(self, write: Callable[[bytes], Any], start: int, end: int) -> None:
+        """Hand bytes ``start`` to ``end`` to ``write``. A connection that breaks off is taken up again where it was.
 
-        Raises RangesRefused, EOFError when the file is shorter, and what huggingface_hub raises.
+        Raises RangesRefused (never for the first bytes of a file), EOFError when the file is shorter, what
+        huggingface_hub raises, and what ``report`` raises.
         """
-        data, failures = bytearray(), 0
-        while len(data) < end - start:
-            before = len(data)
+        failures = 0
+        while start < end:
+            before = start
             try:
-                for chunk in _chunks(self.url, start + before, end):
-                    data += chunk
+                for chunk in _chunks(self.url, start, end):
+                    write(chunk)
+                    start += len(chunk)
                     self.bytes_read += len(chunk)
                     if self._report is not None:
                         self._report(self.bytes_read)
             except Exception as error:
                 if not _broke_off(error):
                     raise
-                failures = 1 if len(data) > before else failures + 1
+                failures = 1 if start > before else failures + 1
                 if failures >= _ATTEMPTS:
                     raise
                 time.sleep(0.5 * failures)
             else:
-                if len(data) == before:
+                if start == before:
                     raise EOFError(f"the file ends before byte {end}")
-        if len(data) > end - start:
-            raise RangesRefused
+
+    def read(self, start: int, end: int) -> bytearray:
+        """Bytes ``start`` to ``end``, errors as `copy`'s."""
+        data = bytearray()
+        self.copy(data.extend, start, end)
         return data
 
 
@@ -69,6 +74,7 @@ def _broke_off(error: Exception) -> bool:
 
 
 def _chunks(url: str, start: int, end: int) -> Iterator[bytes]:
+    """One answer's worth of a range: all of it, or what comes before the connection ends."""
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -81,9 +87,16 @@ def _chunks(url: str, start: int, end: int) -> Iterator[bytes]:
         context = contextlib.closing(session.get(url, stream=True, **options))
     with context as answer:
         hf_raise_for_status(answer)
-        if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        partial = answer.status_code == 206
+        if partial and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise RangesRefused
-        yield from answer.iter_bytes(2**16) if hasattr(answer, "iter_bytes") else answer.iter_content(2**16)
+        if not partial and (start > 0 or int(answer.headers.get("Content-Length", end)) > end):
+            raise RangesRefused
+        for chunk in answer.iter_bytes() if hasattr(answer, "iter_bytes") else answer.iter_content(2**16):
+            start += len(chunk)
+            if start > end:
+                raise RangesRefused
+            yield chunk
 
 
 class RemoteTensors:

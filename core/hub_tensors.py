@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -29,6 +28,8 @@ from .hub import (
     locked,
     own_folder,
     place_of,
+    published,
+    states_sha256,
 )
 from .hub_errors import page_of
 from .hub_ranges import RangesRefused, RemoteFile, RemoteTensors
@@ -120,22 +121,10 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 def _read(
     entry: Entry, layer: str, hand: Path, progress: ProgressCallback | None
 ) -> tuple[dict[str, Tensor], list[str]]:
-    from huggingface_hub import get_hf_file_metadata
-
     url, total = page_of(entry), 0
-    facts = get_hf_file_metadata(url)
+    facts = published(entry, hand)
     checked = ["names and shapes"]
-    wrong = f"{entry.id} was not downloaded: the Hub has another file there ("
-    if entry.bytes is not None and facts.size not in (None, entry.bytes):
-        raise HubError(
-            f"{wrong}{facts.size} bytes, expected {entry.bytes}); update this package, {by_hand(entry, hand)}"
-        )
-    if re.fullmatch("[0-9a-f]{64}", facts.etag or ""):
-        if facts.etag != entry.sha256:
-            raise HubError(
-                f"{wrong}sha256 {facts.etag[:12]}..., expected {entry.sha256[:12]}...); update this package, "
-                f"{by_hand(entry, hand)}"
-            )
+    if states_sha256(facts):
         checked.append("sha256 of the whole file as the Hub states it")
 
     def report(done: int) -> None:
