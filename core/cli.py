@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="perceptual-style", description="Fast neural style transfer.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    add_hub_commands(commands)
+    add_hub_commands(commands, _printed)
     command = commands.add_parser("stylize", help="give photos a painting's style")
     command.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders of them")
     command.add_argument(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Callable
 from typing import Any
 
 from . import errors
 from .progress import Progress
 
 
-def add_hub_commands(commands: Any) -> None:
-    """Add ``list`` and ``download``."""
+def add_hub_commands(commands: Any, show: Callable[[Callable[[argparse.Namespace], str]], Any]) -> None:
+    """Add ``list`` and ``download``. ``show`` makes of a function that answers in text a command that prints it."""
     command = commands.add_parser("list", help="name the networks: bundled, downloaded, and to download")
     command.add_argument("--json", action="store_true", help="answer as JSON")
-    command.set_defaults(run=_list)
+    command.set_defaults(run=show(_list))
 
     command = commands.add_parser(
         "download",
@@ -27,27 +27,27 @@ def add_hub_commands(commands: Any) -> None:
     command.add_argument("name", metavar="NAME")
     command.add_argument("--folder", metavar="DIR", help="where to put it (default: the Hub's cache)")
     command.add_argument("--layer", help="of a loss network: the deepest layer needed (default: relu4_3)")
-    command.set_defaults(run=_download)
+    command.set_defaults(run=show(_download))
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> str:
     from .manifest import entries
 
     states = {
         e.id: "bundled" if e.is_bundled else "downloaded" if e.is_downloaded() else "to download" for e in entries()
     }
     if arguments.json:
-        print(json.dumps([{**entry.as_json(), "state": states[entry.id]} for entry in entries()], indent=2))
-        return 0
+        return json.dumps([{**entry.as_json(), "state": states[entry.id]} for entry in entries()], indent=2)
+    lines = []
     for entry in entries():
         what = (
             entry.title if entry.task == "loss-network" else f"{entry.title}, {entry.credit.get('artist', 'unknown')}"
         )
-        print(f"{entry.id:20} {states[entry.id]:12} {entry.task:13} {what} ({entry.license})")
-    return 0
+        lines.append(f"{entry.id:20} {states[entry.id]:12} {entry.task:13} {what} ({entry.license})")
+    return "\n".join(lines)
 
 
-def _download(arguments: argparse.Namespace) -> int:
+def _download(arguments: argparse.Namespace) -> str:
     from huggingface_hub.utils import logging
     from tqdm import tqdm
 
@@ -62,7 +62,7 @@ def _download(arguments: argparse.Namespace) -> int:
     if arguments.layer and entry.task != "loss-network":
         raise errors.InputError(f"--layer is for loss networks; {entry.id} is a {entry.task}")
     logging.set_verbosity_error()  # what goes wrong is said once, by this command
-    with tqdm(total=None, unit="B", unit_scale=True, desc=entry.id, file=sys.stderr, delay=1e-3) as bar:
+    with tqdm(total=None, unit="B", unit_scale=True, desc=entry.id, delay=1e-3) as bar:
 
         def show(progress: Progress) -> None:
             bar.total = progress.total
@@ -72,5 +72,4 @@ def _download(arguments: argparse.Namespace) -> int:
             path = fetch_tensors(entry, arguments.layer or DEFAULT_LAYER, folder=arguments.folder, progress=show)
         else:
             path = fetch(entry, folder=arguments.folder, progress=show)
-    print(path)
-    return 0
+    return str(path)
