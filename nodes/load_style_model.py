@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..core.hub import missing, place_of
+from ..core.hub import place_of
 from ..core.manifest import Entry, bundled_path, find_entry
 from ..core.models import list_styles, load_style
 from .host import (
@@ -102,24 +102,13 @@ class LoadStyleModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        style: str | None,
-        download: bool | None = True,
-        channel_order: str | None = None,
-        output: str | None = None,
-    ) -> bool | str:
+    def validate_inputs(cls, style: str | None) -> bool | str:
         # Hosts differ in whether they compare a combo's value with its options; a linked one is not known yet (None).
-        for name, value, known in (("channel_order", channel_order, _ORDERS), ("output", output, _OUTPUTS)):
-            if value is not None and value not in known:
-                return f"{name} is {value!r}; expected {', '.join(known)}"
+        # Whatever else stood here would have the host repeat the message for it; execution refuses the rest.
         try:
-            chosen = None if style is None else _chosen(style)
+            return style is None or bool(_chosen(style))
         except InputError as error:
             return str(error)
-        if download is False and _is_to_download(chosen):
-            return str(missing(chosen, folders(STYLE_FOLDER)))
-        return True
 
     @classmethod
     def fingerprint_inputs(

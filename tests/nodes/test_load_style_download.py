@@ -53,12 +53,9 @@ def test_choosing_a_style_of_the_hub_downloads_it_once(pack, host, wave, hub_sta
 
 
 def test_downloads_can_be_switched_off(pack, host, wave, hub_standin):
-    answer = _call(pack, "validate_inputs", "wave (download)", download=False)
-    assert str(host.models / "fast_style" / "wave.pth") in answer and hub_standin.endpoint in answer
-    with pytest.raises(pack.module("core.errors").HubError, match="wave is not downloaded yet; .*put it at .*wave.pth"):
+    with pytest.raises(pack.module("core.errors").HubError, match="wave is not downloaded yet; .*put it at ") as raised:
         pack.run("LoadStyleModel", style="wave (download)", download=False)
-    assert hub_standin.requests == []
-    assert _call(pack, "validate_inputs", "wave (download)", download=None) is True
+    assert str(host.models / "fast_style" / "wave.pth") in str(raised.value) and hub_standin.requests == []
 
 
 def test_interrupting_a_download(pack, host, wave):
@@ -96,9 +93,7 @@ def test_the_fingerprint_covers_the_overrides(pack, host):
 @pytest.mark.parametrize("value", [{"channel_order": "gbr"}, {"output": "relu"}])
 def test_unknown_overrides_are_refused(pack, host, value):
     pack.style(host.styles / "a.safetensors")
-    ((name, given),) = value.items()
-    assert f"{name} is {given!r}; expected auto, " in _call(pack, "validate_inputs", "a.safetensors", **value)
-    with pytest.raises(pack.module("core.errors").InputError, match=given):
+    with pytest.raises(pack.module("core.errors").InputError, match=next(iter(value.values()))):
         pack.run("LoadStyleModel", style="a.safetensors", **value)
 
 

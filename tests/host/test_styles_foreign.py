@@ -16,6 +16,15 @@ def _pixels(image) -> np.ndarray:
     return np.asarray(image, dtype=np.float64)
 
 
+def _visible(family: str, seed: int) -> dict[str, torch.Tensor]:
+    """A checkpoint of a family that works on 0..255, with random weights that give pictures of visible contrast."""
+    state = make(family, seed=seed)
+    last = next(
+        key.removesuffix(".bias") for key, value in state.items() if value.shape == (3,) and key.endswith("bias")
+    )
+    return state | {f"{last}.weight": 40 * state[f"{last}.weight"], f"{last}.bias": torch.full((3,), 120.0)}
+
+
 def _by_core(core, path, photo, **overrides) -> np.ndarray:
     model = core.models.load_style(path, **overrides)
     return model.stylize(core.images.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
@@ -24,17 +33,17 @@ def _by_core(core, path, photo, **overrides) -> np.ndarray:
 @pytest.mark.parametrize(("family", "name"), [("pytorch/examples", "candy.pth"), ("rrmina", "udnie_aggressive.model")])
 def test_another_programs_file(comfyui, core, graph, family, name):
     path = comfyui.styles / name
-    torch.save(make(family, seed=7), path)
+    torch.save(_visible(family, 7), path)
     assert name in comfyui.options()
     photo = comfyui.put_photo(f"{path.stem}.png", 96, 64)
     (result,) = comfyui.images(comfyui.run(graph(photo.name, name)), "4")
     assert np.abs(_pixels(result) - np.floor(_by_core(core, path, photo))).max() <= 1
-    assert _pixels(result).std() > 1
+    assert _pixels(result).std() > 10
 
 
 def test_channel_order_and_output_are_used(comfyui, core, graph):
     path = comfyui.styles / "order.pth"
-    torch.save(make("rrmina", seed=8), path)
+    torch.save(_visible("rrmina", 8), path)
     photo = comfyui.put_photo("order.png", 48, 40)
     nodes = graph(photo.name, path.name)
     (usual,) = comfyui.images(comfyui.run(nodes), "4")
@@ -52,8 +61,8 @@ def test_a_style_of_the_hub_is_downloaded_when_queued(comfyui, graph):
     nodes = graph(photo.name, "hub_wave (download)")
     assert "hub_wave (download)" in comfyui.options()
     nodes["2"]["inputs"]["download"] = False
-    (error,) = comfyui.refused(nodes)["node_errors"]["2"]["errors"]
-    assert str(comfyui.styles / "hub_wave.pth") in error["details"] and comfyui.hub.requests == []
+    error = comfyui.wait(comfyui.submit(nodes))["messages"]["execution_error"]
+    assert str(comfyui.styles / "hub_wave.pth") in error["exception_message"] and comfyui.hub.requests == []
 
     nodes["2"]["inputs"]["download"] = True
     (result,) = comfyui.images(comfyui.run(nodes), "4")
