@@ -57,7 +57,7 @@ def _describe(arguments: argparse.Namespace) -> str:
         "scale": network.spec.scale,
         "parameters": sum(p.numel() for p in network.parameters()),
         "pixels": str(pixels),
-        "license": facts.get("license", "unknown"),
+        "license": facts.get("license", entry.license if entry else "unknown"),
     }
     if entry is not None and not entry.is_bundled:
         answer |= entry.as_json() | {"name": entry.id, "file": str(path), "state": "downloaded"}

@@ -115,7 +115,11 @@ def fetch_whole(entry: Entry, *, folder: Folder = None, progress: ProgressCallba
             target, part = _in_cache(entry, facts)
         with locked(target):
             if not is_right(entry, target):  # otherwise another process was at it
+                resumed = part.exists()
                 _download(entry, part, facts.size, progress)
+                if resumed and not is_right(entry, part):  # the beginning that was kept may have been the wrong one
+                    part.unlink()
+                    _download(entry, part, facts.size, progress)
                 _verify(entry, part, hand)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(part, target)

@@ -42,7 +42,8 @@ class HubStandIn:
         self.files[f"{repo}/resolve/{revision}/{filename}"] = data
 
     def gets(self) -> list[tuple[str, str, str]]:
-        return [request for request in self.requests if request[0] == "GET"]
+        """Of files; huggingface_hub may ask for other things, too."""
+        return [request for request in self.requests if request[0] == "GET" and request[1] in self.files]
 
     def take_cut(self) -> bool:
         with self._lock:

@@ -99,6 +99,12 @@ def test_describe_knows_every_name(run):
         assert (status, lines) == (0, []) and json.loads(out)["license"] == entry.license
 
 
+def test_training_without_weights_of_the_loss_network_says_how_to_get_them(refused, tmp_path):
+    arguments = ["train-style", photo(tmp_path / "p.png"), "--content", tmp_path, "-o", tmp_path / "x.safetensors"]
+    assert "run `perceptual-style download vgg16`" in refused(*arguments, "--recipe", "authors")
+    assert "vgg19_distilled cannot be downloaded by name; give a file" in refused(*arguments)
+
+
 def test_download_complains_in_one_line(refused):
     assert "no network named 'nothing' to download; expected maze_starry_night, " in refused("download", "nothing")
     assert "offline mode" in refused("download", "maze_mosaic")

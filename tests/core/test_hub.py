@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,10 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants, try_to_load_from_cache
-from perceptual_style.core import hub, hub_ranges
+import torch
+from foreign_files import make
+from huggingface_hub import constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
+from perceptual_style.core import hub, hub_ranges, manifest
+from perceptual_style.core.cli import main
 from perceptual_style.core.errors import Cancelled, CheckpointError, HubError
 from perceptual_style.core.manifest import Entry, HubFile
+from perceptual_style.core.models import load_style
 
 REVISION = "1234567890" * 4
 DATA = random.Random(4).randbytes(3_000_000)
@@ -177,6 +182,62 @@ def test_a_file_with_the_hubs_name_in_the_folder_is_used(entry, tmp_path, hub_st
     assert hub_standin.requests == []
 
 
+def test_a_damaged_beginning_is_thrown_away(entry, tmp_path):
+    (tmp_path / ".wave.pth.part").write_bytes(b"?" * 1000)
+    assert hub.fetch(entry, folder=tmp_path).read_bytes() == DATA
+
+
+def test_the_hubs_own_tools_understand_what_is_in_its_cache(entry, hub_standin):
+    path = hub.fetch(entry)
+    cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    assert not cache.warnings and [repo.repo_id for repo in cache.repos] == ["some/styles"]
+    place = {"revision": REVISION, "cache_dir": constants.HF_HUB_CACHE}
+    requests = len(hub_standin.requests)
+    assert hf_hub_download("some/styles", "Wave.pth", **place) == str(path) and len(hub_standin.requests) == requests
+
+
+def test_what_the_hubs_own_tools_have_downloaded_is_used(entry, hub_standin):
+    place = {"revision": REVISION, "cache_dir": constants.HF_HUB_CACHE}
+    path = hf_hub_download("some/styles", "Wave.pth", endpoint=hub_standin.endpoint, **place)
+    requests = len(hub_standin.requests)
+    assert str(hub.fetch(entry)) == path and len(hub_standin.requests) == requests
+
+
+def test_a_branch_is_found_again(entry, hub_standin, monkeypatch):
+    hub_standin.put("some/styles", "main", "Wave.pth", DATA)
+    branch = dataclasses.replace(entry, hub=HubFile("some/styles", "main", "Wave.pth"))
+    path = hub.fetch(branch)
+    assert path.parent.name == "0" * 40 and hub.find(branch) == path
+
+
+def test_by_name_from_the_command_line_and_python(entry, hub_standin, tmp_path, monkeypatch, capsys):
+    torch.save(make("rrmina"), tmp_path / "published")
+    data = (tmp_path / "published").read_bytes()
+    hub_standin.put("some/styles", REVISION, "Wave.pth", data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    wave = dataclasses.replace(entry, bytes=len(data), sha256=sha256, license="MIT", pixels="bgr in=255 out=255")
+    monkeypatch.setattr(manifest, "_manifest", lambda: (wave,))
+
+    with pytest.raises(
+        HubError, match="wave is not downloaded yet; run `perceptual-style download wave`, or download "
+    ):
+        load_style("wave")
+    assert main(["list"]) == 0 and "wave                 to download" in capsys.readouterr().out
+    assert main(["describe", "wave"]) == 0 and "state: to download" in capsys.readouterr().out
+    assert hub_standin.requests == []
+    assert main(["download", "wave"]) == 0
+    path = capsys.readouterr().out.strip()
+    assert main(["list"]) == 0 and "wave                 downloaded" in capsys.readouterr().out
+    assert main(["describe", "wave", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (
+        facts["file"] == path and facts["state"] == "downloaded" and facts["sha256"] == sha256 and facts["width"] == 4
+    )
+    model = load_style("wave")
+    assert model.name == "wave" and model.facts["license"] == "MIT" and str(model.pixels) == wave.pixels
+    assert load_style("wave", download=True, folder=tmp_path / "other").name == "wave"
+
+
 def test_a_users_own_file_is_never_replaced(entry, tmp_path):
     (tmp_path / "wave.pth").write_bytes(b"mine")
     assert "is not the published file; move it away" in refusal(entry, folder=tmp_path)
@@ -245,7 +306,7 @@ def test_the_variables_of_huggingface_hub_are_honored(start, hub_standin, tmp_pa
     assert hub_standin.requests == []
     out, _ = start(None).communicate(timeout=60)
     assert out.startswith(str(tmp_path / "home" / "hub"))
-    assert hub_standin.tokens == {"Bearer hf_secret"}
+    assert "Bearer hf_secret" in hub_standin.tokens
     again, _ = start(None, HF_HUB_OFFLINE="1").communicate(timeout=60)
     assert again == out
 
