@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 
 from . import errors
 from .cli_checkpoints import add_checkpoint_commands, add_overrides
+from .cli_hub import add_hub_commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,10 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="perceptual-style", description="Fast neural style transfer.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    command = commands.add_parser("list", help="name the bundled styles")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
-    command.set_defaults(run=_list)
-
+    add_hub_commands(commands, _printed)
     command = commands.add_parser("stylize", help="give photos a painting's style")
     command.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders of them")
     command.add_argument(
@@ -62,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for one photo a file (its suffix chooses the format) or a folder, for several a folder",
     )  # fmt: skip
     command.add_argument(
-        "--style", default="starry_night", metavar="NAME|FILE", help="a bundled style or a file (default: %(default)s)"
+        "--style", default="starry_night", metavar="NAME|FILE", help="a style by name or a file (default: %(default)s)"
     )
     command.add_argument(
         "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
@@ -112,7 +109,11 @@ def _add_train_style(commands: Any) -> None:
         "--content", required=True, metavar="DIR", help="folder of photos to learn on; a thousand is plenty"
     )
     command.add_argument("-o", "--output", required=True, metavar="FILE", help="the style to write, .safetensors")
-    command.add_argument("--loss-weights", required=True, metavar="FILE", help="weights of the recipe's loss network")
+    command.add_argument(
+        "--loss-weights",
+        metavar="FILE",
+        help="weights of the recipe's loss network (default: those downloaded by name)",
+    )
     command.add_argument("--recipe", default="standard", help="standard, paper or authors (default: %(default)s)")
     command.add_argument(
         "--init-from", metavar="NAME|FILE", help="start from this style: a fraction of the steps will do"
@@ -136,18 +137,6 @@ def _add_train_style(commands: Any) -> None:
     ):  # fmt: skip
         numbers.add_argument(f"--{name}", type=kind, metavar=kind.__name__.upper(), help=text)
     command.set_defaults(run=_train_style)
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    from .manifest import entries
-
-    styles = entries("style")
-    if arguments.json:
-        print(json.dumps([dataclasses.asdict(entry) for entry in styles], indent=2))
-    else:
-        for entry in styles:
-            print(f"{entry.id:20} {entry.title}, {entry.credit.get('artist', 'unknown')} ({entry.license})")
-    return 0
 
 
 def _stylize(arguments: argparse.Namespace) -> int:
@@ -212,13 +201,12 @@ def _train_style(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .images import read_image, save_image
-    from .manifest import bundled_file
-    from .models import list_styles
+    from .models import list_styles, style_file
     from .trainer import train_style
 
     init_from = arguments.init_from
     if init_from in list_styles():
-        init_from = bundled_file(init_from)
+        init_from = style_file(init_from)
     facts = {key: getattr(arguments, key) for key in ("title", "license", "credit") if getattr(arguments, key)}
     preview = Path(arguments.output).with_suffix(".preview.png")
     with tqdm(total=None, unit="step", file=sys.stderr, delay=1e-3) as bar:  # no bar where arguments are refused

@@ -40,8 +40,12 @@ def add_overrides(command: Any) -> None:
 
 
 def _describe(arguments: argparse.Namespace) -> str:
+    from .manifest import find_entry
     from .models import open_network, style_file
 
+    entry = find_entry(arguments.file)
+    if entry is not None and (entry.task == "loss-network" or not entry.is_downloaded()):
+        return _describe_entry(entry, arguments.json)
     path = style_file(arguments.file)
     network, pixels, facts = open_network(path, channel_order=arguments.channel_order, output=arguments.output_function)
     answer = {
@@ -53,8 +57,12 @@ def _describe(arguments: argparse.Namespace) -> str:
         "scale": network.spec.scale,
         "parameters": sum(p.numel() for p in network.parameters()),
         "pixels": str(pixels),
-        "license": facts.get("license", "unknown"),
+        "license": facts.get("license", entry.license if entry else "unknown"),
     }
+    if entry is not None and not entry.is_bundled:
+        answer |= entry.as_json() | {"name": entry.id, "file": str(path), "state": "downloaded"}
+        if arguments.channel_order or arguments.output_function:
+            answer |= {"pixels": str(pixels)}
     if path.is_file():
         answer |= {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     answer |= {key: value for key, value in facts.items() if key not in answer}
@@ -64,6 +72,21 @@ def _describe(arguments: argparse.Namespace) -> str:
         f"{key}: {json.dumps(value) if isinstance(value, dict | list) else value}"
         for key, value in answer.items()
         if key not in ("loss curve", "run", "recipe")
+    )
+
+
+def _describe_entry(entry: Any, as_json: bool) -> str:
+    """What the manifest says of a network that is not opened here."""
+    from .hub import find
+
+    path = find(entry)
+    answer = entry.as_json() | {"state": "to download" if path is None else "downloaded"}
+    if path is not None:
+        answer["file"] = str(path)
+    if as_json:
+        return json.dumps(answer, indent=2)
+    return "\n".join(
+        f"{key}: {json.dumps(value) if isinstance(value, dict) else value}" for key, value in answer.items()
     )
 
 

@@ -21,6 +21,10 @@ class CheckpointError(InputError):
     """A file of weights that cannot be read, or does not hold what was asked for."""
 
 
+class HubError(CheckpointError):
+    """A download from the Hugging Face Hub that did not succeed, or weights that were never downloaded."""
+
+
 class TrainingError(PerceptualStyleError):
     """A training that cannot go on: the objective is not finite, or the checkpoint belongs to another run."""
 

@@ -102,14 +102,15 @@ class LossNetwork(nn.Module):
     """Features of a fixed, pretrained network.
 
     name: a key of ARCHITECTURES
-    weights: a file (safetensors, or a torch file of plain tensors) or a dict of tensors, with torchvision's names
+    weights: a file (safetensors, or a torch file of plain tensors) or a dict of tensors, with torchvision's names; None:
+        what `perceptual-style download` has put on this machine
     layers: names of the layers that will be asked for; the network ends at the deepest of them
 
     Raises InputError for an unknown name or layer, CheckpointError for a file that lacks a layer (naming it) or holds
     tensors of other shapes. Nothing is ever left at random initialization: tensors come from the file or not at all.
     """
 
-    def __init__(self, name: str, weights: str | Path | dict[str, Tensor], layers: Iterable[str]) -> None:
+    def __init__(self, name: str, weights: str | Path | dict[str, Tensor] | None, layers: Iterable[str]) -> None:
         super().__init__()
         if name not in ARCHITECTURES:
             raise InputError(f"unknown loss network {name!r}; expected one of {', '.join(ARCHITECTURES)}")
@@ -125,6 +126,10 @@ class LossNetwork(nn.Module):
         self.steps = tuple(
             step for step in self.architecture.steps[: deepest + 1] if step.op != "head" or step.name in wanted
         )
+        if weights is None:
+            from .hub_tensors import loss_weights_file
+
+            weights = loss_weights_file(name, self.layers)
         source = "the given weights" if isinstance(weights, dict) else str(weights)
         tensors = weights if isinstance(weights, dict) else read_tensors(weights)
         self.weights = nn.ParameterDict()

@@ -14,8 +14,9 @@ from .arch import ArchSpec
 from .checkpoint import is_ours, load_network
 from .dialects import load_foreign
 from .errors import ArchError, CheckpointError, InputError
+from .hub import Folder, fetch, find, missing
 from .images import check_image
-from .manifest import bundled_file, entries
+from .manifest import entries, find_entry
 from .network import TransformNet, extend
 from .pixels import OURS, PixelConvention
 from .progress import Progress, ProgressCallback
@@ -92,31 +93,62 @@ def _shifted(progress: ProgressCallback, index: int, images: int) -> ProgressCal
 
 
 def list_styles() -> list[str]:
-    """Names that `load_style` knows without a path."""
-    return [entry.id for entry in entries("style")]
+    """Names that `load_style` knows without a path: bundled styles, then those that can be downloaded.
+
+    `manifest.find_entry` tells which is which (``is_bundled``, ``is_downloaded()``).
+    """
+    return [entry.id for entry in sorted(entries("style"), key=lambda entry: not entry.is_bundled)]
 
 
-def load_style(name_or_path: str | Path, *, channel_order: str | None = None, output: str | None = None) -> StyleModel:
-    """A bundled style by name, or a style network from a file: ours, or of any family in `dialects`.
+def load_style(
+    name_or_path: str | Path,
+    *,
+    channel_order: str | None = None,
+    output: str | None = None,
+    download: bool = False,
+    folder: Folder = None,
+    progress: ProgressCallback | None = None,
+) -> StyleModel:
+    """A style by name, or a style network from a file: ours, or of any family in `dialects`.
 
     channel_order: "rgb" | "bgr", output: "tanh150", "linear", ... (as in an arch string): what a file cannot tell, where
     its family's usual value is wrong
-    Raises CheckpointError when there is no such name or file, or the file holds something else.
+    download: whether a style of the Hub that is not on this machine may be downloaded, with ``progress`` in bytes
+    folder: where such files are looked for and put; by default the Hub's cache
+
+    Raises CheckpointError when there is no such name or file, or the file holds something else, HubError (one, too) when
+    it was not downloaded.
     """
-    path = style_file(name_or_path)
+    path = style_file(name_or_path, download=download, folder=folder, progress=progress)
     network, pixels, facts = open_network(path, channel_order=channel_order, output=output)
     if facts.get("task") != "style" or network.spec.scale != 1 or network.spec.out_channels != 3:
         held = (
             f"an x{network.spec.scale} upscaler" if network.spec.scale > 1 else f"a network for {facts.get('task')!r}"
         )
         raise CheckpointError(f"{path} holds {held}, not a style")
+    entry = find_entry(name_or_path, "style")
+    if entry is not None and not entry.is_bundled:
+        facts |= {"name": entry.id} | {key: value for key, value in entry.as_json().items() if key in _PUBLISHED}
     return StyleModel(network, str(facts.get("name", path.stem)), facts, pixels)
 
 
-def style_file(name_or_path: str | Path) -> Path:
-    """The file of a bundled style, checked, or the path itself. Raises CheckpointError for what can only be a wrong name."""
-    if name_or_path in list_styles():
-        return bundled_file(str(name_or_path))
+_PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # what only the manifest knows of a file of the Hub
+
+
+def style_file(
+    name_or_path: str | Path,
+    *,
+    download: bool = False,
+    folder: Folder = None,
+    progress: ProgressCallback | None = None,
+) -> Path:
+    """The file of a style's name, checked, or the path itself. Arguments and errors as `load_style`'s."""
+    entry = find_entry(name_or_path, "style")
+    if entry is not None:
+        found = fetch(entry, folder=folder, progress=progress) if download else find(entry, folder)
+        if found is None:
+            raise missing(entry, folder)
+        return found
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
         raise CheckpointError(

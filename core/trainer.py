@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .data import PhotoFolder, fit_style_image
 from .devices import autocast_dtype, pick_device
 from .errors import CheckpointError, InputError, TrainingError
 from .files import remove_leftovers
+from .hub_tensors import loss_weights_file
 from .loss_network import LossNetwork
 from .losses import pixel_loss, saturation_loss
 from .network import TransformNet, build_network, forward_any_size, output_function
@@ -45,7 +46,7 @@ class StyleTraining:
     content: folder of photos
     out: the file to write, .safetensors
     recipe: numbers of the run
-    loss_weights: file of the loss network
+    loss_weights: file of the loss network; None: what was downloaded by name
     init_from: file of a trained style network to start from (with its architecture), or None
     seed: of initialization, crops and flips
     facts: what the finished file says of itself: name, title, license, credit, ...
@@ -58,7 +59,7 @@ class StyleTraining:
     content: str | Path
     out: str | Path
     recipe: StyleRecipe
-    loss_weights: str | Path
+    loss_weights: str | Path | None = None
     init_from: str | Path | None = None
     seed: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class StyleTraining:
 
 
 def train_style(
-    style_image: Tensor, content: str | Path, out: str | Path, *, loss_weights: str | Path,
+    style_image: Tensor, content: str | Path, out: str | Path, *, loss_weights: str | Path | None = None,
     recipe: StyleRecipe | str = "standard", progress: ProgressCallback | None = None, **settings: Any,
 ) -> Path:  # fmt: skip
     """Train a style from one painting and a folder of photos; arguments and ``settings`` are those of `StyleTraining`.
@@ -104,6 +105,8 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     recipe = run.recipe
     device = pick_device(run.device)
     amp = autocast_dtype(device, run.precision)
+    if run.loss_weights is None:
+        run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, recipe.weights.layers))
     photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed)
     identity = training_state.identity(run, photos.files, amp)
     if training_state.is_finished(out, identity):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management as model_management
 import comfy.utils
@@ -21,22 +23,38 @@ from ..core.training_state import CHECKPOINT_SUFFIX
 #: Not core's STYLE_MODEL, which is another thing.
 StyleModelType = io.Custom("PERCEPTUAL_STYLE_MODEL")
 
-STYLE_FOLDER = "fast_style"
-_SUFFIXES = {".safetensors"}
+STYLE_FOLDER, LOSS_FOLDER = "fast_style", "loss_networks"
+_SUFFIXES = {
+    STYLE_FOLDER: {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"},
+    LOSS_FOLDER: {".safetensors", ".pth", ".pt"},
+}
 
 
 def register_folders() -> None:
-    """Add models/fast_style to the host's model folders; folders mapped in extra_model_paths.yaml stay."""
-    folder = os.path.join(folder_paths.models_dir, STYLE_FOLDER)
-    folder_paths.add_model_folder_path(STYLE_FOLDER, folder)
-    with contextlib.suppress(OSError):  # a read-only installation works as well
-        os.makedirs(folder, exist_ok=True)
-    # The host registers a folder without suffixes, which would list every file in it.
-    paths, suffixes = folder_paths.folder_names_and_paths[STYLE_FOLDER]
-    folder_paths.folder_names_and_paths[STYLE_FOLDER] = (paths, set(suffixes) | _SUFFIXES)
+    """Add our folders to the host's model folders; folders mapped in extra_model_paths.yaml stay."""
+    for name, ours in _SUFFIXES.items():
+        folder = os.path.join(folder_paths.models_dir, name)
+        folder_paths.add_model_folder_path(name, folder)
+        with contextlib.suppress(OSError):  # a read-only installation works as well
+            os.makedirs(folder, exist_ok=True)
+        # The host registers a folder without suffixes, which would list every file in it.
+        paths, suffixes = folder_paths.folder_names_and_paths[name]
+        folder_paths.folder_names_and_paths[name] = (paths, set(suffixes) | ours)
 
 
 register_folders()
+
+
+def folders(name: str) -> list[Path]:
+    """The host's folders of a kind of model; the first is the one to write to."""
+    return [Path(path) for path in folder_paths.folder_names_and_paths[name][0]]
+
+
+def advanced(make: Any, *arguments: Any, **options: Any) -> Any:
+    """An input that newer hosts show among the advanced ones only."""
+    if "advanced" in inspect.signature(make).parameters:
+        options["advanced"] = True
+    return make(*arguments, **options)
 
 
 def style_files() -> list[str]:
@@ -48,8 +66,8 @@ def style_files() -> list[str]:
     return [
         str(path)
         for path in paths
-        if path.suffix.lower() in _SUFFIXES
-        and not path.name.startswith(".")
+        if path.suffix.lower() in _SUFFIXES[STYLE_FOLDER]
+        and not any(part.startswith(".") for part in path.parts)
         and not path.name.endswith(CHECKPOINT_SUFFIX)
     ]
 

@@ -6,11 +6,17 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-import pytest
-import torch
-from safetensors.torch import save_file
+# Read when huggingface_hub is imported: an empty cache of the tests' own, and no way out.
+_HUB = tempfile.TemporaryDirectory(prefix="hub-")
+os.environ |= {"HF_HOME": _HUB.name, "HF_HUB_CACHE": os.path.join(_HUB.name, "hub"), "HF_HUB_OFFLINE": "1"}
+os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": ""}
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,6 +72,30 @@ def loss_weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("loss network") / "vgg16.safetensors"
     save_file(tensors, path)
     return path
+
+
+@pytest.fixture
+def hub_standin():
+    """A Hub on 127.0.0.1."""
+    from hub_standin import HubStandIn
+
+    hub = HubStandIn()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def use_hub(hub_standin, tmp_path, monkeypatch):
+    """huggingface_hub in this process uses the stand-in, and an empty cache in the test's folder; returns that."""
+    from huggingface_hub import constants
+
+    home = tmp_path / "hf"
+    changes = {"ENDPOINT": hub_standin.endpoint, "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub")}
+    changes |= {"HF_HUB_OFFLINE": False, "HF_HUB_ETAG_TIMEOUT": 5, "HF_HUB_DOWNLOAD_TIMEOUT": 5}
+    changes["HUGGINGFACE_CO_URL_TEMPLATE"] = hub_standin.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in changes.items():
+        monkeypatch.setattr(constants, name, value)
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -77,16 +77,38 @@ def refused(run):
     return refused
 
 
-def test_list_names_the_bundled_styles(run):
+def test_list_names_all_networks_and_where_they_are(run):
     status, out, lines = run("list")
     assert (status, lines) == (0, [])
-    assert [line.split()[0] for line in out.splitlines()] == [entry.id for entry in entries("style")]
+    assert [line.split()[0] for line in out.splitlines()] == [entry.id for entry in entries()]
+    for line, entry in zip(out.splitlines(), entries(), strict=True):
+        assert line.split()[1] == "bundled" if entry.is_bundled else line.split()[1:3] == ["to", "download"]
 
 
 def test_list_as_json_is_the_manifest(run, root):
     status, out, _ = run("list", "--json")
     manifest = json.loads((root / "weights_manifest.json").read_text(encoding="utf-8"))
-    assert status == 0 and json.loads(out) == manifest["entries"]
+    answer = json.loads(out)
+    assert {entry.pop("state") for entry in answer} <= {"bundled", "to download"}
+    assert status == 0 and answer == manifest["entries"]
+
+
+def test_describe_knows_every_name(run):
+    for entry in entries():
+        status, out, lines = run("describe", entry.id, "--json")
+        assert (status, lines) == (0, []) and json.loads(out)["license"] == entry.license
+
+
+def test_training_without_weights_of_the_loss_network_says_how_to_get_them(refused, tmp_path):
+    arguments = ["train-style", photo(tmp_path / "p.png"), "--content", tmp_path, "-o", tmp_path / "x.safetensors"]
+    assert "run `perceptual-style download vgg16`" in refused(*arguments, "--recipe", "authors")
+    assert "vgg19_distilled cannot be downloaded by name; give a file" in refused(*arguments)
+
+
+def test_download_complains_in_one_line(refused):
+    assert "no network named 'nothing' to download; expected maze_starry_night, " in refused("download", "nothing")
+    assert "offline mode" in refused("download", "maze_mosaic")
+    assert "--layer is for loss networks" in refused("download", "maze_mosaic", "--layer", "relu1_1")
 
 
 def test_describe_says_what_a_file_holds(run, style):
@@ -272,7 +294,7 @@ def test_an_unknown_device_is_refused(refused, style, tmp_path):
         assert device in refused("stylize", source, "-o", tmp_path / "b.png", "--style", style, "--device", device)
 
 
-@pytest.mark.parametrize("command", ["list", "stylize", "describe", "train-style", None])
+@pytest.mark.parametrize("command", ["list", "download", "stylize", "describe", "train-style", None])
 def test_every_command_has_a_help(command, run):
     status, out, lines = run(*[command] if command else [], "--help")
     assert (status, lines) == (0, []) and "usage: perceptual-style" in out

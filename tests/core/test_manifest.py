@@ -1,4 +1,4 @@
-"""The bundled styles: every entry of the manifest, its file, and what happens when the file is damaged."""
+"""The manifest: its schema, every entry of it, bundled files, and what happens when one is damaged."""
 
 from __future__ import annotations
 
@@ -7,23 +7,85 @@ import hashlib
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import torch
 from perceptual_style.core import manifest
 from perceptual_style.core.arch import ArchSpec
 from perceptual_style.core.checkpoint import save_network
-from perceptual_style.core.errors import CheckpointError
+from perceptual_style.core.errors import CheckpointError, HubError
+from perceptual_style.core.loss_network import ARCHITECTURES
 from perceptual_style.core.models import list_styles, load_style
 from perceptual_style.core.network import build_network
+from perceptual_style.core.pixels import PixelConvention
 
-ENTRIES = json.loads((manifest.ROOT / "weights_manifest.json").read_text(encoding="utf-8"))["entries"]
+ALL = json.loads((manifest.ROOT / "weights_manifest.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((manifest.ROOT / "weights_manifest.schema.json").read_text(encoding="utf-8"))
+ENTRIES = [entry for entry in ALL["entries"] if "file" in entry]
+HUB = [entry for entry in ALL["entries"] if "hub" in entry]
+
+
+def test_the_manifest_follows_its_schema():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator(SCHEMA).validate(ALL)
+    assert set(SCHEMA["$defs"]["entry"]["properties"]) == {field.name for field in dataclasses.fields(manifest.Entry)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "Two Words"},
+        {"id": "a/b"},
+        {"task": "colorize"},
+        {"sha256": "123"},
+        {"file": "../x.safetensors"},
+        {"file": "weights/x.pth"},
+        {"hub": {"repo": "a/b", "revision": "main", "filename": "x.pth"}},
+        {"bytes": 0},
+        {"credit": {}},
+        {"color": "blue"},
+    ],
+    ids=str,
+)
+def test_the_schema_refuses(change):
+    right = {
+        "id": "tiny",
+        "title": "Tiny",
+        "task": "style",
+        "file": "weights/tiny.safetensors",
+        "bytes": 1,
+        "arch": "c3s1-3",
+    }
+    right |= {"sha256": "0" * 64, "license": "MIT", "credit": {"artist": "nobody"}}
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    assert validator.is_valid({"schema": 1, "entries": [right]})
+    assert not validator.is_valid({"schema": 1, "entries": [right | change]})
+
+
+def test_ids_are_unique_and_bundled_styles_come_first():
+    ids = [entry["id"] for entry in ALL["entries"]]
+    assert len(set(ids)) == len(ids)
+    styles = [manifest.find_entry(name) for name in list_styles()]
+    assert {entry.id for entry in styles} == {entry["id"] for entry in ALL["entries"] if entry["task"] == "style"}
+    assert [entry.is_bundled for entry in styles] == sorted((entry.is_bundled for entry in styles), reverse=True)
+
+
+@pytest.mark.parametrize("entry", HUB, ids=[entry["id"] for entry in HUB])
+def test_an_entry_of_the_hub(entry):
+    found = manifest.find_entry(entry["id"])
+    assert found.as_json() == entry and not found.is_bundled and not found.is_downloaded()
+    if entry["task"] == "loss-network":
+        assert entry["family"] in ARCHITECTURES
+    else:
+        assert str(PixelConvention.parse(entry["pixels"])) == entry["pixels"]
+        with pytest.raises(HubError, match=f"run `perceptual-style download {entry['id']}`"):
+            load_style(entry["id"])
 
 
 def test_the_manifest_and_the_folder_of_weights_agree(root):
     assert root == manifest.ROOT
     files = {path.relative_to(root).as_posix() for path in (root / "weights").rglob("*.safetensors")}
     assert {entry["file"] for entry in ENTRIES} == files
-    assert len({entry["id"] for entry in ENTRIES}) == len(ENTRIES) == len(list_styles())
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
@@ -56,7 +118,7 @@ def bundle(tmp_path, monkeypatch) -> Path:
     entry = manifest.Entry(
         "tiny", "Tiny", "style", "weights/tiny.safetensors", path.stat().st_size, sha256, str(network.spec), "MIT", {}
     )
-    text = json.dumps({"schema": 1, "entries": [dataclasses.asdict(entry)]})
+    text = json.dumps({"schema": 1, "entries": [entry.as_json()]})
     (tmp_path / "weights_manifest.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(manifest, "ROOT", tmp_path)
     manifest._manifest.cache_clear()

@@ -6,6 +6,7 @@ requirements, by default the one that runs the tests.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -26,6 +27,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from foreign_files import make
+from hub_standin import HubStandIn
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +44,7 @@ class ComfyUI:
 
     def __init__(self, base: Path) -> None:
         self.base, self.log = base, base / "comfyui.log"
+        self.hub = HubStandIn()
         self.styles = base / "models" / "fast_style"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -52,6 +56,9 @@ class ComfyUI:
         command += ["--database-url", f"sqlite:///{self.base / 'comfyui.db'}"]
         # The host's own modules, not whatever the tests' environment has in its path.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONUTF8": "1"}
+        # Nothing of this machine's cache, and no Hub but the stand-in.
+        environment |= {"HF_HOME": str(self.base / "hf"), "HF_ENDPOINT": self.hub.endpoint, "HF_HUB_OFFLINE": "0"}
+        environment.pop("HF_HUB_CACHE", None)
         with self.log.open("wb") as log:
             return subprocess.Popen(command, cwd=comfyui, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
@@ -159,6 +166,7 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
         else:
             shutil.copy(source, pack / name)
     host = ComfyUI(base)
+    _add_hub_entry(host, pack / "weights_manifest.json")
     process = host.start(Path(folder).resolve(), os.environ.get("COMFYUI_PYTHON") or sys.executable)
     try:
         host.wait_until_up(process)
@@ -170,6 +178,30 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        host.hub.close()
+
+
+def _add_hub_entry(host: ComfyUI, manifest: Path) -> None:
+    """Put a small style on the stand-in of the Hub, and into the manifest as hub_wave."""
+    import torch
+
+    file = BytesIO()
+    torch.save(make("rrmina", seed=5), file)
+    data, revision = file.getvalue(), "6" * 40
+    host.hub.put("some/styles", revision, "Wave.pth", data)
+    entry = {
+        "id": "hub_wave",
+        "title": "Wave",
+        "task": "style",
+        "bytes": len(data),
+        "family": "rrmina",
+        "license": "MIT",
+    }
+    entry |= {"sha256": hashlib.sha256(data).hexdigest(), "credit": {"artist": "nobody"}}
+    entry["hub"] = {"repo": "some/styles", "revision": revision, "filename": "Wave.pth"}
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content["entries"].append(entry)
+    manifest.write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -189,8 +221,8 @@ def core() -> ModuleType:
 def style(comfyui: ComfyUI) -> str:
     """The first bundled style."""
     entries = json.loads((ROOT / "weights_manifest.json").read_text(encoding="utf-8"))["entries"]
-    styles = [entry["id"] for entry in entries if entry["task"] == "style"]
-    assert styles, "weights_manifest.json lists no style"
+    styles = [entry["id"] for entry in entries if entry["task"] == "style" and "file" in entry]
+    assert styles, "weights_manifest.json lists no bundled style"
     return styles[0]
 
 

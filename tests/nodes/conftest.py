@@ -91,6 +91,20 @@ class _ComboInput:
 
 
 @dataclass
+class _BooleanInput:
+    id: str
+    display_name: str | None = None
+    optional: bool = False
+    tooltip: str | None = None
+    lazy: bool | None = None
+    default: bool | None = None
+    label_on: str | None = None
+    label_off: str | None = None
+    socketless: bool | None = None
+    force_input: bool | None = None
+
+
+@dataclass
 class _Output:
     id: str | None = None
     display_name: str | None = None
@@ -120,6 +134,7 @@ class FakeHost:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     intermediate_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     intermediate_dtype: torch.dtype | None = None  # None: a host from before there was such a setting
+    combo: type = _ComboInput  # newer hosts' takes more
     interrupt_at: int | None = None  # the check, counted from 1, at which the user has interrupted
     checks: int = 0
     interruption: Exception | None = None
@@ -157,7 +172,8 @@ class FakeHost:
             "get_full_path": self._full_path,
         }
         io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": Schema, "Custom": _io_type}
-        io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", _ComboInput)}
+        io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", self.combo)}
+        io |= {"Boolean": _io_type("BOOLEAN", _BooleanInput)}
         contents["comfy_api.latest"] = {"io": SimpleNamespace(**io), "ComfyExtension": ComfyExtension}
         modules = {name: ModuleType(name) for name in contents}
         for name, module in modules.items():

@@ -8,35 +8,46 @@ import pytest
 
 
 def _options(pack) -> list[str]:
-    (style,) = pack.schema("LoadStyleModel").inputs
+    style, *_ = pack.schema("LoadStyleModel").inputs
     return style.options
 
 
-def _validate(pack, style):
-    return pack.nodes["LoadStyleModel"].validate_inputs(style=style)
+def _validate(pack, style, **more):
+    return pack.nodes["LoadStyleModel"].validate_inputs(style=style, **more)
 
 
-def _fingerprint(pack, style):
-    return pack.nodes["LoadStyleModel"].fingerprint_inputs(style=style)
+def _fingerprint(pack, style, **more):
+    return pack.nodes["LoadStyleModel"].fingerprint_inputs(style=style, **more)
 
 
-def test_lists_the_bundled_styles_when_there_is_no_folder(pack):
-    bundled = pack.module("core.models").list_styles()
-    assert bundled, "weights_manifest.json lists no style"
-    assert _options(pack) == bundled
+def _named(pack) -> list[str]:
+    """The options that are no files, when nothing has been downloaded."""
+    entries = pack.module("core.manifest").entries("style")
+    bundled = [entry.id for entry in entries if entry.is_bundled]
+    return bundled + [f"{entry.id} (download)" for entry in entries if not entry.is_bundled]
+
+
+def test_lists_the_named_styles_when_there_is_no_folder(pack):
+    assert _options(pack) == _named(pack)
 
 
 def test_lists_files_and_subfolders_without_what_is_not_a_style(pack, host):
     (host.styles / "mine").mkdir()
-    for name in ("wave.safetensors", "mine/b.safetensors", "wave.training.safetensors", "readme.txt", "photo.png"):
+    styles = {"wave.safetensors", os.path.join("mine", "b.safetensors"), "a.pth", "b.PT", "c.model", "d.t7", "e.onnx"}
+    for name in (*styles, "wave.training.safetensors", "readme.txt", "photo.png"):
         (host.styles / name).write_bytes(b"any")
-    files = set(_options(pack)) - set(pack.module("core.models").list_styles())
-    assert files == {"wave.safetensors", os.path.join("mine", "b.safetensors")}
+    assert set(_options(pack)) - set(_named(pack)) == styles
 
 
 def test_leaves_out_hidden_files(pack, host):
     """Files that are being written, and those that macOS puts beside the real ones, start with a dot."""
-    for name in (".perceptual-style-0-1-2.wave.safetensors", "._wave.safetensors", "wave.safetensors"):
+    (host.styles / ".hidden").mkdir()
+    for name in (
+        ".hidden/wave.pth",
+        ".perceptual-style-0-1-2.wave.safetensors",
+        "._wave.safetensors",
+        "wave.safetensors",
+    ):
         (host.styles / name).write_bytes(b"any")
     assert [name for name in _options(pack) if "wave" in name] == ["wave.safetensors"]
 
@@ -108,7 +119,7 @@ def test_fingerprint_of_a_missing_file_does_not_fail(pack):
 
 def test_loads_bundled_styles_and_files(pack, host):
     pack.style(host.styles / "tiny.safetensors")
-    for style in _options(pack):
+    for style in [style for style in _options(pack) if not style.endswith("(download)")]:
         hosted = pack.run("LoadStyleModel", style=style)
         assert hosted.model.name == style.removesuffix(".safetensors")
         assert hosted.patcher.model is hosted.model.network
@@ -149,4 +160,6 @@ def test_folder_mapped_by_the_user_is_kept(load_pack, host, tmp_path):
 def test_loading_the_pack_twice_registers_the_folder_once(load_pack, host):
     load_pack()
     load_pack()
-    assert host.folders["fast_style"] == ([str(host.models / "fast_style")], {".safetensors"})
+    suffixes = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
+    assert host.folders["fast_style"] == ([str(host.models / "fast_style")], suffixes)
+    assert host.folders["loss_networks"][0] == [str(host.models / "loss_networks")]

@@ -14,7 +14,8 @@ HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "exec
 
 NODES = {"LoadStyleModel": "Load Fast Style Model", "FastStylize": "Fast Stylize"}
 INPUTS = {
-    "LoadStyleModel": {"style": "COMBO"},
+    # In this order for good: workflows keep values by position, so that new inputs are only ever appended.
+    "LoadStyleModel": {"style": "COMBO", "download": "BOOLEAN", "channel_order": "COMBO", "output": "COMBO"},
     "FastStylize": {"image": "IMAGE", "style_model": "PERCEPTUAL_STYLE_MODEL"},
 }
 OUTPUTS = {"LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"}, "FastStylize": {"image": "IMAGE"}}
@@ -75,7 +76,7 @@ def test_ids_and_display_names(pack):
 @pytest.mark.parametrize("node", NODES)
 def test_types_of_inputs_and_outputs(pack, node):
     schema = pack.schema(node)
-    assert {each.id: each.io_type for each in schema.inputs} == INPUTS[node]
+    assert [(each.id, each.io_type) for each in schema.inputs] == list(INPUTS[node].items())
     assert {each.display_name: each.io_type for each in schema.outputs} == OUTPUTS[node]
 
 

@@ -1,0 +1,113 @@
+"""A stand-in of the Hugging Face Hub on 127.0.0.1: serves files as the Hub does, or misbehaves as told."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class HubStandIn:
+    """``files`` by path (repo/resolve/revision/name); the other attributes say how to misbehave.
+
+    cuts: how many answers break off, after ``cut_at`` of the file's bytes; status: answer everything with this, with
+    ``error_code`` as the Hub's own; ranges: whether ranges are served; delay: seconds before each 64 KiB; body: sent
+    instead of the file's own bytes. ``requests`` are (method, path, range), ``sent`` counts bytes of bodies.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.etags: dict[str, str] = {}
+        self.cuts, self.cut_at, self.status, self.error_code = 0, 0.5, 200, ""
+        self.ranges, self.delay, self.body = True, 0.0, None
+        self.requests: list[tuple[str, str, str]] = []
+        self.tokens: set[str] = set()
+        self.sent = 0
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def put(self, repo: str, revision: str, filename: str, data: bytes) -> None:
+        self.files[f"{repo}/resolve/{revision}/{filename}"] = data
+
+    def gets(self) -> list[tuple[str, str, str]]:
+        """Of files; huggingface_hub may ask for other things, too."""
+        return [request for request in self.requests if request[0] == "GET" and request[1] in self.files]
+
+    def take_cut(self) -> bool:
+        with self._lock:
+            self.cuts -= 1
+            return self.cuts >= 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: HubStandIn
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        hub, path = self.hub, self.path.lstrip("/").split("?")[0]
+        wanted = self.headers.get("Range", "")
+        hub.requests.append((self.command, path, wanted))
+        hub.tokens.add(self.headers.get("Authorization", ""))
+        if hub.status != 200 or path not in hub.files:
+            return self._fail(hub.status if hub.status != 200 else 404, hub.error_code or "EntryNotFound")
+        data = hub.files[path]
+        etag = hub.etags.get(path) or hashlib.sha256(data).hexdigest()
+        data = data if hub.body is None else hub.body
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted) if hub.ranges else None
+        start = int(match[1]) if match else 0
+        end = min(int(match[2]) + 1 if match and match[2] else len(data), len(data))
+        self.send_response(206 if match else 200)
+        if match:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        self.send_header("Content-Length", str(end - start))
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", path.split("/resolve/")[1].split("/")[0].replace("main", "0" * 40))
+        self.send_header("Accept-Ranges", "bytes" if hub.ranges else "none")
+        self.end_headers()
+        if not body:
+            return None
+        cut = None
+        if end - start > len(data) * 0.1 and hub.take_cut():
+            cut = max(start, int(len(data) * hub.cut_at))
+        self._send(data[start : end if cut is None else min(cut, end)])
+        if cut is not None:
+            self.close_connection = True
+        return None
+
+    def _send(self, data: bytes) -> None:
+        for begin in range(0, len(data), 2**16):
+            time.sleep(self.hub.delay)
+            part = data[begin : begin + 2**16]
+            try:
+                self.wfile.write(part)
+            except OSError:
+                self.close_connection = True
+                return
+            self.hub.sent += len(part)
+
+    def _fail(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
