@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .arch import ArchSpec
@@ -30,9 +30,11 @@ _KEY, _FORMAT = "perceptual_style", 1
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a JSON header to a safetensors file: whole, or not at all. Raises CheckpointError."""
     try:
+        on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        # save_file would write to a temporary file of its own, which a kill leaves behind.
+        content = save(on_cpu, metadata={_KEY: json.dumps(header)})
         with atomic_write(path) as temporary:
-            on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(on_cpu, temporary, metadata={_KEY: json.dumps(header)})
+            temporary.write_bytes(content)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
 

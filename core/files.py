@@ -29,8 +29,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     an existing ``path`` stays as it was. Missing parent folders are made, permissions of an existing ``path`` kept,
     symbolic links followed. Raises OSError.
 
-    >>> with atomic_write("out.safetensors") as temporary:
-    ...     save_file(tensors, temporary)
+    >>> with atomic_write("out.bin") as temporary:
+    ...     temporary.write_bytes(content)
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
