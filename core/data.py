@@ -18,23 +18,23 @@ from torch import Tensor
 from .errors import ImageError, InputError
 from .images import find_images, open_image, read_image
 
-_SHADED = 0.35  # share of the crops that get shadows
 _LARGEST_ZOOM = 1.25  # a crop's photo has a short side of 1 to 1.25 times the crop: whole scenes, not details
 
 
 class PhotoFolder:
     """Random crops and flips from the photos of a folder, in a new order each epoch.
 
+    shadows: share of the crops that are `shaded`
     skipped: files that could not be read, each once, with the reason. The photo after it takes its place.
 
     Raises ImageError when the folder is missing or has no images.
     """
 
-    def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0) -> None:
+    def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0, shadows: float = 0.0) -> None:
         if not 0 <= seed < 2**63:
             raise InputError(f"the seed is {seed}; expected a number from 0 to 2^63 - 1")
         self.files = find_images([folder])
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.size, self.batch_size, self.seed, self.shadows = size, batch_size, seed, shadows
         self.skipped: dict[Path, str] = {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
@@ -63,7 +63,8 @@ class PhotoFolder:
                 # A new generator: the crop must not depend on whether an unreadable photo was met before or only now.
                 random = np.random.default_rng([self.seed, 2, position])
                 try:
-                    return random_crop(path, self.size, random)
+                    crop = random_crop(path, self.size, random)
+                    return shaded(crop, random) if random.random() < self.shadows else crop
                 except Exception as error:  # on damaged data decoders raise nearly anything
                     self.skipped[path] = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImageError(
@@ -88,11 +89,10 @@ def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
     image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
     if flip < 0.5:
         image = ImageOps.mirror(image)
-    crop = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-    return _shaded(crop, random) if random.random() < _SHADED else crop
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-def _shaded(crop: Tensor, random: np.random.Generator) -> Tensor:
+def shaded(crop: Tensor, random: np.random.Generator) -> Tensor:
     """Soft shadows, down to black. Photos have them, crops for training seldom: a network that has not learned them
     makes blots there (instance normalization lets it hide a peak where nothing is compared)."""
     noise = torch.from_numpy(random.random((1, 1, 4, 4), np.float32))

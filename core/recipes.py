@@ -28,7 +28,7 @@ class StyleRecipe:
     learning_rate: Adam's, after ``warmup`` steps of linear increase; schedule: constant | cosine (down to 0 at the end)
     clip: largest norm of the gradient, 0 for no clipping
     identity_steps: steps in which a new network learns to reproduce its input first, see trainer.learn_identity
-    saturation: weight of losses.saturation_loss
+    saturation: weight of losses.saturation_loss; shadows: share of the crops that are data.shaded
     sources: where each number comes from
     """
 
@@ -46,6 +46,7 @@ class StyleRecipe:
     clip: float = 0.0
     identity_steps: int = 0
     saturation: float = 0.0
+    shadows: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,6 +54,7 @@ class StyleRecipe:
             ("steps", self.steps, 1), ("batch size", self.batch_size, 1), ("size", self.size, 32),
             ("style size", self.style_size, 32), ("warm-up", self.warmup, 0), ("clip", self.clip, 0),
             ("identity steps", self.identity_steps, 0), ("saturation", self.saturation, 0),
+            ("shadows", self.shadows, 0),
         ):  # fmt: skip
             if not value >= least:  # nan, too
                 raise InputError(f"{name} is {value}; expected at least {least}")
@@ -137,6 +139,7 @@ RECIPES: dict[str, StyleRecipe] = {
             clip=10.0,
             identity_steps=900,
             saturation=1.0,
+            shadows=0.35,
             sources={
                 "all": "[ours] chosen by eye on The Starry Night with the distilled loss network: a larger style image makes "
                 "larger strokes, weight on relu1_1 and relu2_1 gives the palette, content at relu3_1 keeps flat areas clean",

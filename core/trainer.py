@@ -107,7 +107,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     amp = autocast_dtype(device, run.precision)
     if run.loss_weights is None:
         run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, recipe.weights.layers))
-    photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed)
+    photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
     identity = training_state.identity(run, photos.files, amp)
     if training_state.is_finished(out, identity):
         return out

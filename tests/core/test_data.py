@@ -225,3 +225,13 @@ def test_a_long_style_image_keeps_what_loss_networks_need_and_a_small_one_is_ref
     assert fit_style_image(torch.zeros(1, 3, 64, 4096), 256).shape[-2:] == (32, 256)
     with pytest.raises(InputError, match="style image is 63x200 px"):
         fit_style_image(torch.zeros(1, 3, 200, 63), 256)
+
+
+def test_shadows_darken_some_crops_and_never_brighten(tmp_path):
+    Image.new("RGB", (40, 40), (200, 180, 160)).save(tmp_path / "a.png")
+    plain = PhotoFolder(tmp_path, 32, 40).batch(0)
+    shaded = PhotoFolder(tmp_path, 32, 40, shadows=0.5).batch(0)
+    darker = (shaded < plain - 1e-3).flatten(1).any(dim=1)
+    assert 8 < int(darker.sum()) < 32 and bool((shaded <= plain).all())
+    assert float(shaded.min()) < 0.05
+    assert torch.equal(shaded, PhotoFolder(tmp_path, 32, 40, shadows=0.5).batch(0))
