@@ -21,7 +21,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-PACK_NAME = "/tmp/x/perceptual_x_y"
+PACK_NAME = "/anywhere/perceptual_x_y"
 HOST_MODULES = ("comfy", "comfy.model_management", "comfy.utils", "comfy.model_patcher", "folder_paths", "comfy_api")
 TINY_ARCH = "c9s1-4,d8,d8,R8x1,n2,c3s1-8,n2,c3s1-4,c9s1-3 norm=instance padding=reflect output=tanh"
 
