@@ -63,8 +63,9 @@ class StyleModel:
         """Stylize images.
 
         image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it); never changed
-        precision: "auto" | "fp32" | "bf16" | "fp16"; auto may compute residual blocks in bf16 (see
-            stream.number_formats for how far that is from fp32), and is fp32 for other people's networks, which are to give the pictures of their own programs
+        precision: "auto" | "fp32" | "bf16" | "fp16"; auto may compute residual blocks in bf16 (stream.number_formats says
+            how far that is from fp32), and is fp32 for other people's networks, which are to give the pictures of their
+            own programs
         memory: bytes to use beside network, input and result; None: planned from what is free
         progress: called many times an image; what it raises stops the work
 
