@@ -59,9 +59,11 @@ class PadStage(nn.Module):
 class ConvStage(nn.Module):
     """Pad, convolve, normalize, activate.
 
-    padding: reflect | replicate | zero | same | none; shuffle: side of the pixel blocks of a sub-pixel convolution. A transposed convolution pads with zeros by its nature, and gives
-    exactly ``stride`` times its input's size. As the gradient of the SAME convolution, TensorFlow's takes less off its
-    top and left: ``shave`` px of the full result, which is cropped at the other end.
+    padding: reflect | replicate | zero | same | none; shuffle: side of the pixel blocks of a sub-pixel convolution
+
+    A transposed convolution pads with zeros by its nature, and gives exactly ``stride`` times its input's size. As the
+    gradient of the SAME convolution, TensorFlow's takes less off its top and left: ``shave`` px of the full result,
+    which is cropped at the other end.
     """
 
     def __init__(

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from perceptual_style.core.bicubic import BICUBIC_REACH, enlarge
+from PIL import Image
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
