@@ -10,7 +10,7 @@ import torch
 from perceptual_style.core.errors import Cancelled
 from perceptual_style.core.objective import ObjectiveWeights
 from perceptual_style.core.recipes import StyleRecipe
-from perceptual_style.core.trainer import StyleTraining, run_training
+from perceptual_style.core.style_training import StyleTraining, run_training
 from PIL import Image
 from safetensors.torch import load_file
 
