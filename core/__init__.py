@@ -8,6 +8,8 @@ from .network import TransformNet, build_network
 from .progress import Progress
 from .recipes import RECIPES, StyleRecipe
 from .style_training import train_style
+from .upscale_recipes import UpscaleRecipe
+from .upscale_training import train_upscaler
 
 __all__ = [
     "ArchSpec",
@@ -17,9 +19,11 @@ __all__ = [
     "StyleModel",
     "StyleRecipe",
     "TransformNet",
+    "UpscaleRecipe",
     "build_network",
     "errors",
     "list_styles",
     "load_style",
     "train_style",
+    "train_upscaler",
 ]

@@ -6,9 +6,11 @@ exact, and what lets a batch be prepared ahead in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +39,6 @@ class PhotoFolder:
         self.files = find_images([folder])
         self.size, self.batch_size, self.seed, self.shadows = size, batch_size, seed, shadows
         self.skipped: dict[Path, str] = {}
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def batch(self, index: int) -> Tensor:
         """Batch ``index`` of the run: (batch_size, 3, size, size) RGB in [0, 1]."""
@@ -46,20 +47,10 @@ class PhotoFolder:
 
     def batches(self, start: int, stop: int) -> Iterator[Tensor]:
         """Batches start ... stop - 1, each prepared while the one before is in use."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self.batch, start) if start < stop else None
-            for index in range(start, stop):
-                batch = ahead.result()
-                if index + 1 < stop:
-                    ahead = pool.submit(self.batch, index + 1)
-                yield batch
+        return ahead(self.batch, start, stop)
 
     def _crop(self, position: int) -> Tensor:
-        epoch, place = divmod(position, len(self.files))
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.files))
-        for shift in range(len(self.files)):
-            path = self.files[self._order[1][(place + shift) % len(self.files)]]
+        for path in ordered(self.files, self.seed, position):
             if path not in self.skipped:
                 # A new generator: the crop must not depend on whether an unreadable photo was met before or only now.
                 random = np.random.default_rng([self.seed, 2, position])
@@ -71,6 +62,29 @@ class PhotoFolder:
         raise ImageError(
             f"none of the {len(self.files)} photos can be read; the first: {next(iter(self.skipped.items()))}"
         )
+
+
+def ahead(batch: Callable[[int], Any], start: int, stop: int) -> Iterator[Any]:
+    """batch(start) ... batch(stop - 1), each made in a thread while the one before is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(batch, start) if start < stop else None
+        for index in range(start, stop):
+            current = following.result()
+            if index + 1 < stop:
+                following = pool.submit(batch, index + 1)
+            yield current
+
+
+def ordered(files: Sequence[Path], seed: int, position: int) -> Iterator[Path]:
+    """The file at a position of a run that goes through ``files`` in a new order each epoch, then those after it."""
+    epoch, place = divmod(position, len(files))
+    order = _permutation(seed, epoch, len(files))
+    return (files[order[(place + shift) % len(files)]] for shift in range(len(files)))
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng([seed, 1, epoch]).permutation(length)
 
 
 def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:

@@ -33,7 +33,7 @@ class Schedule(Protocol):
     clip: float
 
 
-def _check(recipe: Schedule, least: Mapping[str, float]) -> None:
+def check_numbers(recipe: Schedule, least: Mapping[str, float]) -> None:
     """Raise InputError where a number of the recipe, or of the schedule, is out of range."""
     for name, smallest in {"steps": 1, "warmup": 0, "clip": 0, **least}.items():
         value = getattr(recipe, name)
@@ -88,7 +88,7 @@ class StyleRecipe:
             "saturation": 0,
             "shadows": 0,
         }
-        _check(self, least)
+        check_numbers(self, least)
 
 
 _PAPER_SOURCES = {

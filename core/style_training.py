@@ -128,7 +128,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     return train(
         Training(
             out, identity, recipe, network, photos, losses, start,
-            report=lambda network, step: _preview(run, network, step),
+            report=lambda step, _: {"preview": _preview(run, network, step)},
             facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds,
         ),
         progress,

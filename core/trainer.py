@@ -37,7 +37,7 @@ class Training:
     out: the file to write; identity: what must be equal for a checkpoint to be this run's
     schedule: steps and learning rate; network: on its device, in training mode; data: PhotoFolder or the like
     losses: from a batch to the parts of the objective; start: called before step 0, not when a run is resumed
-    report: what the user is shown after a step, a preview or None
+    report: what the user is shown after a step, from the weights that would be the result: fields of Progress
     facts: what the finished file says of itself; half: write it as float16
     average: decay of an exponential moving average of the weights, which becomes the result (0: the last weights)
     """
@@ -49,7 +49,7 @@ class Training:
     data: Any
     losses: Callable[[Any], dict[str, Tensor]]
     start: Callable[[], None] | None = None
-    report: Callable[[TransformNet, int], Tensor | None] | None = None
+    report: Callable[[int, Mapping[str, Tensor]], dict[str, Any]] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     half: bool = False
     average: float = 0.0
@@ -140,9 +140,10 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
                     notes.append(f"{error}; the training goes on without a new checkpoint")
             if progress is not None:
                 left = (time.monotonic() - started) / (step - first) * (schedule.steps - step)
-                preview = None if run.report is None else run.report(network, step)
                 losses = dict(zip(parts, history[-1], strict=True))
-                progress(Progress(step, schedule.steps, losses, preview, left, tuple(notes)))
+                shown = {} if run.report is None else run.report(step, average or network.state_dict())
+                shown["notes"] = (*notes, *shown.get("notes", ()))
+                progress(Progress(step, schedule.steps, losses, seconds_left=left, **shown))
     except TrainingError:
         raise
     except BaseException:
