@@ -8,6 +8,7 @@ from .network import TransformNet, build_network
 from .progress import Progress
 from .recipes import RECIPES, StyleRecipe
 from .trainer import train_style
+from .upscale import UpscaleModel, list_upscalers, load_upscaler
 
 __all__ = [
     "ArchSpec",
@@ -17,9 +18,12 @@ __all__ = [
     "StyleModel",
     "StyleRecipe",
     "TransformNet",
+    "UpscaleModel",
     "build_network",
     "errors",
     "list_styles",
+    "list_upscalers",
     "load_style",
+    "load_upscaler",
     "train_style",
 ]

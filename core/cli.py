@@ -201,12 +201,12 @@ def _train_style(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .images import read_image, save_image
-    from .models import list_styles, style_file
+    from .models import list_styles, network_file
     from .trainer import train_style
 
     init_from = arguments.init_from
     if init_from in list_styles():
-        init_from = style_file(init_from)
+        init_from = network_file(init_from, "style")
     facts = {key: getattr(arguments, key) for key in ("title", "license", "credit") if getattr(arguments, key)}
     preview = Path(arguments.output).with_suffix(".preview.png")
     with tqdm(total=None, unit="step", file=sys.stderr, delay=1e-3) as bar:  # no bar where arguments are refused

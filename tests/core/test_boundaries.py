@@ -139,6 +139,8 @@ def test_public_names_are_there():
     assert {
         "load_style",
         "list_styles",
+        "load_upscaler",
+        "list_upscalers",
         "train_style",
         "build_network",
         "ArchSpec",
