@@ -168,7 +168,7 @@ def network_file(
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
         what = {"style": "style", "upscale": "upscaler"}.get(str(task), "network")
-        known = ", ".join([*names(task), "the path of a file"])
+        known = " or ".join(filter(None, [", ".join(names(task)), "the path of a file"]))
         raise CheckpointError(f"there is no {what} named {str(name_or_path)!r}; expected {known}")
     return path
 
