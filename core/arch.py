@@ -11,10 +11,11 @@ The notation is that of the authors' code (fast-neural-style, models.lua and doc
 The last layer has neither norm nor ReLU. Our extensions:
 
     nX       nearest-neighbor upsampling by X and nothing after it (a resize-convolution is ``n2,c3s1-64``)
+    pX-Z     sub-pixel convolution: 3 x 3 to X * X * Z filters, which become the X x X pixels of Z   -> norm, ReLU
     TOKENxN  the layer N times: ``R128x5``
 
 Options follow after blanks, ``norm=... padding=... output=...``; what is left out is the authors' default (instance,
-reflect-start, tanh). The last three below are for other people's networks and are printed only where they differ.
+reflect-start, tanh). Those from residual on are printed only where they differ.
 
     norm     instance | batch | none
     padding  reflect-start: one reflection padding of the image, residual convolutions unpadded (their skip is cropped),
@@ -26,6 +27,7 @@ reflect-start, tanh). The last three below are for other people's networks and a
     residual plain: no ReLU after the addition (the paper) | relu: one | twice: the input is added twice
     last     plain: the last layer has no norm | norm: it has one
     eps      of the norms, 1e-05
+    base     none | bicubic: the result is added to the image, enlarged by bicubic interpolation (super-resolution)
 """
 
 from __future__ import annotations
@@ -36,18 +38,20 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import groupby
 
+from .bicubic import BICUBIC_REACH
 from .errors import ArchError
 
 NORMS = ("instance", "batch", "none")
 PADDINGS = ("reflect-start", "reflect", "replicate", "zero", "same")
 RESIDUALS = ("plain", "relu", "twice")
+BASES = ("none", "bicubic")
 _MAX_LAYERS, _MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE = 256, 4096, 31, 8
 _MAX_PERIOD = 1024  # pixels after which a network's strides repeat
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One token. kind: conv | transposed | residual | upsample | nearest (``n``: no norm, no ReLU)."""
+    """One token. kind: conv | transposed | subpixel | residual | upsample | nearest (``n``: no norm, no ReLU)."""
 
     kind: str
     channels: int = 0
@@ -59,6 +63,8 @@ class Layer:
             return f"R{self.channels}"
         if self.kind in ("upsample", "nearest"):
             return f"{'U' if self.kind == 'upsample' else 'n'}{self.stride}"
+        if self.kind == "subpixel":
+            return f"p{self.stride}-{self.channels}"
         short, long = ("d", "c") if self.kind == "conv" else ("u", "f")
         if (self.kernel, self.stride) == (3, 2):
             return f"{short}{self.channels}"
@@ -77,6 +83,7 @@ _TOKENS = (
     (re.compile(r"f(\d+)s(\d+)-(\d+)"), lambda k, s, z: Layer("transposed", z, k, s)),
     (re.compile(r"d(\d+)"), lambda z: Layer("conv", z, 3, 2)),
     (re.compile(r"u(\d+)"), lambda z: Layer("transposed", z, 3, 2)),
+    (re.compile(r"p(\d+)-(\d+)"), lambda s, z: Layer("subpixel", z, 3, s)),
     (re.compile(r"R(\d+)"), lambda z: Layer("residual", z)),
     (re.compile(r"U(\d+)"), lambda f: Layer("upsample", stride=f)),
     (re.compile(r"n(\d+)"), lambda f: Layer("nearest", stride=f)),
@@ -85,7 +92,7 @@ _TOKENS = (
 
 @dataclass(frozen=True)
 class ArchSpec:
-    """A network described: ``layers`` and the three options (see the module's text). ``str()`` and `parse` are inverse.
+    """A network described: ``layers`` and the options (see the module's text). ``str()`` and `parse` are inverse.
 
     >>> spec = ArchSpec.parse("c9s1-32,d64,d128,R128x5,u64,u32,c9s1-3 norm=batch")
     >>> spec.scale, spec.multiple_of, spec.halo, spec.smallest_side
@@ -101,6 +108,7 @@ class ArchSpec:
     residual: str = "plain"
     last: str = "plain"
     eps: float = 1e-5
+    base: str = "none"
 
     @classmethod
     def parse(cls, text: str) -> ArchSpec:
@@ -136,8 +144,10 @@ class ArchSpec:
             raise ArchError(f"last is {self.last!r}; expected plain or norm")
         if not 0 < self.eps < 1:
             raise ArchError(f"eps is {self.eps}; expected a small number such as 1e-05")
-        if not self.layers or self.layers[-1].kind not in ("conv", "transposed"):
-            raise ArchError("the last layer must be a convolution (c or f), which gives the image")
+        if self.base not in BASES:
+            raise ArchError(f"base is {self.base!r}; expected one of {', '.join(BASES)}")
+        if not self.layers or self.layers[-1].kind not in ("conv", "transposed", "subpixel"):
+            raise ArchError("the last layer must be a convolution (c, f or p), which gives the image")
         channels = self.in_channels
         for layer in self.layers:
             if layer.kind == "residual" and layer.channels != channels:
@@ -151,6 +161,8 @@ class ArchSpec:
             raise ArchError(
                 f"the strides make {self.multiple_of * self.scale} px one unit; expected at most {_MAX_PERIOD}"
             )
+        if self.base != "none" and not (self.multiple_of == 1 < self.scale and self.out_channels == self.in_channels):
+            raise ArchError("base=bicubic is for networks that only enlarge, with 3 channels in and out")
         side = (self.start_padding + 1) * self.multiple_of
         if self.padding == "reflect-start" and self.sizes(side)[-1] != side * self.scale:
             raise ArchError(
@@ -219,7 +231,7 @@ class ArchSpec:
         for layer in self.layers:
             n = sizes[-1]
             pad = 0 if layer.kind in ("upsample", "nearest") else (layer.kernel - 1) // 2
-            if self.padding == "reflect" and layer.kind in ("conv", "residual") and n <= pad:
+            if self.padding == "reflect" and layer.kind in ("conv", "subpixel", "residual") and n <= pad:
                 raise ArchError(f"a side of {side} px is too small: {layer} would reflect {pad} of {n} px")
             if layer.kind == "conv":
                 n = (n - 1) // layer.stride + 1
@@ -247,8 +259,10 @@ class ArchSpec:
     def halo(self) -> int:
         """Input pixels around any region that its output depends on, norms' statistics given; a multiple of `multiple_of`."""
         period = self.multiple_of * self.scale
-        reaches = (self._reach(pixel, pixel) for pixel in range(period))
-        return math.ceil(max(map(max, reaches)) / self.multiple_of) * self.multiple_of
+        reach = max(max(self._reach(pixel, pixel)) for pixel in range(period))
+        if self.base == "bicubic":
+            reach = max(reach, BICUBIC_REACH)
+        return math.ceil(reach / self.multiple_of) * self.multiple_of
 
     def _reach(self, first: int, last: int) -> tuple[int, int]:
         """Input pixels before and after the place of output pixels first..last that these depend on."""
@@ -262,6 +276,8 @@ class ArchSpec:
                 first, last = first * s - (least if exact else p), last * s - least + k - 1
             elif layer.kind == "residual":
                 first, last = first - 2, last + 2
+            elif layer.kind == "subpixel":
+                first, last = first // s - p, last // s + p
             elif layer.kind == "transposed":  # output o = input i * s - least + tap
                 first, last = -((k - 1 - least - first) // s), (last + least) // s
             else:
@@ -303,7 +319,7 @@ def _parse_token(token: str) -> list[Layer]:
             _check(layer, token, repeat)
             return [layer] * repeat
     raise ArchError(
-        f"unknown token {token!r} in the arch string; expected c, f, d, u, U, R or n as in c9s1-32, d64, R128x5, n2"
+        f"unknown token {token!r} in the arch string; expected c, f, d, u, U, R, n or p as in c9s1-32, d64, R128x5, n2, p4-3"
     )
 
 

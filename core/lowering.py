@@ -7,6 +7,7 @@ from ``kernel`` input rows that start at ``p * stride - before``, and holds S x 
 - nearest upsampling by S and a convolution, or a transposed convolution: each of the S x S pixels that one input pixel
   becomes has a small kernel of its own on the small image (four 2x2 kernels instead of a 3x3 one on four times the
   pixels). Their windows start at different rows, so pixel a of input row m is found at position m + shifts[a]
+- a sub-pixel convolution: its S x S pixels are phases, all with the same window
 - a convolution to few channels fills vector lanes badly; over blocks of S x S pixels it has S x S times as many outputs
 
 A reflection by one pixel after an upsampling is a replication before it. Batch normalization is folded into the
@@ -65,7 +66,7 @@ class Window:
         """How rows outside of the input are made up: reflect | replicate | zero."""
         if self.stage.transposed or self.stage.padding not in ("reflect", "replicate"):
             return "zero"
-        return "replicate" if self.up > 1 else self.stage.padding
+        return "replicate" if self.up > self.stage.shuffle else self.stage.padding
 
     def geometry(self, side: int) -> tuple[int, int, int]:
         """For an input side: (rows of padding before, positions, output side)."""
@@ -135,6 +136,8 @@ def lower(network: TransformNet) -> list[Operation]:
             operations.append(Add(stage.crop, 2 if stage.kind == "twice" else 1, stage.kind == "relu"))
         elif stage.transposed:
             operations.append(_transposed(stage))
+        elif stage.shuffle > 1:
+            operations.append(_subpixel(stage))
         elif isinstance(previous, UpsampleStage) and _takes_in(stage):
             operations.append(_upsampled(stage, previous.factor))
         else:
@@ -144,7 +147,7 @@ def lower(network: TransformNet) -> list[Operation]:
 
 def _takes_in(stage: nn.Module | None) -> bool:
     """Whether a convolution can work on the small image instead of the upsampled one."""
-    if not isinstance(stage, ConvStage) or stage.transposed or stage.stride != 1:
+    if not isinstance(stage, ConvStage) or stage.transposed or stage.shuffle > 1 or stage.stride != 1:
         return False
     # A reflection by more than one pixel is no replication.
     return stage.padding in ("replicate", "zero", "same") or (stage.padding == "reflect" and stage.kernel <= 3)
@@ -182,6 +185,15 @@ def _transposed(stage: ConvStage) -> Window:
     return _phased(stage, weight, bias, norm, s, taps)
 
 
+def _subpixel(stage: ConvStage) -> Window:
+    """The X x X pixels of a sub-pixel convolution are phases already, only in another order."""
+    weight, bias, norm = _folded(stage)
+    s = stage.shuffle
+    weight, bias = (part.unflatten(0, (-1, s, s)).movedim(0, 2).flatten(0, 2) for part in (weight, bias))
+    before = (stage.kernel - 1) // 2
+    return Window(weight, bias, 1, s, (0,) * s, len(bias) // s**2, stage, s, before, norm, stage.relu)
+
+
 def _phased(stage: ConvStage, weight: Tensor, bias: Tensor, norm: Norm | None, factor: int, taps: list) -> Window:
     """One window for all phases; taps[a][t]: which row, relative to its own, tap t of phase a reads (None: no row)."""
     used = [[offset for offset in phase if offset is not None] or [0] for phase in taps]
@@ -209,10 +221,12 @@ def _folded(stage: ConvStage) -> tuple[Tensor, Tensor, Norm | None]:
     norm = stage.norm
     if isinstance(norm, InstanceNorm):
         scale = norm.weight.detach().float()
-        sign = torch.where(scale < 0, -1.0, 1.0)
-        return weight * sign[:, None, None, None], bias * 0, Norm(scale.abs(), norm.bias.detach().float(), norm.eps)
+        sign = torch.where(scale < 0, -1.0, 1.0).repeat_interleave(stage.shuffle**2)
+        bias = (bias * sign).unflatten(0, (-1, stage.shuffle**2))
+        bias = (bias - bias.mean(dim=1, keepdim=True)).flatten()  # of what all phases share, the norm leaves nothing
+        return weight * sign[:, None, None, None], bias, Norm(scale.abs(), norm.bias.detach().float(), norm.eps)
     if norm is not None:
-        scale, shift = batch_norm_affine(norm)
+        scale, shift = (part.repeat_interleave(stage.shuffle**2) for part in batch_norm_affine(norm))
         return weight * scale[:, None, None, None], bias * scale + shift, None
     return weight.clone(), bias.clone(), None
 

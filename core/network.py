@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .arch import ArchSpec
+from .bicubic import enlarge
 
 #: F.pad's names of the paddings
 PAD_MODES = {"reflect": "reflect", "replicate": "replicate", "zero": "constant", "same": "constant"}
@@ -58,17 +59,20 @@ class PadStage(nn.Module):
 class ConvStage(nn.Module):
     """Pad, convolve, normalize, activate.
 
-    padding: reflect | replicate | zero | same | none. A transposed convolution pads with zeros by its nature, and gives
-    exactly ``stride`` times its input's size. As the gradient of the SAME convolution, TensorFlow's takes less off its
-    top and left: ``shave`` px of the full result, which is cropped at the other end.
+    padding: reflect | replicate | zero | same | none; shuffle: side of the pixel blocks of a sub-pixel convolution
+
+    A transposed convolution pads with zeros by its nature, and gives exactly ``stride`` times its input's size. As the
+    gradient of the SAME convolution, TensorFlow's takes less off its top and left: ``shave`` px of the full result,
+    which is cropped at the other end.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int, *,
         padding: str, norm: nn.Module | None = None, relu: bool = False, transposed: bool = False,
+        shuffle: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.padding, self.relu, self.transposed = padding, relu, transposed
+        self.padding, self.relu, self.transposed, self.shuffle = padding, relu, transposed, shuffle
         self.kernel, self.stride = kernel, stride
         half = (kernel - 1) // 2
         self.shave = 0
@@ -79,7 +83,7 @@ class ConvStage(nn.Module):
         elif transposed:
             self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, half, output_padding=stride - 1)
         else:
-            self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
+            self.conv = nn.Conv2d(in_channels, out_channels * shuffle**2, kernel, stride)
         self.norm = norm
 
     def edges(self, side: int) -> tuple[int, int]:
@@ -92,12 +96,17 @@ class ConvStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (top, bottom), (left, right) = (self.edges(side) for side in x.shape[-2:])
-        if top or bottom or left or right:
-            x = F.pad(x, (left, right, top, bottom), mode=PAD_MODES[self.padding])
         height, width = x.shape[-2:]
-        x = self.conv(x)
+        if self.padding == "zero" and not self.transposed:  # which a convolution can do itself
+            x = F.conv2d(x, self.conv.weight, self.conv.bias, self.stride, (top, left))
+        else:
+            if top or bottom or left or right:
+                x = F.pad(x, (left, right, top, bottom), mode=PAD_MODES[self.padding])
+            x = self.conv(x)
         if self.transposed:
             x = x[..., self.shave : self.shave + height * self.stride, self.shave : self.shave + width * self.stride]
+        if self.shuffle > 1:
+            x = F.pixel_shuffle(x, self.shuffle)
         if self.norm is not None:
             x = self.norm(x)
         return F.relu(x) if self.relu else x
@@ -170,8 +179,9 @@ class TransformNet(nn.Module):
                 bare = layer.kind == "nearest"
                 stage = UpsampleStage(layer.stride, None if bare else norm(channels), relu=not bare)
             else:
+                shuffle = layer.stride if layer.kind == "subpixel" else 1
                 stage = ConvStage(
-                    channels, layer.channels, layer.kernel, layer.stride, padding=per_conv,
+                    channels, layer.channels, layer.kernel, layer.stride // shuffle, padding=per_conv, shuffle=shuffle,
                     norm=None if last and spec.last == "plain" else norm(layer.channels),
                     relu=not last, transposed=layer.kind == "transposed",
                 )  # fmt: skip
@@ -183,7 +193,10 @@ class TransformNet(nn.Module):
         x = image
         for stage in self.stages:
             x = stage(x)
-        return x if raw else output_function(x, self.spec.output)
+        if raw:
+            return x
+        x = output_function(x, self.spec.output)
+        return x if self.spec.base == "none" else x + enlarge(image, self.spec.scale)
 
 
 def forward_any_size(network: TransformNet, image: Tensor) -> Tensor:

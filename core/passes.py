@@ -9,6 +9,7 @@ of the network, can be computed twice rather than stored.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .bicubic import enlarge
 from .lowering import Add, Norm, Normalize, Pad, Remember, Upsample, Window, batch_norm_affine, lower
 from .maps import Affine, Map, Scratch, Sums, read
 from .network import InstanceNorm, TransformNet, output_function
@@ -89,7 +91,8 @@ class BandedNetwork:
             busy = isinstance(operation, Upsample) or (isinstance(operation, Window) and (store or operation.norm))
             passes.append(Pass(rows, -(-positions // rows) if busy else 0, store))
         rows = self.band_rows or max(1, self.band_bytes // (width * 64))
-        rows = -(-rows // phases) * phases
+        unit = math.lcm(phases, self.spec.scale)
+        rows = -(-rows // unit) * unit
         passes.append(Pass(rows, -(-height // rows), False))
         return passes, peak, band
 
@@ -120,7 +123,7 @@ class BandedNetwork:
                 current = self._normalize(operation, current)
             else:
                 current = self._upsample(operation, current, step, tick)
-        return self._finish(current, passes[-1], tick)
+        return self._finish(current, passes[-1], tick, image)
 
     def _convolve(
         self, window: Window, source: Map, step: Pass, tick: Callable | None, dtype: torch.dtype, free: bool
@@ -260,7 +263,7 @@ class BandedNetwork:
     def _stored(self, chunk: Tensor) -> Tensor:
         return chunk.cpu() if self.host_maps else chunk
 
-    def _finish(self, current: Map, step: Pass, tick: Callable | None) -> Tensor:
+    def _finish(self, current: Map, step: Pass, tick: Callable | None, image: Tensor) -> Tensor:
         """The output image, band by band."""
         s, device = current.phases, current.device
         result = torch.empty(1, current.channels, current.height, current.width, device=device)
@@ -282,6 +285,9 @@ class BandedNetwork:
                         band.copy_(blocks.flatten(4, 5).flatten(2, 3)[:, :, : band.shape[2], : current.width])
             values = _applied(target, replace(current.affine, threshold=None), 1)
             target.copy_(output_function(values, self.spec.output))
+            if self.spec.base == "bicubic":
+                scale = self.spec.scale
+                target.add_(enlarge(image, scale, first // scale, -(-(first + rows) // scale)))
         return result
 
 

@@ -75,6 +75,7 @@ def test_printing_and_parsing_are_inverse(seed):
     ("text", "canonical"),
     [
         ("c9s1-32,R32,R32,c9s1-3", "c9s1-32,R32x2,c9s1-3"),
+        ("c3s1-8,p2-8,p4-3", "c3s1-8,p2-8,p4-3"),
         ("R3,R3x2,c3s1-3", "R3x3,c3s1-3"),
         ("c3s2-64,f3s2-3", "d64,u3"),
         ("d8,c5s2-8,U2,n2,u3", "d8,c5s2-8,U2,n2,u3"),

@@ -22,6 +22,9 @@ ARCHS = [
     "c9s1-8,d16,R16,U2,c3s1-8,c9s1-3 padding=reflect",
     "c9s1-8,d16,R16,U2,c3s1-8,c9s1-3 padding=reflect norm=batch",
     "c9s1-8,d16,R16,U2,c3s1-8,c9s1-3 padding=zero norm=none",
+    "c3s1-8,R8x2,p4-3 norm=none padding=zero output=linear base=bicubic",
+    "c3s1-8,R8,p2-8,c3s1-3 norm=instance padding=reflect",
+    "c3s1-8,d8,p2-8,p3-3 norm=batch padding=replicate",
     "c9s1-8,d16,R16x2,n2,c9s1-3 padding=reflect residual=relu",
     "c9s1-8,d16,R16x2,n2,c9s1-3 padding=zero residual=twice",
     "c5s1-8,d16,R16x2,n2,c5s1-8,c9s1-3 padding=same last=norm eps=0.001",
@@ -65,7 +68,9 @@ def random_arch(choice: random.Random) -> str:
     layers = [f"c{choice.choice((3, 5, 9))}s1-{width}"] + [f"d{width}"] * depth
     layers += [f"R{width}x{choice.randint(1, 2)}"] * choice.randint(0, 1)
     for _ in range(depth):
-        layers.append(choice.choice((f"u{width}", f"n2,c3s1-{width}", f"U2,c{choice.choice((3, 5))}s1-{width}")))
+        layers.append(
+            choice.choice((f"u{width}", f"p2-{width}", f"n2,c3s1-{width}", f"U2,c{choice.choice((3, 5))}s1-{width}"))
+        )
     layers.append(f"c{choice.choice((1, 3, 9))}s1-{choice.choice((1, 3, 6))}")
     options = f"norm={choice.choice(('instance', 'batch', 'none'))} output={choice.choice(('tanh', 'linear'))}"
     return f"{','.join(layers)} {options} padding={choice.choice(('reflect-start', 'reflect', 'replicate', 'zero', 'same'))}"

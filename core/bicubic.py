@@ -1,0 +1,44 @@
+"""Bicubic enlargement by a whole factor: one fixed convolution of the small image, the same for a part and the whole."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BICUBIC_REACH = 2  # pixels of the small image on each side that a pixel is made of
+
+
+def cubic(distance: Tensor) -> Tensor:
+    """Keys' cubic kernel with a = -0.5, as in MATLAB's imresize."""
+    x = distance.abs()
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None) -> Tensor:
+    """Enlarge images (N, C, H, W) by ``factor``; edges are replicated. Returns (N, C, factor H, factor W).
+
+    first, stop: rows of the image whose enlargement is returned (default: all); rows around them are looked at.
+    """
+    height, channels, reach = image.shape[2], image.shape[1], BICUBIC_REACH
+    stop = height if stop is None else stop
+    low, high = max(first - reach, 0), min(stop + reach, height)
+    edges = (reach, reach, reach - (first - low), reach - (high - stop))
+    padded = F.pad(image[:, :, low:high], edges, mode="replicate")
+    weight = _weights(factor, channels).to(padded)
+    return F.pixel_shuffle(F.conv2d(padded, weight), factor)
+
+
+@lru_cache(maxsize=16)
+def _weights(factor: int, channels: int) -> Tensor:
+    """(C * factor^2, C, 5, 5): output pixel a of input pixel m lies at m + (a + 1/2) / factor - 1/2."""
+    offsets = (torch.arange(factor, dtype=torch.float64) + 0.5) / factor - 0.5
+    taps = cubic(offsets[:, None] - torch.arange(-BICUBIC_REACH, BICUBIC_REACH + 1))  # (factor, 5)
+    kernels = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (factor^2, 5, 5)
+    weight = torch.zeros(channels, factor**2, channels, *kernels.shape[1:], dtype=torch.float64)
+    for channel in range(channels):
+        weight[channel, :, channel] = kernels
+    return weight.flatten(0, 1).float()
