@@ -100,7 +100,7 @@ def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[...
 
     from .devices import pick_device
     from .images import read_image, save_image
-    from .upscale import enlarge
+    from .upscale import enlarge_mask
 
     device = pick_device(arguments.device)
     jobs = _plan(arguments.photos, Path(arguments.output))
@@ -116,7 +116,7 @@ def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[...
             pixels = compute(pixels, precision=arguments.precision, memory=arguments.memory).cpu()
             alpha = image.alpha
             if alpha is not None and model.spec.scale > 1:
-                alpha = enlarge(alpha, *pixels.shape[-2:])
+                alpha = 1 - enlarge_mask(1 - alpha, model.spec.scale)
             warning = save_image(target, pixels, alpha, image.icc_profile, image.exif)
             if warning:
                 tqdm.write(f"perceptual-style: {warning}", file=sys.stderr)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .arch import ArchSpec
+from .bicubic import enlarge
 from .checkpoint import read_header
 from .errors import CheckpointError, InputError
 from .hub import Folder
@@ -106,11 +106,12 @@ def interpolate(network: TransformNet, partner: TransformNet, weight: float) -> 
     return between.eval().requires_grad_(False)
 
 
-def enlarge(planes: Tensor, height: int, width: int) -> Tensor:
-    """(N, C, H, W) in [0, 1], such as alpha -> (N, C, height, width), bicubic (Keys' a = -0.5), clamped; same dtype."""
-    # Only with antialiasing torch has that kernel; enlarging, there is nothing to filter. In float64 opaque stays opaque.
-    large = F.interpolate(planes.double(), (height, width), mode="bicubic", antialias=True)
-    return large.clamp_(0, 1).to(planes.dtype)
+def enlarge_mask(mask: Tensor, scale: int) -> Tensor:
+    """(N, 1, H, W) in [0, 1] -> (N, 1, scale H, scale W) by bicubic interpolation, clamped; same dtype.
+
+    What is 0 everywhere stays exactly 0: of alpha, enlarge ``1 - alpha``, and opaque images stay opaque.
+    """
+    return enlarge(mask.float(), scale).clamp_(0, 1).to(mask.dtype)
 
 
 def list_upscalers() -> list[str]:
