@@ -128,4 +128,5 @@ class LoadPerceptualUpscaler(io.ComfyNode):
     def execute(cls, model: str, fidelity: float = 0.0) -> io.NodeOutput:
         from .upscale_descriptor import descriptor_of
 
-        return io.NodeOutput(descriptor_of(_load(model, fidelity)))
+        with torch.inference_mode(False):  # the host's mode, whose tensors other packs could not use outside of it
+            return io.NodeOutput(descriptor_of(_load(model, fidelity)))
