@@ -7,7 +7,7 @@ from .models import StyleModel, list_styles, load_style
 from .network import TransformNet, build_network
 from .progress import Progress
 from .recipes import RECIPES, StyleRecipe
-from .trainer import train_style
+from .style_training import train_style
 from .upscale import UpscaleModel, list_upscalers, load_upscaler
 
 __all__ = [

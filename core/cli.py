@@ -114,7 +114,7 @@ def _train_style(arguments: argparse.Namespace) -> int:
 
     from .images import read_image, save_image
     from .models import list_styles, network_file
-    from .trainer import train_style
+    from .style_training import train_style
 
     init_from = arguments.init_from
     if init_from in list_styles():

@@ -153,6 +153,11 @@ def check_image(image: Tensor, channels: int = 3, name: str = "image") -> None:
     raise ImageError(f"{wanted}, got {got}" + (f"; {hint}" if hint else ""))
 
 
+def quantize(image: Tensor) -> Tensor:
+    """``image`` as it would be after writing it to a file of 8 bits per channel: clamped to [0, 1], in steps of 1/255."""
+    return image.clamp(0, 1).mul(255).round().div(255)
+
+
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Files as they are given, and for a folder all images in it and below it, sorted; each file once.
 

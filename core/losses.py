@@ -65,9 +65,21 @@ def style_loss(gram: Tensor, target: Tensor, form: str = "paper") -> Tensor:
     return squared.mean()
 
 
-def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
-    """Pixel loss, section 3.3: squared distance / (C H W), averaged over N."""
-    return (_float(image) - _float(target)).square().mean()
+PIXEL_FORMS = ("squared", "charbonnier")
+
+
+def pixel_loss(image: Tensor, target: Tensor, form: str = "squared") -> Tensor:
+    """Pixel loss, averaged over N.
+
+    squared      section 3.3: squared distance / (C H W)
+    charbonnier  mean of sqrt(difference^2 + 1e-6), absolute differences with a round bottom (ours): sharper than squared
+    """
+    squares = (_float(image) - _float(target)).square()
+    if form == "charbonnier":
+        return (squares + 1e-6).sqrt().mean()
+    if form != "squared":
+        raise InputError(f"pixel form is {form!r}; expected one of {', '.join(PIXEL_FORMS)}")
+    return squares.mean()
 
 
 def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:
@@ -76,6 +88,14 @@ def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:
     At their flat ends no gradient brings a network back from black or white: tanh(2.5) is 1.7/255 away from the end.
     """
     return (_float(raw).abs() - limit).relu().square().mean()
+
+
+def light_loss(image: Tensor, target: Tensor, side: int = 16) -> Tensor:
+    """Pixel loss of the means of ``side`` x ``side`` px blocks (ours): light and color without strokes.
+
+    Features of dark, flat areas hardly differ whatever the color, and a network may put any there.
+    """
+    return pixel_loss(*(torch.nn.functional.avg_pool2d(_float(x), side, ceil_mode=True) for x in (image, target)))
 
 
 TV_FORMS = ("code", "mean")

@@ -21,7 +21,8 @@ class ObjectiveWeights:
     """What is added up, and how much of it.
 
     content, style: weight by layer of the loss network; style_form: see losses.style_loss; tv, tv_form: total variation
-    and its form, see losses.total_variation; pixel: weight of the pixel loss to the content image.
+    and its form, see losses.total_variation; pixel, pixel_form: weight of the pixel loss to the content image, and its
+    form, see losses.pixel_loss.
     """
 
     content: Mapping[str, float] = field(default_factory=dict)
@@ -30,12 +31,15 @@ class ObjectiveWeights:
     tv: float = 0.0
     tv_form: str = "code"
     pixel: float = 0.0
+    pixel_form: str = "squared"
 
     def __post_init__(self) -> None:
         if self.style_form not in losses.STYLE_FORMS:
             raise InputError(f"style form is {self.style_form!r}; expected one of {', '.join(losses.STYLE_FORMS)}")
         if self.tv_form not in losses.TV_FORMS:
             raise InputError(f"total variation form is {self.tv_form!r}; expected one of {', '.join(losses.TV_FORMS)}")
+        if self.pixel_form not in losses.PIXEL_FORMS:
+            raise InputError(f"pixel form is {self.pixel_form!r}; expected one of {', '.join(losses.PIXEL_FORMS)}")
         values = [self.tv, self.pixel, *self.content.values(), *self.style.values()]
         if not all(0 <= value < float("inf") for value in values):
             raise InputError(f"loss weights must be finite and not negative; got {self}")
@@ -59,19 +63,23 @@ class ObjectiveWeights:
         return tuple(dict.fromkeys([*self.content, *self.style]))
 
 
-class StyleObjective:
-    """The objective for one style image.
+class Objective:
+    """The objective, for one style image where it has a style.
 
+    network: may be None where ``weights`` name no layer
     style_image: (1, 3, H, W) RGB in [0, 1]; its Gram matrices are computed once, here.
     """
 
-    def __init__(self, network: LossNetwork, style_image: Tensor, weights: ObjectiveWeights) -> None:
+    def __init__(
+        self, network: LossNetwork | None, weights: ObjectiveWeights, style_image: Tensor | None = None
+    ) -> None:
         self.network, self.weights = network, weights
         with torch.no_grad():
             features = network(style_image) if weights.style else {}
             self.grams = {layer: losses.gram_matrix(features[layer]) for layer in weights.style}
         # The content image goes through the loss network only as far as content is compared.
-        self._deepest_content = max(weights.content, key=network.layers_by_depth.index, default=None)
+        order = network.layers_by_depth.index if weights.layers else None
+        self._deepest_content = max(weights.content, key=order, default=None)
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -101,5 +109,5 @@ class StyleObjective:
         if weights.tv:
             parts["tv"] = weights.tv * losses.total_variation(output, weights.tv_form)
         if weights.pixel:
-            parts["pixel"] = weights.pixel * losses.pixel_loss(output, content)
+            parts["pixel"] = weights.pixel * losses.pixel_loss(output, content, weights.pixel_form)
         return parts

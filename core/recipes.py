@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from .errors import InputError
 from .objective import ObjectiveWeights
@@ -18,16 +19,42 @@ HALF_WIDTH_ARCH = "c9s1-16,d32,d64,R64x5,n2,c3s1-32,n2,c3s1-16,c9s1-3 norm=insta
 _VGG16_STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 
+class Schedule(Protocol):
+    """How long and how fast is trained.
+
+    steps; learning_rate: Adam's, after ``warmup`` steps of linear increase; schedule: constant | cosine (down to 0 at the
+    end); clip: largest norm of the gradient, 0 for no clipping
+    """
+
+    steps: int
+    learning_rate: float
+    schedule: str
+    warmup: int
+    clip: float
+
+
+def _check(recipe: Schedule, least: Mapping[str, float]) -> None:
+    """Raise InputError where a number of the recipe, or of the schedule, is out of range."""
+    for name, smallest in {"steps": 1, "warmup": 0, "clip": 0, **least}.items():
+        value = getattr(recipe, name)
+        if not value >= smallest:  # nan, too
+            raise InputError(f"{name.replace('_', ' ')} is {value}; expected at least {smallest}")
+    if not 0 < recipe.learning_rate < 1:
+        raise InputError(f"learning rate is {recipe.learning_rate}; expected a number between 0 and 1, such as 0.001")
+    if recipe.schedule not in ("constant", "cosine"):
+        raise InputError(f"schedule is {recipe.schedule!r}; expected constant or cosine")
+
+
 @dataclass(frozen=True)
 class StyleRecipe:
-    """How a style network is trained.
+    """How a style network is trained. What is not described here is in `Schedule`.
 
     arch: arch string; loss_network: a name of loss_network.ARCHITECTURES; weights: the objective
-    steps, batch_size; size: side of the square training crops, px
+    batch_size; size: side of the square training crops, px
     style_size: longest side to which the style image is scaled, px; larger means larger strokes
-    learning_rate: Adam's, after ``warmup`` steps of linear increase; schedule: constant | cosine (down to 0 at the end)
-    clip: largest norm of the gradient, 0 for no clipping
-    identity_steps: steps in which a new network learns to reproduce its input first, see trainer.learn_identity
+    recolor: compare the content with data.recolored photos, not with the photos themselves
+    light: weight of losses.light_loss to what the content is compared with
+    identity_steps: steps in which a new network learns to reproduce its input first, see style_training.learn_identity
     saturation: weight of losses.saturation_loss; shadows: share of the crops that are data.shaded
     sources: where each number comes from
     """
@@ -44,24 +71,24 @@ class StyleRecipe:
     schedule: str = "constant"
     warmup: int = 0
     clip: float = 0.0
+    recolor: bool = False
+    light: float = 0.0
     identity_steps: int = 0
     saturation: float = 0.0
     shadows: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("steps", self.steps, 1), ("batch size", self.batch_size, 1), ("size", self.size, 32),
-            ("style size", self.style_size, 32), ("warm-up", self.warmup, 0), ("clip", self.clip, 0),
-            ("identity steps", self.identity_steps, 0), ("saturation", self.saturation, 0),
-            ("shadows", self.shadows, 0),
-        ):  # fmt: skip
-            if not value >= least:  # nan, too
-                raise InputError(f"{name} is {value}; expected at least {least}")
-        if not 0 < self.learning_rate < 1:
-            raise InputError(f"learning rate is {self.learning_rate}; expected a number between 0 and 1, such as 0.001")
-        if self.schedule not in ("constant", "cosine"):
-            raise InputError(f"schedule is {self.schedule!r}; expected constant or cosine")
+        least = {
+            "batch_size": 1,
+            "size": 32,
+            "style_size": 32,
+            "light": 0,
+            "identity_steps": 0,
+            "saturation": 0,
+            "shadows": 0,
+        }
+        _check(self, least)
 
 
 _PAPER_SOURCES = {
@@ -137,6 +164,8 @@ RECIPES: dict[str, StyleRecipe] = {
             schedule="cosine",
             warmup=200,
             clip=10.0,
+            recolor=True,
+            light=100.0,
             identity_steps=900,
             saturation=1.0,
             shadows=0.35,

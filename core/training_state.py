@@ -19,28 +19,37 @@ import torch
 from .checkpoint import load_tensors, save_tensors
 from .errors import CheckpointError, InputError, TrainingError
 from .network import TransformNet
-from .recipes import StyleRecipe
 
 CHECKPOINT_SUFFIX = ".training.safetensors"
 History = list[list[float]]  # for each step the losses by part
 
 
-def as_json(recipe: StyleRecipe) -> dict[str, Any]:
+def as_json(recipe: Any) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(recipe)))
 
 
-def identity(run: Any, photos: list[Path], amp: torch.dtype | None) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be this run's (a StyleTraining's)."""
+def identity(
+    recipe: Any,
+    photos: list[Path],
+    amp: torch.dtype | None,
+    seed: int,
+    loss_weights: str | Path | None,
+    init_from: str | Path | None,
+    style_image: torch.Tensor | None = None,
+) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be this run's."""
     listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos)
-    return {
-        "recipe": as_json(run.recipe),
-        "style image": _digest(run.style_image.detach().float().cpu().numpy().tobytes()),
+    same = {
+        "recipe": as_json(recipe),
         "photos": _digest(listing.encode()),
-        "loss network": _file_digest(run.loss_weights),
-        "start": "" if run.init_from is None else _file_digest(run.init_from),
-        "seed": run.seed,
+        "loss network": "" if loss_weights is None else _file_digest(loss_weights),
+        "start": "" if init_from is None else _file_digest(init_from),
+        "seed": seed,
         "precision": str(amp or torch.float32).removeprefix("torch."),
     }
+    if style_image is not None:
+        same["style image"] = _digest(style_image.detach().float().cpu().numpy().tobytes())
+    return same
 
 
 def _digest(data: bytes) -> str:
@@ -68,10 +77,12 @@ def is_finished(out: Path, run: Mapping[str, Any]) -> bool:
 
 
 def save_checkpoint(
-    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam, step: int, history: History
-) -> None:
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam, step: int, history: History,
+    average: Mapping[str, torch.Tensor] | None = None,
+) -> None:  # fmt: skip
     """Write everything that a training needs to go on. Raises CheckpointError, as on a full disk."""
     tensors = {f"network.{key}": t for key, t in network.state_dict().items()}
+    tensors |= {f"average.{key}": t for key, t in (average or {}).items()}
     names = [name for name, _ in network.named_parameters()]
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{names[index]}.{key}": t for key, t in values.items()}
@@ -81,13 +92,15 @@ def save_checkpoint(
 
 def resume(
     path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam
-) -> tuple[int, History]:
-    """Fill network and optimizer from the checkpoint, if there is one; returns the steps done and their losses.
+) -> tuple[int, History, dict[str, torch.Tensor] | None]:
+    """Fill network and optimizer from the checkpoint, if there is one.
+
+    Returns the steps done, their losses, and the average of the weights (on the network's device) where there was one.
 
     Raises TrainingError when it belongs to another run.
     """
     if not path.exists():
-        return 0, []
+        return 0, [], None
     tensors, header = load_tensors(path)
     if header.get("run") != run:
         theirs = header.get("run", {})
@@ -96,15 +109,19 @@ def resume(
             f"{path} belongs to a training with another {differing}; "
             f"use the same settings to resume it, or remove it to begin anew"
         )
-    network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
+    network.load_state_dict(_below("network.", tensors))
     state = optimizer.state_dict()
     for index, (name, _) in enumerate(network.named_parameters()):
-        prefix = f"adam.{name}."
-        values = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-        if values:
+        if values := _below(f"adam.{name}.", tensors):
             state["state"][index] = values
     optimizer.load_state_dict(state)
-    return header["step"], tensors["history"].tolist()
+    device = next(network.parameters()).device
+    average = {key: t.to(device) for key, t in _below("average.", tensors).items()}
+    return header["step"], tensors["history"].tolist(), average or None
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
 
 
 def thinned(history: History, points: int = 50) -> list[list[float]]:

@@ -7,7 +7,7 @@ import torch
 from perceptual_style.core import losses
 from perceptual_style.core.errors import InputError
 from perceptual_style.core.loss_network import LossNetwork
-from perceptual_style.core.objective import ObjectiveWeights, StyleObjective
+from perceptual_style.core.objective import Objective, ObjectiveWeights
 
 WEIGHTS = ObjectiveWeights(
     content={"relu2_2": 2.0},
@@ -32,7 +32,7 @@ def images(rng) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_the_parts_are_the_losses_times_their_weights_by_name(network, images):
     style, content, output = images
-    parts = StyleObjective(network, style, WEIGHTS)(output, content)
+    parts = Objective(network, WEIGHTS, style)(output, content)
     ours, target, painting = network(output), network(content), network(style)
 
     def gram_distance(layer: str) -> torch.Tensor:
@@ -52,8 +52,8 @@ def test_the_parts_are_the_losses_times_their_weights_by_name(network, images):
 
 def test_weights_are_linear_and_those_of_zero_change_nothing_else(network, images):
     style, content, output = images
-    parts = StyleObjective(network, style, WEIGHTS)(output, content)
-    more = StyleObjective(network, style, WEIGHTS.scaled(content=4, style=0.25, tv=0))(output, content)
+    parts = Objective(network, WEIGHTS, style)(output, content)
+    more = Objective(network, WEIGHTS.scaled(content=4, style=0.25, tv=0), style)(output, content)
     assert "tv" not in more
     torch.testing.assert_close(more["content relu2_2"], 4 * parts["content relu2_2"])
     torch.testing.assert_close(more["style relu2_1"], 0.25 * parts["style relu2_1"])
@@ -68,14 +68,14 @@ def test_scaling_by_nothing_is_the_same():
 
 def test_content_parts_vanish_where_the_output_is_the_content_image(network, images):
     style, content, _ = images
-    parts = StyleObjective(network, style, WEIGHTS)(content, content)
+    parts = Objective(network, WEIGHTS, style)(content, content)
     assert float(parts["content relu2_2"]) == 0 and float(parts["pixel"]) == 0
     assert float(parts["style relu1_2"]) > 0
 
 
 def test_style_parts_vanish_where_the_output_is_the_style_image(network, images):
     style, _, _ = images
-    parts = StyleObjective(network, style, WEIGHTS)(style.expand(2, -1, -1, -1), torch.zeros(2, 3, 40, 32))
+    parts = Objective(network, WEIGHTS, style)(style.expand(2, -1, -1, -1), torch.zeros(2, 3, 40, 32))
     assert float(parts["style relu1_2"]) == pytest.approx(0, abs=1e-9)
     assert float(parts["style relu2_1"]) == pytest.approx(0, abs=1e-9)
     assert float(parts["content relu2_2"]) > 0
@@ -83,7 +83,7 @@ def test_style_parts_vanish_where_the_output_is_the_style_image(network, images)
 
 def test_targets_computed_before_give_the_same(network, images):
     style, content, output = images
-    objective = StyleObjective(network, style, WEIGHTS)
+    objective = Objective(network, WEIGHTS, style)
     targets = objective.content_targets(content)
     assert list(targets) == ["relu2_2"] and not targets["relu2_2"].requires_grad
     with_targets, without = objective(output, content, targets), objective(output, content)
@@ -94,7 +94,7 @@ def test_several_content_layers_are_compared_in_any_order(loss_weights, images):
     style, content, output = images
     weights = ObjectiveWeights(content={"relu1_2": 1.0, "relu2_2": 2.0, "relu1_1": 4.0}, style={"relu2_1": 1.0})
     network = LossNetwork("vgg16", loss_weights, weights.layers)
-    parts, ours, target = StyleObjective(network, style, weights)(output, content), network(output), network(content)
+    parts, ours, target = Objective(network, weights, style)(output, content), network(output), network(content)
     for layer, weight in weights.content.items():
         expected = weight * losses.feature_loss(ours[layer], target[layer])
         torch.testing.assert_close(parts[f"content {layer}"], expected, msg=layer)
@@ -104,7 +104,7 @@ def test_the_gradient_reaches_the_output_and_nothing_else(network, images):
     style, content, output = images
     for image in images:
         image.requires_grad_()
-    sum(StyleObjective(network, style, WEIGHTS)(output, content).values()).backward()
+    sum(Objective(network, WEIGHTS, style)(output, content).values()).backward()
     assert output.grad.abs().sum() > 0
     assert style.grad is None
     # The pixel loss alone compares with the content image itself.
@@ -114,7 +114,7 @@ def test_the_gradient_reaches_the_output_and_nothing_else(network, images):
 def test_an_objective_without_a_loss_network_layer_is_pixels_alone(loss_weights, images):
     style, content, output = images
     network = LossNetwork("vgg16", loss_weights, ["relu1_1"])
-    parts = StyleObjective(network, style, ObjectiveWeights(pixel=1.0))(output, content)
+    parts = Objective(network, ObjectiveWeights(pixel=1.0), style)(output, content)
     assert list(parts) == ["pixel"]
     torch.testing.assert_close(parts["pixel"], (output - content).square().mean())
 

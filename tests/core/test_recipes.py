@@ -67,7 +67,7 @@ def test_an_unknown_recipe_is_refused_with_the_names_there_are():
         ({"batch_size": 0}, "batch size is 0"),
         ({"size": 31}, "size is 31"),
         ({"style_size": -1}, "style size is -1"),
-        ({"warmup": -1}, "warm-up is -1"),
+        ({"warmup": -1}, "warmup is -1"),
         ({"clip": -0.5}, "clip is -0.5"),
         ({"clip": float("nan")}, "clip is nan"),
         ({"learning_rate": 0.0}, "learning rate is 0"),

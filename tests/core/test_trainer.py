@@ -11,7 +11,8 @@ from perceptual_style.core.checkpoint import load_network, save_network
 from perceptual_style.core.errors import Cancelled, CheckpointError, ImageError, InputError
 from perceptual_style.core.models import load_style
 from perceptual_style.core.network import build_network
-from perceptual_style.core.trainer import learning_rate, run_training, train_style
+from perceptual_style.core.style_training import run_training, train_style
+from perceptual_style.core.trainer import learning_rate
 from safetensors.torch import load_file
 
 

@@ -13,11 +13,11 @@ import time
 
 import pytest
 import torch
-from perceptual_style.core import files, trainer, training_state
+from perceptual_style.core import files, style_training, training_state
 from perceptual_style.core.checkpoint import load_network, load_tensors
 from perceptual_style.core.errors import Cancelled, CheckpointError, InputError, TrainingError
-from perceptual_style.core.objective import StyleObjective
-from perceptual_style.core.trainer import run_training
+from perceptual_style.core.objective import Objective
+from perceptual_style.core.style_training import run_training
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -42,7 +42,7 @@ def test_a_training_stopped_by_its_callback_and_resumed_is_the_same_bit_for_bit(
 def test_an_interrupt_in_the_middle_of_a_step_is_no_exception(place, arch, new_run, monkeypatch, same):
     expected = load_file(run_training(new_run("expected", arch=arch)))
     run, calls = new_run(arch=arch, checkpoint_seconds=0), []
-    owner, name = (torch.optim.Adam, "step") if place == "the optimizer" else (trainer.StyleObjective, "__call__")
+    owner, name = (torch.optim.Adam, "step") if place == "the optimizer" else (style_training.Objective, "__call__")
     original = getattr(owner, name)
 
     def interrupted(self, *arguments):
@@ -69,7 +69,7 @@ def test_the_callbacks_own_exception_reaches_the_caller(new_run, stop_at):
 KILLED = """
 import pickle, sys, torch
 from pathlib import Path
-from perceptual_style.core.trainer import run_training
+from perceptual_style.core.style_training import run_training
 torch.set_num_threads(1)
 run = pickle.loads(Path(sys.argv[1]).read_bytes())
 run_training(run, lambda progress: print(progress.done, flush=True))
@@ -200,14 +200,14 @@ def test_a_short_training_without_a_finite_end_says_so(new_run, monkeypatch):
 
 def explode(monkeypatch, from_call: int, until_call: float = math.inf) -> None:
     """Let the objective be infinite in these of its calls, counted from 1."""
-    original, calls = StyleObjective.__call__, []
+    original, calls = Objective.__call__, []
 
     def objective(self, *arguments):
         calls.append(1)
         parts = original(self, *arguments)
         return {k: v * math.inf if from_call <= len(calls) < until_call else v for k, v in parts.items()}
 
-    monkeypatch.setattr(StyleObjective, "__call__", objective)
+    monkeypatch.setattr(Objective, "__call__", objective)
 
 
 def test_the_last_good_checkpoint_outlives_an_explosion(new_run, uninterrupted, monkeypatch, same):
