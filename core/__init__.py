@@ -8,6 +8,7 @@ from .network import TransformNet, build_network
 from .progress import Progress
 from .recipes import RECIPES, StyleRecipe
 from .style_training import train_style
+from .upscale import UpscaleModel, list_upscalers, load_upscaler
 from .upscale_recipes import UpscaleRecipe
 from .upscale_training import train_upscaler
 
@@ -20,10 +21,13 @@ __all__ = [
     "StyleRecipe",
     "TransformNet",
     "UpscaleRecipe",
+    "UpscaleModel",
     "build_network",
     "errors",
     "list_styles",
+    "list_upscalers",
     "load_style",
+    "load_upscaler",
     "train_style",
     "train_upscaler",
 ]

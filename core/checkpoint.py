@@ -56,6 +56,15 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, header
 
 
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of a file of ours, read without its tensors; empty for whatever is none. Raises nothing."""
+    try:
+        header = json.loads(read_metadata(path)[_KEY])
+    except (KeyError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
 def is_ours(path: str | Path) -> bool:
     """Whether this is a safetensors file with our metadata. Raises nothing: what cannot be read is not ours."""
     return _KEY in read_metadata(path)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import errors
-from .cli_checkpoints import add_checkpoint_commands, add_overrides
+from .cli_checkpoints import add_checkpoint_commands
 from .cli_hub import add_hub_commands
+from .cli_images import add_image_commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,45 +49,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="perceptual-style", description="Fast neural style transfer.")
+    parser = _Parser(prog="perceptual-style", description="Fast neural style transfer and perceptual super-resolution.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     add_hub_commands(commands, _printed)
-    command = commands.add_parser("stylize", help="give photos a painting's style")
-    command.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders of them")
-    command.add_argument(
-        "-o", "--output", required=True, metavar="OUT",
-        help="for one photo a file (its suffix chooses the format) or a folder, for several a folder",
-    )  # fmt: skip
-    command.add_argument(
-        "--style", default="starry_night", metavar="NAME|FILE", help="a style by name or a file (default: %(default)s)"
-    )
-    command.add_argument(
-        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
-    )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
-    command.add_argument(
-        "--memory", type=_size, metavar="SIZE", help="memory to work in beside the photo itself, as 800M or 2G"
-    )
-    command.add_argument("-v", "--verbose", action="store_true", help="say what each photo will take")
-    add_overrides(command)
-    command.set_defaults(run=_stylize)
-
+    add_image_commands(commands)
     add_checkpoint_commands(commands, _printed)
     _add_train_style(commands)
     return parser
-
-
-def _size(text: str) -> int:
-    """Bytes from a number with K, M or G."""
-    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 0)
-    try:
-        size = int(float(text[:-1]) * unit) if unit else int(text)
-    except ValueError:
-        size = 0
-    if size <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected something like 800M or 2G")
-    return size
 
 
 def _printed(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Namespace], int]:
@@ -139,74 +109,16 @@ def _add_train_style(commands: Any) -> None:
     command.set_defaults(run=_train_style)
 
 
-def _stylize(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from .devices import pick_device
-    from .images import find_images, read_image, save_image
-    from .models import load_style
-
-    model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
-    device = pick_device(arguments.device)
-    jobs = _plan(arguments.photos, Path(arguments.output), find_images)
-    failed = 0
-    for photo, target in tqdm(jobs, unit="photo", disable=len(jobs) == 1, file=sys.stderr):
-        try:
-            image = read_image(photo)
-            if arguments.verbose:
-                height, width = image.pixels.shape[-2:]
-                need = model.working_bytes(height, width, device, arguments.precision, arguments.memory) / 2**20
-                tqdm.write(f"{photo}: {width}x{height} px, working in {need:,.0f} MiB", file=sys.stderr)
-            pixels = image.pixels.to(device)
-            pixels = model.stylize(pixels, precision=arguments.precision, memory=arguments.memory).cpu()
-            warning = save_image(target, pixels, image.alpha, image.icc_profile, image.exif)
-            if warning:
-                tqdm.write(f"perceptual-style: {warning}", file=sys.stderr)
-        except errors.PerceptualStyleError as error:
-            failed += 1
-            tqdm.write(f"perceptual-style: {error}", file=sys.stderr)
-    return 2 if failed else 0
-
-
-def _plan(sources: Sequence[str], output: Path, find_images: Any) -> list[tuple[Path, Path]]:
-    """Pairs of photo and target. A photo in a folder keeps its path below that folder."""
-    single = len(sources) == 1 and not Path(sources[0]).is_dir()
-    if single and output.suffix and not output.is_dir():
-        jobs = [(Path(sources[0]), output)]
-    elif output.suffix and output.is_file():
-        raise errors.InputError(
-            f"{output} is a file; with more than one photo, or a folder, give a folder as the output"
-        )
-    else:
-        jobs = []
-        for source in map(Path, sources):
-            for photo in find_images([source]):
-                below = photo.relative_to(source) if source.is_dir() else Path(photo.name)
-                jobs.append((photo, output / below))
-    photos = {photo.resolve() for photo, _ in jobs}
-    targets: dict[Path, Path] = {}
-    for photo, target in jobs:
-        if target.resolve() in photos or (target.exists() and target.samefile(photo)):
-            raise errors.InputError(
-                f"{target} is one of the photos itself and would be replaced; choose another output"
-            )
-        if targets.setdefault(target, photo) != photo:
-            raise errors.InputError(
-                f"{photo} and {targets[target]} would both be written to {target}; stylize them separately"
-            )
-    return jobs
-
-
 def _train_style(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .images import read_image, save_image
-    from .models import list_styles, style_file
+    from .models import list_styles, network_file
     from .style_training import train_style
 
     init_from = arguments.init_from
     if init_from in list_styles():
-        init_from = style_file(init_from)
+        init_from = network_file(init_from, "style")
     facts = {key: getattr(arguments, key) for key in ("title", "license", "credit") if getattr(arguments, key)}
     preview = Path(arguments.output).with_suffix(".preview.png")
     with tqdm(total=None, unit="step", file=sys.stderr, delay=1e-3) as bar:  # no bar where arguments are refused

@@ -41,12 +41,12 @@ def add_overrides(command: Any) -> None:
 
 def _describe(arguments: argparse.Namespace) -> str:
     from .manifest import find_entry
-    from .models import open_network, style_file
+    from .models import network_file, open_network
 
     entry = find_entry(arguments.file)
     if entry is not None and (entry.task == "loss-network" or not entry.is_downloaded()):
         return _describe_entry(entry, arguments.json)
-    path = style_file(arguments.file)
+    path = network_file(arguments.file)
     network, pixels, facts = open_network(path, channel_order=arguments.channel_order, output=arguments.output_function)
     answer = {
         "name": facts.get("name", path.stem),

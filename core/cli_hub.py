@@ -40,10 +40,8 @@ def _list(arguments: argparse.Namespace) -> str:
         return json.dumps([{**entry.as_json(), "state": states[entry.id]} for entry in entries()], indent=2)
     lines = []
     for entry in entries():
-        what = (
-            entry.title if entry.task == "loss-network" else f"{entry.title}, {entry.credit.get('artist', 'unknown')}"
-        )
-        lines.append(f"{entry.id:20} {states[entry.id]:12} {entry.task:13} {what} ({entry.license})")
+        artist = f", {entry.credit.get('artist', 'unknown')}" if entry.task == "style" else ""
+        lines.append(f"{entry.id:20} {states[entry.id]:12} {entry.task:13} {entry.title}{artist} ({entry.license})")
     return "\n".join(lines)
 
 

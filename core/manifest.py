@@ -47,6 +47,8 @@ class Entry:
     figures: Mapping[str, Any] = field(default_factory=dict)
     notes: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    scale: int | None = None
+    partner: str | None = None
 
     @property
     def is_bundled(self) -> bool:
@@ -78,6 +80,11 @@ def entries(task: str | None = None) -> list[Entry]:
     return [entry for entry in _manifest() if task in (None, entry.task)]
 
 
+def names(task: str | None = None) -> list[str]:
+    """Names of the entries for a task: those bundled, then those that can be downloaded."""
+    return [entry.id for entry in sorted(entries(task), key=lambda entry: not entry.is_bundled)]
+
+
 def find_entry(name: object, task: str | None = None) -> Entry | None:
     """The entry of this name, None when there is none."""
     return next((entry for entry in entries(task) if entry.id == name), None)
@@ -93,9 +100,9 @@ def bundled_file(name: str) -> Path:
     entry = next(entry for entry in _manifest() if entry.id == name)
     path = bundled_path(name)
     if not path.is_file():
-        raise CheckpointError(f"the bundled style {name} is missing ({path}); install the package again")
+        raise CheckpointError(f"the bundled network {name} is missing ({path}); install the package again")
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
         raise CheckpointError(
-            f"the bundled style {name} is damaged (sha256 of {path} differs); install the package again"
+            f"the bundled network {name} is damaged (sha256 of {path} differs); install the package again"
         )
     return path

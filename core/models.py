@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from .dialects import load_foreign
 from .errors import ArchError, CheckpointError, InputError
 from .hub import Folder, fetch, find, missing
 from .images import check_image
-from .manifest import entries, find_entry
+from .manifest import find_entry, names
 from .network import TransformNet, extend
 from .pixels import OURS, PixelConvention
 from .progress import Progress, ProgressCallback
@@ -24,10 +24,11 @@ from .stream import Engine, number_formats, plan_memory
 
 
 @dataclass(frozen=True)
-class StyleModel:
-    """A style network and its facts (title, license, credit, recipe, figures, ... as in the file's metadata).
+class ImageModel:
+    """What StyleModel and UpscaleModel share: a network that makes an image of an image, and its facts (title, license,
+    credit, recipe, figures, ... as in the file's metadata).
 
-    network: the plain TransformNet; ``network(image)`` is the reference of what `stylize` computes
+    network: the plain TransformNet; ``network(image)`` is the reference of what the model computes
     pixels: what the network takes and gives; RGB in [0, 1] for the networks that this project trains
     """
 
@@ -36,6 +37,14 @@ class StyleModel:
     facts: Mapping[str, Any] = field(default_factory=dict)
     pixels: PixelConvention = OURS
 
+    task: ClassVar[str]
+    what: ClassVar[str]  # as messages call it
+
+    @staticmethod
+    def takes(spec: ArchSpec) -> bool:
+        """Whether a network of this architecture can do the task."""
+        raise NotImplementedError
+
     @property
     def spec(self) -> ArchSpec:
         return self.network.spec
@@ -43,7 +52,7 @@ class StyleModel:
     def working_bytes(
         self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None
     ) -> int:
-        """Memory that `stylize` plans to use for images of this size, beside network, input and result."""
+        """Memory that the model plans to use for images of this size, beside network, input and result."""
         sides = (max(side, self.spec.smallest_side) for side in (height, width))
         dtype, _ = number_formats(device, self._precision(precision))
         return plan_memory(self.network, *sides, device, dtype=dtype, memory=memory).bytes
@@ -52,6 +61,33 @@ class StyleModel:
         return "fp32" if precision == "auto" and "family" in self.facts else precision
 
     @torch.no_grad()
+    def _run(self, image: Tensor, precision: str, memory: int | None, progress: ProgressCallback | None) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, scale H, scale W) in [0, 1], one image after the other, as `StyleModel.stylize` says."""
+        check_image(image)
+        self.network.to(image.device)
+        (height, width), least = image.shape[-2:], self.spec.smallest_side
+        size = height * self.spec.scale, width * self.spec.scale
+        result = image.new_empty(len(image), 3, *size)
+        engine = Engine(
+            self.network, max(height, least), max(width, least), device=image.device,
+            precision=self._precision(precision), memory=memory,
+        )  # fmt: skip
+        for i in range(len(image)):
+            done = None if progress is None else _shifted(progress, i, len(image))
+            out = engine(self.pixels.to_network(extend(image[i : i + 1], least)), done)
+            result[i] = self.pixels.from_network(out)[0, :, : size[0], : size[1]].clamp_(0, 1)
+        return result
+
+
+class StyleModel(ImageModel):
+    """A style network and its facts."""
+
+    task, what = "style", "a style"
+
+    @staticmethod
+    def takes(spec: ArchSpec) -> bool:
+        return spec.scale == 1 and spec.out_channels == 3
+
     def stylize(
         self,
         image: Tensor,
@@ -72,20 +108,7 @@ class StyleModel:
         Returns (N, 3, H, W) in [0, 1], with image's dtype and device. Each image has its own statistics: its result does
         not depend on the others. Raises ImageError or InputError for bad input.
         """
-        check_image(image)
-        self.network.to(image.device)
-        height, width = image.shape[-2:]
-        result = torch.empty_like(image, memory_format=torch.contiguous_format)
-        least = self.spec.smallest_side
-        engine = Engine(
-            self.network, max(height, least), max(width, least), device=image.device,
-            precision=self._precision(precision), memory=memory,
-        )  # fmt: skip
-        for i in range(len(image)):
-            done = None if progress is None else _shifted(progress, i, len(image))
-            out = engine(self.pixels.to_network(extend(image[i : i + 1], least)), done)
-            result[i] = self.pixels.from_network(out)[0, :, :height, :width].clamp_(0, 1)
-        return result
+        return self._run(image, precision, memory, progress)
 
 
 def _shifted(progress: ProgressCallback, index: int, images: int) -> ProgressCallback:
@@ -98,7 +121,7 @@ def list_styles() -> list[str]:
 
     `manifest.find_entry` tells which is which (``is_bundled``, ``is_downloaded()``).
     """
-    return [entry.id for entry in sorted(entries("style"), key=lambda entry: not entry.is_bundled)]
+    return names("style")
 
 
 def load_style(
@@ -120,31 +143,23 @@ def load_style(
     Raises CheckpointError when there is no such name or file, or the file holds something else, HubError (one, too) when
     it was not downloaded.
     """
-    path = style_file(name_or_path, download=download, folder=folder, progress=progress)
-    network, pixels, facts = open_network(path, channel_order=channel_order, output=output)
-    if facts.get("task") != "style" or network.spec.scale != 1 or network.spec.out_channels != 3:
-        held = (
-            f"an x{network.spec.scale} upscaler" if network.spec.scale > 1 else f"a network for {facts.get('task')!r}"
-        )
-        raise CheckpointError(f"{path} holds {held}, not a style")
-    entry = find_entry(name_or_path, "style")
-    if entry is not None and not entry.is_bundled:
-        facts |= {"name": entry.id} | {key: value for key, value in entry.as_json().items() if key in _PUBLISHED}
-    return StyleModel(network, str(facts.get("name", path.stem)), facts, pixels)
+    path = network_file(name_or_path, "style", download=download, folder=folder, progress=progress)
+    return open_model(StyleModel, path, name_or_path, channel_order=channel_order, output=output)
 
 
-_PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # what only the manifest knows of a file of the Hub
-
-
-def style_file(
+def network_file(
     name_or_path: str | Path,
+    task: str | None = None,
     *,
     download: bool = False,
     folder: Folder = None,
     progress: ProgressCallback | None = None,
 ) -> Path:
-    """The file of a style's name, checked, or the path itself. Arguments and errors as `load_style`'s."""
-    entry = find_entry(name_or_path, "style")
+    """The file of a network's name, checked, or the path itself. Arguments and errors as `load_style`'s.
+
+    task: whose names count, as in the manifest; None: all
+    """
+    entry = find_entry(name_or_path, task)
     if entry is not None:
         found = fetch(entry, folder=folder, progress=progress) if download else find(entry, folder)
         if found is None:
@@ -152,10 +167,36 @@ def style_file(
         return found
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
-        raise CheckpointError(
-            f"there is no style named {str(name_or_path)!r}; expected {', '.join(list_styles())} or the path of a file"
-        )
+        what = {"style": "style", "upscale": "upscaler"}.get(str(task), "network")
+        known = " or ".join(filter(None, [", ".join(names(task)), "the path of a file"]))
+        raise CheckpointError(f"there is no {what} named {str(name_or_path)!r}; expected {known}")
     return path
+
+
+Kind = TypeVar("Kind", bound=ImageModel)
+
+
+def open_model(
+    kind: type[Kind],
+    path: Path,
+    name: str | Path,
+    *,
+    channel_order: str | None = None,
+    output: str | None = None,
+) -> Kind:
+    """A model from a file that `network_file` gave for ``name``. Raises CheckpointError when it is of another kind."""
+    network, pixels, facts = open_network(path, channel_order=channel_order, output=output)
+    if facts.get("task") != kind.task or not kind.takes(network.spec):
+        scale = network.spec.scale
+        held = f"an x{scale} upscaler" if scale > 1 else f"a network for {facts.get('task')!r}"
+        raise CheckpointError(f"{path} holds {held}, not {kind.what}")
+    entry = find_entry(name, kind.task)
+    if entry is not None and not entry.is_bundled:
+        facts |= {"name": entry.id} | {key: value for key, value in entry.as_json().items() if key in _PUBLISHED}
+    return kind(network, str(facts.get("name", path.stem)), facts, pixels)
+
+
+_PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # what only the manifest knows of a file of the Hub
 
 
 def open_network(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from .fast_stylize import FastStylize
 from .host import ComfyExtension, io
 from .load_style_model import LoadStyleModel
+from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
 
-NODES: list[type[io.ComfyNode]] = [LoadStyleModel, FastStylize]
+NODES: list[type[io.ComfyNode]] = [LoadStyleModel, FastStylize, PerceptualUpscale, LoadPerceptualUpscaler]
 
 
 class PerceptualStyleExtension(ComfyExtension):

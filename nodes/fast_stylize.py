@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import images
-from .host import HostedModel, StyleModelType, intermediate, io, progress_callback
+from .host import HostedModel, StyleModelType, io
 
 
 class FastStylize(io.ComfyNode):
@@ -25,15 +25,4 @@ class FastStylize(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, style_model: HostedModel) -> io.NodeOutput:
-        images.check(image)
-        model = style_model.model
-        batch, height, width, _ = image.shape
-        device = style_model.load(height, width)
-        progress = progress_callback(batch)
-        result = images.empty_like(image, 1, **intermediate())
-        for frame, out in zip(image, result, strict=True):
-            stylized = model.stylize(images.to_core(frame, device), progress=progress)
-            out[..., :3] = stylized[0].movedim(0, -1)
-            if image.shape[-1] == 4:
-                out[..., 3] = frame[..., 3]
-        return io.NodeOutput(result)
+        return io.NodeOutput(images.process(image, style_model, style_model.model.stylize))

@@ -16,16 +16,18 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import ComfyExtension, io  # noqa: F401  (nodes take them from here)
 
-from ..core.models import StyleModel
+from ..core.models import ImageModel
 from ..core.progress import Progress, ProgressCallback
 from ..core.training_state import CHECKPOINT_SUFFIX
 
 #: Not core's STYLE_MODEL, which is another thing.
 StyleModelType = io.Custom("PERCEPTUAL_STYLE_MODEL")
 
-STYLE_FOLDER, LOSS_FOLDER = "fast_style", "loss_networks"
+STYLE_FOLDER, UPSCALE_FOLDER, LOSS_FOLDER = "fast_style", "perceptual_upscale", "loss_networks"
+_CHECKPOINTS = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
 _SUFFIXES = {
-    STYLE_FOLDER: {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"},
+    STYLE_FOLDER: _CHECKPOINTS,
+    UPSCALE_FOLDER: _CHECKPOINTS,
     LOSS_FOLDER: {".safetensors", ".pth", ".pt"},
 }
 
@@ -57,38 +59,38 @@ def advanced(make: Any, *arguments: Any, **options: Any) -> Any:
     return make(*arguments, **options)
 
 
-def style_files() -> list[str]:
-    """Names of the files in models/fast_style, relative to it.
+def model_files(folder: str) -> list[str]:
+    """Names of the files in one of our folders, relative to it.
 
     Checkpoints of unfinished trainings are left out, and so are hidden files: those being written, and macOS's ``._*``.
     """
-    paths = map(Path, folder_paths.get_filename_list(STYLE_FOLDER))
+    paths = map(Path, folder_paths.get_filename_list(folder))
     return [
         str(path)
         for path in paths
-        if path.suffix.lower() in _SUFFIXES[STYLE_FOLDER]
+        if path.suffix.lower() in _SUFFIXES[folder]
         and not any(part.startswith(".") for part in path.parts)
         and not path.name.endswith(CHECKPOINT_SUFFIX)
     ]
 
 
-def style_path(name: str) -> Path | None:
-    """The file of a name that `style_files` gives, None for any other: names come from outside and are never trusted."""
-    if name not in style_files():
+def model_path(folder: str, name: str) -> Path | None:
+    """The file of a name that `model_files` gives, None for any other: names come from outside and are never trusted."""
+    if name not in model_files(folder):
         return None
-    path = folder_paths.get_full_path(STYLE_FOLDER, name)
+    path = folder_paths.get_full_path(folder, name)
     return None if path is None else Path(path)
 
 
 @dataclass(frozen=True)
 class HostedModel:
-    """A style model whose network the host moves between devices as it does its own models."""
+    """A model whose network the host moves between devices as it does its own models."""
 
-    model: StyleModel
+    model: ImageModel
     patcher: ModelPatcher
 
     @classmethod
-    def of(cls, model: StyleModel) -> HostedModel:
+    def of(cls, model: ImageModel) -> HostedModel:
         load, offload = model_management.get_torch_device(), model_management.unet_offload_device()
         return cls(model, ModelPatcher(model.network, load_device=load, offload_device=offload))
 
@@ -119,7 +121,7 @@ def progress_callback(images: int) -> ProgressCallback:
         nonlocal finished, last
         model_management.throw_exception_if_processing_interrupted()
         share = progress.done / progress.total
-        if share < last:
+        if share < last or last == 1:  # one step can be all that an image takes
             finished += 1
         last = share
         bar.update_absolute(min(round(1000 * (finished + share)), images * 1000))

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.errors import ImageError
+from ..core.upscale import enlarge_mask
+from .host import HostedModel, intermediate, progress_callback
+
+
+def process(image: Tensor, hosted: HostedModel, compute: Callable[..., Tensor]) -> Tensor:
+    """An IMAGE [B, H, W, C] through ``compute``, a method of the hosted model, frame by frame.
+
+    Returns [B, scale H, scale W, 3], or 4 with alpha, which is enlarged as much. Raises ImageError.
+    """
+    check(image)
+    batch, height, width, channels = image.shape
+    scale = hosted.model.spec.scale
+    device = hosted.load(height, width)
+    progress = progress_callback(batch)
+    result = torch.empty(batch, scale * height, scale * width, 4 if channels == 4 else 3, **intermediate())
+    for frame, out in zip(image, result, strict=True):
+        out[..., :3] = compute(to_core(frame, device), progress=progress)[0].movedim(0, -1)
+        if channels == 4:
+            alpha = frame[..., 3]
+            out[..., 3] = alpha if scale == 1 else 1 - enlarge_mask(1 - alpha[None, None].float(), scale)[0, 0]
+    return result
+
+
+def enlarge_masks(mask: Tensor, height: int, width: int, scale: int) -> Tensor:
+    """A MASK [B, H, W] or [H, W] of images of height x width, of any size itself -> [B, scale height, scale width].
+
+    Raises ImageError.
+    """
+    if mask.ndim < 2 or 0 in mask.shape:
+        raise ImageError(f"expected a MASK of [batch, height, width], got {list(mask.shape)}")
+    masks = mask.reshape(-1, 1, *mask.shape[-2:])
+    result = torch.empty(len(masks), scale * height, scale * width, **intermediate())
+    for frame, out in zip(masks, result, strict=True):
+        plane = frame[None].float().clamp(0, 1)
+        if plane.shape[-2:] != (height, width):  # LoadImage gives 64 x 64 where there is no alpha
+            plane = F.interpolate(plane, (height, width), mode="bilinear", antialias=True)
+        out.copy_(enlarge_mask(plane, scale)[0, 0])
+    return result
 
 
 def to_core(frame: Tensor, device: torch.device) -> Tensor:
@@ -21,9 +62,3 @@ def check(image: Tensor) -> None:
     """Refuse what is not an IMAGE. Raises ImageError."""
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
         raise ImageError(f"expected an IMAGE of [batch, height, width, 1, 3 or 4 channels], got {list(image.shape)}")
-
-
-def empty_like(image: Tensor, scale: int, **where: torch.device | torch.dtype) -> Tensor:
-    """Room for a result: [B, scale H, scale W, 3], or 4 with alpha."""
-    batch, height, width, channels = image.shape
-    return torch.empty(batch, scale * height, scale * width, 4 if channels == 4 else 3, **where)

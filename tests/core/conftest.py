@@ -1,4 +1,4 @@
-"""Shared by the tests of training: a run so small that it takes a moment."""
+"""Shared by the tests of training, a run so small that it takes a moment, and by those of the command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from perceptual_style.core import cli
 from perceptual_style.core.errors import Cancelled
 from perceptual_style.core.objective import ObjectiveWeights
 from perceptual_style.core.recipes import StyleRecipe
@@ -85,3 +86,36 @@ def same():
         return found.keys() == tensors.keys() and all(torch.equal(found[key], tensors[key]) for key in tensors)
 
     return same
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command; returns its exit status, stdout and lines of stderr without progress bars."""
+
+    def run(*arguments) -> tuple[int, str, list[str]]:
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as exit_:  # how argparse ends
+            status = exit_.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return (
+            status,
+            out,
+            [line for line in err.replace("\r", "\n").splitlines() if line.strip() and "photo/s" not in line],
+        )
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Run the command, which must end with status 2 and one line on stderr; returns the line."""
+
+    def refused(*arguments) -> str:
+        status, out, lines = run(*arguments)
+        assert (status, out, len(lines)) == (2, "", 1), lines
+        assert lines[0].startswith("perceptual-style: ")
+        return lines[0]
+
+    return refused

@@ -12,7 +12,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from perceptual_style.core import cli
 from perceptual_style.core.checkpoint import save_network, save_tensors
 from perceptual_style.core.images import read_image, save_image
 from perceptual_style.core.manifest import entries
@@ -42,39 +41,6 @@ def photo(path, width: int = 24, height: int = 17, mode: str = "RGB"):
     shape = (height, width) if mode == "L" else (height, width, len(mode))
     Image.fromarray(np.random.default_rng(width * height).integers(0, 256, shape, np.uint8)).save(path)
     return path
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command; returns its exit status, stdout and lines of stderr without progress bars."""
-
-    def run(*arguments) -> tuple[int, str, list[str]]:
-        try:
-            status = cli.main([str(argument) for argument in arguments])
-        except SystemExit as exit_:  # how argparse ends
-            status = exit_.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return (
-            status,
-            out,
-            [line for line in err.replace("\r", "\n").splitlines() if line.strip() and "photo/s" not in line],
-        )
-
-    return run
-
-
-@pytest.fixture
-def refused(run):
-    """Run the command, which must end with status 2 and one line on stderr; returns the line."""
-
-    def refused(*arguments) -> str:
-        status, out, lines = run(*arguments)
-        assert (status, out, len(lines)) == (2, "", 1), lines
-        assert lines[0].startswith("perceptual-style: ")
-        return lines[0]
-
-    return refused
 
 
 def test_list_names_all_networks_and_where_they_are(run):
@@ -266,7 +232,8 @@ def test_files_that_are_no_styles_are_refused_in_one_line(command, refused, tmp_
     rest = (
         [source, "-o", tmp_path / "out.png", "--style", "no_such_style"] if command == "stylize" else ["no_such_style"]
     )
-    assert "no style named 'no_such_style'" in refused(command, *rest)
+    what = "style" if command == "stylize" else "network"
+    assert f"no {what} named 'no_such_style'" in refused(command, *rest)
     assert not (tmp_path / "out.png").exists()
 
 
@@ -294,7 +261,7 @@ def test_an_unknown_device_is_refused(refused, style, tmp_path):
         assert device in refused("stylize", source, "-o", tmp_path / "b.png", "--style", style, "--device", device)
 
 
-@pytest.mark.parametrize("command", ["list", "download", "stylize", "describe", "train-style", None])
+@pytest.mark.parametrize("command", ["list", "download", "stylize", "upscale", "describe", "train-style", None])
 def test_every_command_has_a_help(command, run):
     status, out, lines = run(*[command] if command else [], "--help")
     assert (status, lines) == (0, []) and "usage: perceptual-style" in out

@@ -18,6 +18,7 @@ from perceptual_style.core.loss_network import ARCHITECTURES
 from perceptual_style.core.models import list_styles, load_style
 from perceptual_style.core.network import build_network
 from perceptual_style.core.pixels import PixelConvention
+from perceptual_style.core.upscale import load_upscaler
 
 ALL = json.loads((manifest.ROOT / "weights_manifest.json").read_text(encoding="utf-8"))
 SCHEMA = json.loads((manifest.ROOT / "weights_manifest.schema.json").read_text(encoding="utf-8"))
@@ -44,6 +45,11 @@ def test_the_manifest_follows_its_schema():
         {"bytes": 0},
         {"credit": {}},
         {"color": "blue"},
+        {"task": "upscale"},
+        {"task": "upscale", "scale": 3},
+        {"task": "upscale", "scale": 4, "partner": "../x"},
+        {"scale": 4},
+        {"partner": "tiny"},
     ],
     ids=str,
 )
@@ -58,7 +64,8 @@ def test_the_schema_refuses(change):
     }
     right |= {"sha256": "0" * 64, "license": "MIT", "credit": {"artist": "nobody"}}
     validator = jsonschema.Draft202012Validator(SCHEMA)
-    assert validator.is_valid({"schema": 1, "entries": [right]})
+    for more in ({}, {"task": "upscale", "scale": 4}, {"task": "upscale", "scale": 4, "partner": "pixel_x4"}):
+        assert validator.is_valid({"schema": 1, "entries": [right | more]})
     assert not validator.is_valid({"schema": 1, "entries": [right | change]})
 
 
@@ -98,14 +105,25 @@ def test_an_entry_describes_its_file(entry, root):
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
-def test_a_bundled_style_loads_by_name_and_keeps_any_size(entry, rng):
-    model = load_style(entry["id"])
+def test_a_bundled_network_loads_by_name_and_takes_any_size(entry, rng):
+    model = load_upscaler(entry["id"]) if entry["task"] == "upscale" else load_style(entry["id"])
     assert str(model.spec) == entry["arch"] == str(ArchSpec.parse(entry["arch"]))
+    scale = entry.get("scale", 1)
+    assert model.spec.scale == scale
     for height, width in ((1, 1), (33, 50), (64, 64)):
         image = torch.rand(1, 3, height, width, generator=rng)
-        styled = model.stylize(image)
-        assert styled.shape == image.shape and styled.min() >= 0 and styled.max() <= 1
-    assert styled.std() > 0.02 and (styled - image).abs().mean() > 0.02
+        result = model.upscale(image) if scale > 1 else model.stylize(image)
+        assert result.shape == (1, 3, scale * height, scale * width) and result.min() >= 0 and result.max() <= 1
+    assert result.std() > 0.02 and (result[..., ::scale, ::scale] - image).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if "partner" in entry], ids=lambda entry: entry["id"])
+def test_a_partner_is_bundled_and_fits(entry, rng):
+    other = manifest.find_entry(entry["partner"], "upscale")
+    assert other.is_bundled and (other.scale, other.arch) == (entry["scale"], entry["arch"])
+    model, image = load_upscaler(entry["id"]), torch.rand(1, 3, 9, 12, generator=rng)
+    assert model.facts["partner"] == other.id
+    assert torch.equal(model.upscale(image, fidelity=1), load_upscaler(other.id).upscale(image))
 
 
 @pytest.fixture
@@ -134,7 +152,7 @@ def test_a_style_of_the_manifest_is_found_by_its_name(bundle):
 
 def test_a_missing_bundled_file_is_named(bundle):
     bundle.unlink()
-    with pytest.raises(CheckpointError, match=r"bundled style tiny is missing .*tiny.safetensors"):
+    with pytest.raises(CheckpointError, match=r"bundled network tiny is missing .*tiny.safetensors"):
         load_style("tiny")
 
 
@@ -142,7 +160,7 @@ def test_one_changed_byte_is_noticed(bundle):
     data = bytearray(bundle.read_bytes())
     data[-1] ^= 1
     bundle.write_bytes(data)
-    with pytest.raises(CheckpointError, match="bundled style tiny is damaged"):
+    with pytest.raises(CheckpointError, match="bundled network tiny is damaged"):
         load_style("tiny")
 
 

@@ -105,6 +105,23 @@ class _BooleanInput:
 
 
 @dataclass
+class _FloatInput:
+    id: str
+    display_name: str | None = None
+    optional: bool = False
+    tooltip: str | None = None
+    lazy: bool | None = None
+    default: float | None = None
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+    round: float | None = None
+    display_mode: str | None = None
+    socketless: bool | None = None
+    force_input: bool | None = None
+
+
+@dataclass
 class _Output:
     id: str | None = None
     display_name: str | None = None
@@ -145,7 +162,15 @@ class FakeHost:
     @property
     def styles(self) -> Path:
         """models/fast_style, made when asked for."""
-        folder = self.models / "fast_style"
+        return self._folder("fast_style")
+
+    @property
+    def upscalers(self) -> Path:
+        """models/perceptual_upscale, made when asked for."""
+        return self._folder("perceptual_upscale")
+
+    def _folder(self, name: str) -> Path:
+        folder = self.models / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -173,7 +198,9 @@ class FakeHost:
         }
         io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": Schema, "Custom": _io_type}
         io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", self.combo)}
-        io |= {"Boolean": _io_type("BOOLEAN", _BooleanInput)}
+        io |= {"Boolean": _io_type("BOOLEAN", _BooleanInput), "Float": _io_type("FLOAT", _FloatInput)}
+        io |= {"Mask": _io_type("MASK"), "UpscaleModel": _io_type("UPSCALE_MODEL")}
+        io |= {"NumberDisplay": SimpleNamespace(number="number", slider="slider")}
         contents["comfy_api.latest"] = {"io": SimpleNamespace(**io), "ComfyExtension": ComfyExtension}
         modules = {name: ModuleType(name) for name in contents}
         for name, module in modules.items():
@@ -231,17 +258,22 @@ class Pack:
         return self.nodes[node].define_schema()
 
     def run(self, node: str, **inputs: Any) -> Any:
-        """Execute a node as the host does and return its only output."""
+        """Execute a node as the host does and return its output, or its outputs."""
         with torch.inference_mode():
-            (output,) = self.nodes[node].execute(**inputs).args
-        return output
+            outputs = self.nodes[node].execute(**inputs).args
+        return outputs if len(outputs) > 1 else outputs[0]
 
-    def style(self, path: Path, *, arch: str = TINY_ARCH, seed: int = 0, task: str = "style") -> Path:
+    def style(self, path: Path, *, arch: str = TINY_ARCH, seed: int = 0, task: str = "style", **facts: Any) -> Path:
         """Write an untrained style."""
         torch.manual_seed(seed)
         network = self.module("core.network").build_network(arch)
-        self.module("core.checkpoint").save_network(path, network, {"task": task, "name": path.stem})
+        self.module("core.checkpoint").save_network(path, network, {"task": task, "name": path.stem, **facts})
         return path
+
+    def upscaler(self, path: Path, scale: int = 2, *, seed: int = 0, **facts: Any) -> Path:
+        """Write an untrained upscaler."""
+        arch = f"c3s1-4,R4,p{scale}-3 norm=none padding=replicate output=linear base=bicubic"
+        return self.style(path, arch=arch, seed=seed, task="upscale", **facts)
 
 
 def _load_root() -> ModuleType:

@@ -12,13 +12,31 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "execution", "nodes"}
 
-NODES = {"LoadStyleModel": "Load Fast Style Model", "FastStylize": "Fast Stylize"}
+NODES = {
+    "LoadStyleModel": "Load Fast Style Model",
+    "FastStylize": "Fast Stylize",
+    "PerceptualUpscale": "Perceptual Upscale",
+    "LoadPerceptualUpscaler": "Load Perceptual Upscaler",
+}
 INPUTS = {
     # In this order for good: workflows keep values by position, so that new inputs are only ever appended.
     "LoadStyleModel": {"style": "COMBO", "download": "BOOLEAN", "channel_order": "COMBO", "output": "COMBO"},
     "FastStylize": {"image": "IMAGE", "style_model": "PERCEPTUAL_STYLE_MODEL"},
+    "PerceptualUpscale": {
+        "image": "IMAGE",
+        "model": "COMBO",
+        "fidelity": "FLOAT",
+        "match_colors": "BOOLEAN",
+        "mask": "MASK",
+    },
+    "LoadPerceptualUpscaler": {"model": "COMBO", "fidelity": "FLOAT"},
 }
-OUTPUTS = {"LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"}, "FastStylize": {"image": "IMAGE"}}
+OUTPUTS = {
+    "LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
+    "FastStylize": {"image": "IMAGE"},
+    "PerceptualUpscale": {"image": "IMAGE", "mask": "MASK"},
+    "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},
+}
 
 
 def _imports(file: Path) -> set[str]:

@@ -1,0 +1,214 @@
+"""PerceptualUpscale: exactly as many times larger, alpha and mask with the colors, and what its list takes and refuses."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+LEVEL = 1 / 255
+NODES = ("PerceptualUpscale", "LoadPerceptualUpscaler")
+
+
+def _photo(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def _options(pack, node: str = "PerceptualUpscale") -> list[str]:
+    return next(each for each in pack.schema(node).inputs if each.id == "model").options
+
+
+@pytest.fixture
+def model(pack, host) -> str:
+    """The name of an untrained x2 upscaler with a partner."""
+    pack.upscaler(host.upscalers / "pixel.safetensors", seed=1)
+    return pack.upscaler(host.upscalers / "tiny.safetensors", partner="pixel").name
+
+
+@pytest.fixture
+def by_core(pack, host, model):
+    """The colors that core gives for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4."""
+    loaded = pack.module("core.upscale").load_upscaler(host.upscalers / model)
+
+    def compute(image: torch.Tensor, **options) -> torch.Tensor:
+        rgb = image[..., :3].float().expand(*image.shape[:-1], 3)
+        return loaded.upscale(rgb.movedim(-1, 1), **options).movedim(1, -1)
+
+    return compute
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (37, 29), (5, 66)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_images_of_every_form(pack, model, by_core, batch, size, channels, dtype):
+    image = _photo(batch, *size, channels, dtype=dtype)
+    original = image.clone()
+    result, mask = pack.run("PerceptualUpscale", image=image, model=model)
+    height, width = 2 * size[0], 2 * size[1]
+    assert result.shape == (batch, height, width, 4 if channels == 4 else 3)
+    assert mask.shape == (batch, height, width)
+    for each in (result, mask):
+        assert (each.dtype, each.device) == (torch.float32, torch.device("cpu"))
+        assert each.min() >= 0 and each.max() <= 1
+    assert torch.equal(image, original)
+    assert (result[..., :3] - by_core(image)).abs().max() <= LEVEL
+    if channels == 4:
+        alpha = pack.module("core.bicubic").enlarge(image[..., 3].float()[:, None], 2)[:, 0].clamp(0, 1)
+        torch.testing.assert_close(result[..., 3], alpha)
+        assert torch.equal(mask, 1 - result[..., 3])
+    else:
+        assert not mask.any()
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_the_model_decides_how_many_times_larger(pack, host, scale):
+    name = pack.upscaler(host.upscalers / "any.safetensors", scale).name
+    result, mask = pack.run("PerceptualUpscale", image=_photo(1, 7, 5, 3), model=name)
+    assert result.shape == (1, 7 * scale, 5 * scale, 3) and mask.shape == (1, 7 * scale, 5 * scale)
+
+
+def test_batch_equals_single_frames(pack, model):
+    image = _photo(3, 24, 33, 4)
+    together, _ = pack.run("PerceptualUpscale", image=image, model=model)
+    singles = [pack.run("PerceptualUpscale", image=frame[None], model=model)[0] for frame in image]
+    assert torch.equal(together, torch.cat(singles))
+
+
+def test_opaque_images_stay_opaque(pack, model):
+    image = _photo(1, 9, 12, 4)
+    image[..., 3] = 1
+    result, mask = pack.run("PerceptualUpscale", image=image, model=model)
+    assert bool((result[..., 3] == 1).all()) and not mask.any()
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 9), (1, 12, 9), (12, 9), (2, 1, 12, 9), (1, 64, 64), (1, 3, 30)])
+def test_masks_come_out_at_the_size_of_the_result(pack, model, shape):
+    mask = _photo(*shape)
+    original = mask.clone()
+    _, result = pack.run("PerceptualUpscale", image=_photo(2, 12, 9, 4), model=model, mask=mask)
+    assert result.shape == (len(mask.reshape(-1, *shape[-2:])), 24, 18) and torch.equal(mask, original)
+    assert result.min() >= 0 and result.max() <= 1
+    if shape[-2:] == (12, 9):
+        expected = pack.module("core.bicubic").enlarge(mask.reshape(-1, 1, 12, 9), 2)[:, 0].clamp(0, 1)
+        torch.testing.assert_close(result, expected)
+    for value in (0.0, 1.0):
+        _, even = pack.run("PerceptualUpscale", image=_photo(1, 12, 9, 3), model=model, mask=torch.full(shape, value))
+        torch.testing.assert_close(even, torch.full_like(even, value))
+
+
+def test_refuses_what_is_no_image_or_mask(pack, model):
+    error = pack.module("core.errors").ImageError
+    with pytest.raises(error, match="expected an IMAGE"):
+        pack.run("PerceptualUpscale", image=torch.zeros(24, 24, 3), model=model)
+    with pytest.raises(error, match="expected a MASK"):
+        pack.run("PerceptualUpscale", image=torch.zeros(1, 8, 8, 3), model=model, mask=torch.zeros(1, 0, 8))
+
+
+def test_fidelity_blends_with_the_partner(pack, host, model, by_core):
+    image = _photo(1, 12, 9, 3)
+    results = [pack.run("PerceptualUpscale", image=image, model=model, fidelity=f)[0] for f in (0.0, 0.5, 1.0)]
+    for fidelity, result in zip((0.0, 0.5, 1.0), results, strict=True):
+        assert (result - by_core(image, fidelity=fidelity)).abs().max() <= LEVEL
+    assert torch.equal(results[2], pack.run("PerceptualUpscale", image=image, model="pixel.safetensors")[0])
+    assert (results[0] - results[2]).abs().max() > 0.01
+    with pytest.raises(pack.module("core.errors").InputError, match="no partner"):
+        pack.run("PerceptualUpscale", image=image, model="pixel.safetensors", fidelity=0.5)
+
+
+def test_match_colors(pack, model, by_core):
+    image = _photo(2, 12, 9, 3)
+    result, _ = pack.run("PerceptualUpscale", image=image, model=model, match_colors=True)
+    assert (result - by_core(image, match_colors=True)).abs().max() <= LEVEL
+    assert (result - by_core(image)).abs().max() > 0.01
+
+
+def test_result_is_in_the_hosts_dtype_and_device(load_pack, host):
+    host.intermediate_dtype, host.intermediate_device = torch.float16, torch.device("meta")
+    pack = load_pack()
+    name = pack.upscaler(host.upscalers / "tiny.safetensors").name
+    for more in ({}, {"mask": _photo(1, 8, 8)}):
+        for channels in (3, 4):
+            for each in pack.run("PerceptualUpscale", image=_photo(1, 8, 8, channels), model=name, **more):
+                assert (each.dtype, each.device.type) == (torch.float16, "meta")
+
+
+def test_host_makes_room_once_for_a_batch(pack, host, model):
+    pack.run("PerceptualUpscale", image=_photo(3, 24, 32, 3), model=model)
+    (((patcher,), memory),) = host.loads
+    network = pack.module("core.upscale").load_upscaler(host.upscalers / model)
+    assert patcher.model.spec == network.spec and memory == network.working_bytes(24, 32, torch.device("cpu")) > 0
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("side", [1, 16])
+def test_progress_grows_and_ends_at_its_total(pack, host, model, side, batch):
+    pack.run("PerceptualUpscale", image=_photo(batch, side, side, 3), model=model)
+    (steps,) = host.bars
+    values = [value for value, _ in steps]
+    assert {total for _, total in steps} == {batch * 1000}
+    assert values == sorted(set(values)), "progress does not grow"
+    assert values[-1] == batch * 1000
+
+
+def test_interruption_passes_through(pack, host, model):
+    host.interrupt_at = 4
+    with pytest.raises(Exception) as raised:  # noqa: B017 - its identity is what matters
+        pack.run("PerceptualUpscale", image=_photo(9, 16, 16, 3), model=model)
+    assert raised.value is host.interruption and host.checks == 4
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_lists_networks_and_files_alone(pack, host, node):
+    bundled = pack.module("core.upscale").list_upscalers()
+    assert _options(pack, node) == bundled
+    for name in ("readme.txt", ".hidden.pth", "a.training.safetensors", "b.pth"):
+        (host.upscalers / name).write_bytes(b"any")
+    pack.upscaler(host.upscalers / "late.safetensors")
+    pack.style(host.styles / "style.safetensors")
+    assert _options(pack, node) == [*bundled, "b.pth", "late.safetensors"]
+    assert all(pack.nodes[node].validate_inputs(model=name) is True for name in _options(pack, node))
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("name", ["../tiny.safetensors", "../../etc/passwd", "/etc/passwd", "no_such_model", ""])
+def test_refuses_other_names(pack, host, model, name, node):
+    pack.upscaler(host.models / "tiny.safetensors")
+    answer = pack.nodes[node].validate_inputs(model=name)
+    assert f"no upscaler named {name!r}" in answer and "tiny.safetensors" in answer
+    inputs = {"image": _photo(1, 8, 8, 3)} if node == "PerceptualUpscale" else {}
+    with pytest.raises(ValueError, match="there is no upscaler named"):
+        pack.run(node, model=name, **inputs)
+    assert pack.nodes[node].validate_inputs(model=None) is True
+
+
+def test_fingerprint_changes_with_the_file_or_its_partner_and_only_then(pack, host, model):
+    def fingerprint() -> str:
+        assert len({pack.nodes[node].fingerprint_inputs(model=model, fidelity=0.5) for node in NODES}) == 1
+        return pack.nodes["PerceptualUpscale"].fingerprint_inputs(image=None, model=model, fidelity=0.5)
+
+    seen = [fingerprint()]
+    pack.upscaler(host.upscalers / "other.safetensors")
+    assert fingerprint() == seen[0]
+    for name in (model, "pixel.safetensors"):
+        stat = (host.upscalers / name).stat()
+        os.utime(host.upscalers / name, ns=(stat.st_mtime_ns, stat.st_mtime_ns + 1_000_000))
+        seen.append(fingerprint())
+    (host.upscalers / "pixel.safetensors").unlink()
+    seen.append(fingerprint())
+    assert len(set(seen)) == 4
+    assert pack.nodes["PerceptualUpscale"].fingerprint_inputs(model=None)
+
+
+def test_another_kind_of_file_is_one_line(pack, host):
+    pack.style(host.upscalers / "style.safetensors")
+    with pytest.raises(pack.module("core.errors").CheckpointError, match="not an x2, x4 or x8 upscaler") as raised:
+        pack.run("PerceptualUpscale", image=_photo(1, 8, 8, 3), model="style.safetensors")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_folder_is_the_hosts(pack, host):
+    paths, suffixes = host.folders["perceptual_upscale"]
+    assert paths == [str(host.models / "perceptual_upscale")] and ".safetensors" in suffixes
+    assert (host.models / "perceptual_upscale").is_dir()

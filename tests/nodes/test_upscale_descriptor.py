@@ -1,0 +1,73 @@
+"""LoadPerceptualUpscaler: what spandrel, the host's library of upscalers, promises of its models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+spandrel = pytest.importorskip("spandrel", reason="spandrel is not installed, which ComfyUI requires")
+
+
+@pytest.fixture
+def load(pack, host):
+    """Write a network and load it as the host's upscale model; keywords are the node's inputs."""
+
+    def load(arch: str | None = None, scale: int = 4, **inputs):
+        pack.upscaler(host.upscalers / "pixel.safetensors", scale, seed=1)
+        if arch is None:
+            pack.upscaler(host.upscalers / "tiny.safetensors", scale, partner="pixel")
+        else:
+            pack.style(host.upscalers / "tiny.safetensors", arch=arch, task="upscale")
+        return pack.run("LoadPerceptualUpscaler", model="tiny.safetensors", **inputs)
+
+    return load
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_it_says_what_a_caller_needs_to_know(load, scale):
+    model = load(scale=scale)
+    assert isinstance(model, spandrel.ImageModelDescriptor)
+    assert (model.scale, model.input_channels, model.output_channels, model.purpose) == (scale, 3, 3, "SR")
+    assert model.tiling == spandrel.ModelTiling.SUPPORTED and model.architecture.name == "Perceptual Style"
+    assert model.size_requirements.check(1, 1) and (model.device.type, model.dtype) == ("cpu", torch.float32)
+    assert isinstance(model.model, torch.nn.Module) and not model.model.training
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (64, 33)])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        None,
+        "c9s1-4,R4,u4,c9s1-3 padding=reflect norm=batch",
+        "c9s1-4,R4,u4,c9s1-3 padding=reflect-start norm=batch",
+        "c3s1-4,d4,u4,u4,c3s1-3 padding=zero norm=none",
+    ],
+)
+def test_a_call_gives_what_core_gives(pack, host, load, arch, size, rng):
+    model, image = load(arch), torch.rand(1, 3, *size, generator=rng)
+    result = model.to("cpu")(image)
+    assert result.shape == (1, 3, size[0] * model.scale, size[1] * model.scale)
+    expected = pack.module("core.upscale").load_upscaler(host.upscalers / "tiny.safetensors").upscale(image)
+    if arch is None or "d4" not in arch or size[0] * size[1] == 1:  # spandrel extends sides that do not fit its own way
+        torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+    assert result.min() >= 0 and result.max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(load, dtype, rng):
+    image = torch.rand(1, 3, 16, 20, generator=rng)
+    single = load()(image)
+    result = load().to(dtype)(image.to(dtype))
+    assert result.dtype == dtype and (result.float() - single).abs().max() < 0.02
+
+
+def test_fidelity(load, pack, rng):
+    image = torch.rand(1, 3, 6, 8, generator=rng)
+    blends = [load(fidelity=fidelity)(image) for fidelity in (0.0, 0.5, 1.0)]
+    pixel = pack.run("LoadPerceptualUpscaler", model="pixel.safetensors")
+    torch.testing.assert_close(blends[2], pixel(image))
+    assert (blends[0] - blends[1]).abs().max() > 0.01 and (blends[1] - blends[2]).abs().max() > 0.01
+
+
+def test_tiles_are_discouraged_where_statistics_are_those_of_the_image(load):
+    assert load("c3s1-4,u4,c3s1-3 norm=instance").tiling == spandrel.ModelTiling.DISCOURAGED
