@@ -45,16 +45,21 @@ class ObjectiveWeights:
             raise InputError(f"loss weights must be finite and not negative; got {self}")
 
     def scaled(
-        self, content: float | None = None, style: float | None = None, tv: float | None = None
+        self,
+        content: float | None = None,
+        style: float | None = None,
+        tv: float | None = None,
+        pixel: float | None = None,
     ) -> ObjectiveWeights:
         """The same weights with factors on their groups; None leaves a group alone."""
-        factor = {"content": content, "style": style, "tv": tv}
+        factor = {"content": content, "style": style, "tv": tv, "pixel": pixel}
         factor = {name: 1.0 if value is None else value for name, value in factor.items()}
         return replace(
             self,
             content={layer: weight * factor["content"] for layer, weight in self.content.items()},
             style={layer: weight * factor["style"] for layer, weight in self.style.items()},
             tv=self.tv * factor["tv"],
+            pixel=self.pixel * factor["pixel"],
         )
 
     @property

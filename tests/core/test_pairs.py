@@ -1,0 +1,59 @@
+"""Pairs of crops: they belong together, depend on seed and position alone, and unusable files are left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.errors import ImageError, InputError
+from perceptual_style.core.pairs import PairFolder
+from perceptual_style.core.resample import degrade
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Smooth photos of several sizes, a grey one, a tiny one and a corrupt one."""
+    folder, random = tmp_path_factory.mktemp("sharp"), np.random.default_rng(2)
+    for n, size in enumerate(((97, 120), (80, 83), (128, 96))):
+        pixels = random.integers(0, 256, (6, 7, 3), np.uint8)
+        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(folder / f"{n}.png")
+    Image.fromarray(random.integers(0, 256, (90, 90), np.uint8)).save(folder / "grey.png")
+    Image.fromarray(random.integers(0, 256, (20, 200, 3), np.uint8)).save(folder / "tiny.png")
+    (folder / "corrupt.jpg").write_bytes(b"\xff\xd8\xff corrupt")
+    return folder
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_low_is_high_reduced(folder, factor):
+    low, high = PairFolder(folder, factor, 16, 6).batch(0)
+    assert low.shape == (6, 3, 16, 16) and high.shape == (6, 3, 16 * factor, 16 * factor)
+    # Away from the crop's own edges, where what was beyond them is missing.
+    difference = (degrade(high, factor) - low)[..., 3:-3, 3:-3].abs().max()
+    assert difference < 1.5 / 255
+
+
+def test_a_batch_depends_on_seed_and_index_alone(folder):
+    one, other = (PairFolder(folder, 2, 16, 3, "mix", seed=5) for _ in range(2))
+    expected = [one.batch(index) for index in range(4)]
+    resumed = list(other.batches(2, 4))
+    for (low, high), (same_low, same_high) in zip(expected[2:], resumed, strict=True):
+        assert torch.equal(low, same_low) and torch.equal(high, same_high)
+    assert not torch.equal(expected[0][0], PairFolder(folder, 2, 16, 3, "mix", seed=6).batch(0)[0])
+
+
+def test_unusable_files_are_skipped_with_a_reason_each(folder):
+    photos = PairFolder(folder, 4, 16, 4)
+    for index in range(4):
+        photos.batch(index)
+    assert {path.name for path in photos.skipped} == {"tiny.png", "corrupt.jpg"}
+    assert "smaller than a crop of 64 px" in photos.skipped[folder / "tiny.png"]
+
+
+def test_bad_folders_and_settings_are_refused(folder, tmp_path):
+    with pytest.raises(ImageError):
+        PairFolder(tmp_path, 4, 16, 4)
+    with pytest.raises(ImageError, match="none of the 6 photos can be used"):
+        PairFolder(folder, 4, 64, 4).batch(0)
+    with pytest.raises(InputError, match="'jpeg'.*bicubic, blur or mix"):
+        PairFolder(folder, 4, 16, 4, "jpeg")

@@ -1,0 +1,165 @@
+"""Training upscalers: it learns, resumes exactly, and its result is the average of the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.checkpoint import load_network
+from perceptual_style.core.errors import Cancelled, InputError, TrainingError
+from perceptual_style.core.network import build_network
+from perceptual_style.core.objective import ObjectiveWeights
+from perceptual_style.core.upscale_recipes import FACTORS, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
+from perceptual_style.core.upscale_training import initialize, train_upscaler
+from PIL import Image
+from safetensors.torch import load_file
+
+RECIPE = UpscaleRecipe(
+    name="tiny",
+    arch="c3s1-8,R8,p2-3 norm=none padding=zero output=linear base=bicubic",
+    weights=ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"),
+    steps=8,
+    batch_size=2,
+    size=16,
+    learning_rate=1e-3,
+    schedule="cosine",
+    warmup=2,
+    clip=1.0,
+    average=0.9,
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder, random = tmp_path_factory.mktemp("sharp"), np.random.default_rng(3)
+    for n in range(3):
+        pixels = random.integers(0, 2, (24, 20, 3), np.uint8).repeat(3, axis=0).repeat(3, axis=1) * 200
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+    return folder
+
+
+@pytest.fixture
+def train(photos, tmp_path):
+    def run(name: str = "x2", recipe: UpscaleRecipe = RECIPE, **settings):
+        settings = {"device": "cpu", "precision": "fp32", "checkpoint_seconds": 1e9, **settings}
+        return train_upscaler(photos, tmp_path / f"{name}.safetensors", recipe=recipe, **settings)
+
+    return run
+
+
+def stop_at(step: int):
+    def progress(state) -> None:
+        if state.done == step:
+            raise Cancelled("enough")
+
+    return progress
+
+
+def test_it_learns_what_bicubic_does_not_know(train):
+    losses = []
+    train(
+        recipe=dataclasses.replace(RECIPE, steps=150, learning_rate=1e-2),
+        progress=lambda p: losses.append(p.losses["pixel"]),
+    )
+    assert sum(losses[-20:]) < 0.95 * sum(losses[:20])
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_an_interrupted_training_ends_with_the_same_weights(train, step):
+    whole = load_file(train("whole"))
+    with pytest.raises(Cancelled):
+        train("parts", progress=stop_at(step))
+    parts = load_file(train("parts"))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_the_result_is_the_average_of_the_weights(train):
+    last = load_file(train("last", dataclasses.replace(RECIPE, average=0.0)))
+    average = load_file(train("average"))
+    assert any(not torch.equal(last[key], average[key]) for key in last)
+    start = build_network(RECIPE.arch)  # not the one of the run, but of its size
+    assert max((average[key] - last[key]).abs().max() for key in last) < start.stages[0].conv.weight.abs().max()
+
+
+def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights):
+    pixel = train("pixel", dataclasses.replace(RECIPE, average=0.0))
+    recipe = dataclasses.replace(
+        RECIPE, weights=ObjectiveWeights({"relu2_2": 1.0}), steps=1, learning_rate=1e-9, average=0.0
+    )
+    seen = []
+    path = train("perceptual", recipe, init_from=pixel, loss_weights=loss_weights, progress=seen.append)
+    assert list(seen[-1].losses) == ["content relu2_2"]
+    network, facts = load_network(path)
+    assert (facts["task"], facts["scale"]) == ("upscale", 2)
+    for key, tensor in load_network(pixel)[0].state_dict().items():
+        torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=1e-6)
+
+
+def test_another_factor_starts_from_the_same_body(train, tmp_path):
+    start = train("start")
+    other = dataclasses.replace(
+        RECIPE, arch=RECIPE.arch.replace("p2-3", "p4-3"), size=12, steps=1, learning_rate=1e-9, average=0.0
+    )
+    network, _ = load_network(train("other", other, init_from=start))
+    body = load_file(start)
+    for key, tensor in network.state_dict().items():
+        if not key.startswith("stages.2"):
+            torch.testing.assert_close(tensor, body[key], rtol=0, atol=1e-6)
+    strange = dataclasses.replace(other, arch="c5s1-8,p2-3 norm=none")
+    with pytest.raises(InputError, match="nothing in common"):
+        train("strange", strange, init_from=start)
+
+
+def test_validation_is_reported_and_other_settings_are_another_run(train, photos):
+    notes = []
+    train(validation=photos, validation_steps=4, progress=lambda p: notes.extend(p.notes))
+    assert [note.split(":")[0] for note in notes] == ["step 4", "step 8"]
+    assert all(10 < float(note.split()[2]) < 60 for note in notes)
+    with pytest.raises(Cancelled):
+        train("other", progress=stop_at(2))
+    with pytest.raises(TrainingError, match="another seed"):
+        train("other", seed=9)
+
+
+def test_networks_that_do_not_enlarge_are_refused(train):
+    with pytest.raises(InputError, match="no upscaler"):
+        train(recipe=dataclasses.replace(RECIPE, arch="c3s1-8,c3s1-3 norm=none"))
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("name", UPSCALE_RECIPES)
+def test_every_recipe_describes_an_upscaler_by_its_factor(name, factor):
+    recipe = upscale_recipe(name, factor)
+    network = build_network(recipe.arch)
+    assert (network.spec.scale, network.spec.out_channels) == (factor, 3)
+    assert network.eval()(torch.rand(1, 3, 9, 7)).shape == (1, 3, 9 * factor, 7 * factor)
+
+
+def test_the_papers_networks_have_their_parameter_counts():
+    counts = {f: sum(p.numel() for p in build_network(upscale_recipe("paper", f).arch).parameters()) for f in (4, 8)}
+    assert counts == {4: 401_859, 8: 438_915}
+
+
+def test_unknown_recipes_and_factors_are_named():
+    with pytest.raises(InputError, match="'best'.*pixel, perceptual"):
+        upscale_recipe("best", 4)
+    with pytest.raises(InputError, match="factor is 3"):
+        upscale_recipe("pixel", 3)
+
+
+def test_initialization_starts_at_the_base_and_keeps_the_signal():
+    network = build_network(upscale_recipe("pixel", 4).arch)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        initialize(network)
+        image = torch.rand(1, 3, 24, 24)
+    x, levels = image, []
+    with torch.no_grad():
+        for stage in network.stages[:-1]:
+            x = stage(x)
+            levels.append(float(x.std()))
+        residual = network(image, raw=True)
+    assert all(0.5 < later / earlier < 2 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert residual.std() < 0.3
