@@ -108,11 +108,16 @@ def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
 
 
 def shaded(crop: Tensor, random: np.random.Generator) -> Tensor:
-    """Soft shadows, down to black. Photos have them, crops for training seldom: a network that has not learned them
-    makes blots there (instance normalization lets it hide a peak where nothing is compared)."""
-    noise = torch.from_numpy(random.random((1, 1, 4, 4), np.float32))
+    """Soft shadows down to black, or areas of one color. Photos have large ones, crops for training seldom: a network that
+    has not learned them makes blots there (instance normalization lets it hide a peak where nothing is compared)."""
+    side = int(random.integers(2, 5))
+    noise = torch.from_numpy(random.random((1, 1, side, side), np.float32))
     light = torch.nn.functional.interpolate(noise, size=crop.shape[-2:], mode="bicubic", align_corners=True)[0]
-    return crop * torch.sigmoid(14 * (light - 0.45))
+    if random.random() < 0.5:
+        return crop * torch.sigmoid(14 * (light - 0.45))
+    y, x = (int(random.integers(length)) for length in crop.shape[-2:])
+    color = crop[:, y, x, None, None] * float(random.choice((0.0, 0.15, 1.0)))
+    return color + (crop - color) * torch.sigmoid(60 * (light - 0.5))
 
 
 def recolored(photo: Tensor, style_image: Tensor) -> Tensor:
