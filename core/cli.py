@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from . import errors
 from .cli_checkpoints import add_checkpoint_commands, add_overrides
+from .cli_evaluate import add_evaluate_command
 from .cli_hub import add_hub_commands
 
 
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_checkpoint_commands(commands, _printed)
     _add_train_style(commands)
+    add_evaluate_command(commands, _printed)
     return parser
 
 

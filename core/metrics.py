@@ -30,14 +30,17 @@ _LPIPS_WIDTHS = {
 }
 
 
-def luma(image: Tensor) -> Tensor:
-    """Y of YCbCr, (N, 1, H, W) from 16 to 235, float64: BT.601 as MATLAB's rgb2ycbcr, without rounding."""
+def luma(image: Tensor, full_range: bool = False) -> Tensor:
+    """Y of YCbCr, (N, 1, H, W), whole numbers in float64 from 16 to 235, or to 0 to 255: BT.601, MATLAB's rgb2ycbcr."""
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
-    return 16 + (image.detach().cpu().double() * weights).sum(dim=1, keepdim=True)
+    y = (image.detach().cpu().double() * weights).sum(dim=1, keepdim=True)
+    return (y * (255 / 219) if full_range else y + 16).round()
 
 
 def psnr(image: Tensor, reference: Tensor, border: int = 0) -> Tensor:
     """Peak signal to noise ratio of Y in dB, (N,), peak 255; infinite where the two are equal.
+
+    Y goes from 16 to 235, and as in the published scripts from 0 to 255 where the reference is grey.
 
     border: rows and columns to leave out on each side, in super-resolution the factor. Raises InputError when the sizes
     differ or nothing is left.
@@ -83,7 +86,8 @@ class Lpips:
     """LPIPS 0.1 (Zhang et al., CVPR 2018): features of unit length, compared with learned weights of their channels.
 
     variant: "vgg" or "squeeze", after the network. Most papers print "alex", which is not offered: the values of the
-    variants do not compare. They presume the very network that the linear weights were learned with, torchvision's.
+    variants do not compare. They presume the very network that the linear weights were learned with, torchvision's: with
+    the SqueezeNet of its authors (Caffe), a measure of its own.
     """
 
     variant: str
@@ -137,4 +141,7 @@ def _lumas(image: Tensor, reference: Tensor, border: int, smallest: int) -> tupl
             f"expected at least {smallest + 2 * border} px on each side"
         )
     inside = (..., slice(border, border + height), slice(border, border + width))
-    return luma(image)[inside], luma(reference)[inside]
+    # The published scripts take the values of a grey file as they are, from 0 to 255.
+    grey = (reference == reference[:, :1]).flatten(1).all(dim=1).cpu().view(-1, 1, 1, 1)
+    pair = (torch.where(grey, luma(each, full_range=True), luma(each))[inside] for each in (image, reference))
+    return tuple(pair)
