@@ -40,7 +40,9 @@ def figure(example: Example, rows: Sequence[Row]) -> Image.Image:
     left, top, side = example.box
     here = (slice(None), slice(top, top + side), slice(left, left + side))
     panels = [(_framed(example), example.image, [])]
-    panels.append((_enlarged(example.whole[here]), "ground truth", ["PSNR / SSIM", f"{example.test_set} mean"]))
+    panels.append(
+        (_enlarged(example.whole[here]), "ground truth", ["this image, PSNR / SSIM", f"{example.test_set} mean"])
+    )
     of_method = {row.method: row for row in rows if (row.factor, row.test_set) == (example.factor, example.test_set)}
     for name, crop in example.crops.items():
         row = of_method[name]
