@@ -1,7 +1,8 @@
 """Measuring upscalers on test sets, by the published protocol of super-resolution.
 
 For a factor f: an image is cropped to a multiple of f, reduced bicubically (MATLAB's) and rounded to 8 bits, upscaled,
-rounded to 8 bits, and compared with itself: PSNR and SSIM on Y without a border of f pixels, the others on whole images.
+rounded to 8 bits, and compared with itself: PSNR and SSIM on Y (of grey files: on
+their values) without a border of f pixels, the others on whole images.
 """
 
 from __future__ import annotations
@@ -95,14 +96,14 @@ def evaluate_upscalers(
     be read or are too small, InputError for a model of another scale.
     """
     _check(test_sets, models, factors)
-    measures: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"psnr": psnr, "ssim": ssim}
+    measures: dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]] = {"psnr": psnr, "ssim": ssim}
     if loss_network is not None:
         loss_network.to(device)
-        measures["perceptual distance"] = lambda x, y, _: perceptual_distance(
+        measures["perceptual distance"] = lambda x, y, *_: perceptual_distance(
             x.to(device), y.to(device), loss_network, "relu2_2"
         )
     if lpips is not None:
-        measures[f"LPIPS ({lpips.variant})"] = lambda x, y, _: lpips(x.to(device), y.to(device))
+        measures[f"LPIPS ({lpips.variant})"] = lambda x, y, *_: lpips(x.to(device), y.to(device))
     methods = {
         factor: {BICUBIC: None} | {name: model for name, model in models.items() if model.scale == factor}
         for factor in factors
@@ -115,11 +116,11 @@ def evaluate_upscalers(
             found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in methods[factor]}
             for path in files:
                 hr = crop_to_multiple(read_image(path).pixels, factor)
-                lr, results = degrade(hr, factor), {}
+                lr, results, grey = degrade(hr, factor), {}, _facts(path)[2]
                 for name, model in methods[factor].items():
                     results[name] = result = _upscaled(lr, name, model, factor, device)
                     with torch.no_grad():
-                        values = {key: float(measure(result, hr, factor)) for key, measure in measures.items()}
+                        values = {key: float(measure(result, hr, factor, grey)) for key, measure in measures.items()}
                     found[name][path.name] = values
                     done += 1
                     if progress is not None:
@@ -148,15 +149,17 @@ def _check(test_sets: Mapping[str, Sequence[Path]], models: Mapping[str, Upscale
         for factor in factors:
             least = max(_SMALLEST_LEFT + 2 * factor, _SMALLEST)
             least += -least % factor
-            width, height = _size(path)
+            width, height, _ = _facts(path)
             if min(width, height) < least:
                 raise ImageError(f"{path} is {width}x{height} px; measuring x{factor} needs {least} px on each side")
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _facts(path: Path) -> tuple[int, int, bool]:
+    """Width, height and whether the file has a single channel."""
     try:
         with path.open("rb") as file:
-            return open_image(file).size
+            image = open_image(file)
+            return *image.size, len(image.getbands()) == 1 and image.mode != "P"
     except (ImageError, OSError) as error:
         raise ImageError(f"cannot read {path}: {error}") from None
 

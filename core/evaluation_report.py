@@ -24,9 +24,9 @@ PAPER = {
     (8, "feature loss"): {"Set5": (23.26, 0.7058), "Set14": (21.64, 0.5837), "BSD100": (21.35, 0.5474)},
 }
 PROTOCOL = (
-    "PSNR (dB) and SSIM on the Y channel (BT.601), rounded to 8 bits, without a border as wide as the factor. Low resolution "
-    "images are bicubic reductions as MATLAB's, rounded to 8 bits; high resolution images are cropped to a multiple of the "
-    "factor."
+    "PSNR (dB) and SSIM on the Y channel (BT.601; of grey files on their values), rounded to 8 bits, without a border as "
+    "wide as the factor. Low resolution images are bicubic reductions as MATLAB's, rounded to 8 bits; high resolution "
+    "images are cropped to a multiple of the factor."
 )
 _NOTES = {
     "perceptual distance": "Perceptual distance: feature reconstruction loss at relu2_2 of VGG-16 (the paper's equation 2), "

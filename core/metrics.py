@@ -37,24 +37,25 @@ def luma(image: Tensor, full_range: bool = False) -> Tensor:
     return (y * (255 / 219) if full_range else y + 16).round()
 
 
-def psnr(image: Tensor, reference: Tensor, border: int = 0) -> Tensor:
+def psnr(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = False) -> Tensor:
     """Peak signal to noise ratio of Y in dB, (N,), peak 255; infinite where the two are equal.
 
-    Y goes from 16 to 235, and as in the published scripts from 0 to 255 where the reference is grey.
+    border: rows and columns to leave out on each side, in super-resolution the factor
+    full_range: Y from 0 to 255 instead of 16 to 235, as the published scripts have it for files of a single channel, which
+    they do not convert
 
-    border: rows and columns to leave out on each side, in super-resolution the factor. Raises InputError when the sizes
-    differ or nothing is left.
+    Raises InputError when the sizes differ or nothing is left.
     """
-    y, target = _lumas(image, reference, border, smallest=1)
+    y, target = _lumas(image, reference, border, full_range, smallest=1)
     return 10 * torch.log10(255**2 / (y - target).square().mean(dim=(1, 2, 3)))
 
 
-def ssim(image: Tensor, reference: Tensor, border: int = 0) -> Tensor:
+def ssim(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = False) -> Tensor:
     """Structural similarity of Y, (N,) (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, where it fits in wholly.
 
-    border and errors: as `psnr`'s; 11x11 px must be left.
+    border, full_range and errors: as `psnr`'s; 11x11 px must be left.
     """
-    x, y = _lumas(image, reference, border, smallest=_WINDOW)
+    x, y = _lumas(image, reference, border, full_range, smallest=_WINDOW)
     offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     kernel = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
     kernel = kernel / kernel.sum()
@@ -132,7 +133,7 @@ def _check_sizes(image: Tensor, reference: Tensor) -> None:
         )
 
 
-def _lumas(image: Tensor, reference: Tensor, border: int, smallest: int) -> tuple[Tensor, Tensor]:
+def _lumas(image: Tensor, reference: Tensor, border: int, full_range: bool, smallest: int) -> tuple[Tensor, Tensor]:
     _check_sizes(image, reference)
     height, width = (side - 2 * border for side in image.shape[-2:])
     if border < 0 or min(height, width) < smallest:
@@ -141,7 +142,4 @@ def _lumas(image: Tensor, reference: Tensor, border: int, smallest: int) -> tupl
             f"expected at least {smallest + 2 * border} px on each side"
         )
     inside = (..., slice(border, border + height), slice(border, border + width))
-    # The published scripts take the values of a grey file as they are, from 0 to 255.
-    grey = (reference == reference[:, :1]).flatten(1).all(dim=1).cpu().view(-1, 1, 1, 1)
-    pair = (torch.where(grey, luma(each, full_range=True), luma(each))[inside] for each in (image, reference))
-    return tuple(pair)
+    return luma(image, full_range)[inside], luma(reference, full_range)[inside]

@@ -56,16 +56,15 @@ def test_y_goes_from_16_to_235(rng):
     assert luma(primaries).flatten().tolist() == [81, 145, 41]  # as MATLAB's rgb2ycbcr of uint8
 
 
-def test_a_grey_reference_counts_from_0_to_255(rng):
+def test_full_range_takes_the_values_of_grey_images_as_they_are(rng):
     reference = quantize(torch.rand(1, 1, 20, 20, generator=rng)).expand(1, 3, -1, -1)
     image = quantize(reference * 0.8)
-    expected = peak_signal_noise_ratio(
-        (reference[0, 0] * 255).round().numpy(), (image[0, 0] * 255).round().numpy(), data_range=255
-    )
-    assert float(psnr(image, reference)) == pytest.approx(expected, abs=1e-4)
-    colored = torch.cat([reference, reference * torch.tensor([1.0, 0.5, 1.0]).view(3, 1, 1)])
-    both = psnr(torch.cat([image, image]), colored)
-    assert both[0] == psnr(image, reference) and both[1] == psnr(image, colored[1:])
+    arrays = [(each[0, 0].double() * 255).round().numpy() for each in (reference, image)]
+    expected = peak_signal_noise_ratio(*arrays, data_range=255)
+    assert float(psnr(image, reference, full_range=True)) == pytest.approx(expected, abs=1e-9)
+    expected += 20 * math.log10(255 / 219)
+    assert float(psnr(image, reference)) == pytest.approx(expected, abs=0.02)
+    assert ssim(image, reference, full_range=True) != ssim(image, reference)
 
 
 def test_equal_images_are_as_near_as_can_be(pair):
