@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from . import errors
 from .cli_checkpoints import add_checkpoint_commands
+from .cli_evaluate import add_evaluate_command
 from .cli_hub import add_hub_commands
 from .cli_images import add_image_commands
 from .cli_training import add_training_commands
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add_image_commands(commands)
     add_checkpoint_commands(commands, _printed)
     add_training_commands(commands)
+    add_evaluate_command(commands, _printed)
     return parser
 
 

@@ -30,28 +30,32 @@ _LPIPS_WIDTHS = {
 }
 
 
-def luma(image: Tensor) -> Tensor:
-    """Y of YCbCr, (N, 1, H, W) from 16 to 235, float64: BT.601 as MATLAB's rgb2ycbcr, without rounding."""
+def luma(image: Tensor, full_range: bool = False) -> Tensor:
+    """Y of YCbCr, (N, 1, H, W), whole numbers in float64 from 16 to 235, or to 0 to 255: BT.601, MATLAB's rgb2ycbcr."""
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
-    return 16 + (image.detach().cpu().double() * weights).sum(dim=1, keepdim=True)
+    y = (image.detach().cpu().double() * weights).sum(dim=1, keepdim=True)
+    return (y * (255 / 219) if full_range else y + 16).round()
 
 
-def psnr(image: Tensor, reference: Tensor, border: int = 0) -> Tensor:
+def psnr(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = False) -> Tensor:
     """Peak signal to noise ratio of Y in dB, (N,), peak 255; infinite where the two are equal.
 
-    border: rows and columns to leave out on each side, in super-resolution the factor. Raises InputError when the sizes
-    differ or nothing is left.
+    border: rows and columns to leave out on each side, in super-resolution the factor
+    full_range: Y from 0 to 255 instead of 16 to 235, as the published scripts have it for files of a single channel, which
+    they do not convert
+
+    Raises InputError when the sizes differ or nothing is left.
     """
-    y, target = _lumas(image, reference, border, smallest=1)
+    y, target = _lumas(image, reference, border, full_range, smallest=1)
     return 10 * torch.log10(255**2 / (y - target).square().mean(dim=(1, 2, 3)))
 
 
-def ssim(image: Tensor, reference: Tensor, border: int = 0) -> Tensor:
+def ssim(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = False) -> Tensor:
     """Structural similarity of Y, (N,) (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, where it fits in wholly.
 
-    border and errors: as `psnr`'s; 11x11 px must be left.
+    border, full_range and errors: as `psnr`'s; 11x11 px must be left.
     """
-    x, y = _lumas(image, reference, border, smallest=_WINDOW)
+    x, y = _lumas(image, reference, border, full_range, smallest=_WINDOW)
     offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     kernel = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
     kernel = kernel / kernel.sum()
@@ -83,7 +87,8 @@ class Lpips:
     """LPIPS 0.1 (Zhang et al., CVPR 2018): features of unit length, compared with learned weights of their channels.
 
     variant: "vgg" or "squeeze", after the network. Most papers print "alex", which is not offered: the values of the
-    variants do not compare. They presume the very network that the linear weights were learned with, torchvision's.
+    variants do not compare. They presume the very network that the linear weights were learned with, torchvision's: with
+    the SqueezeNet of its authors (Caffe), a measure of its own.
     """
 
     variant: str
@@ -128,7 +133,7 @@ def _check_sizes(image: Tensor, reference: Tensor) -> None:
         )
 
 
-def _lumas(image: Tensor, reference: Tensor, border: int, smallest: int) -> tuple[Tensor, Tensor]:
+def _lumas(image: Tensor, reference: Tensor, border: int, full_range: bool, smallest: int) -> tuple[Tensor, Tensor]:
     _check_sizes(image, reference)
     height, width = (side - 2 * border for side in image.shape[-2:])
     if border < 0 or min(height, width) < smallest:
@@ -137,4 +142,4 @@ def _lumas(image: Tensor, reference: Tensor, border: int, smallest: int) -> tupl
             f"expected at least {smallest + 2 * border} px on each side"
         )
     inside = (..., slice(border, border + height), slice(border, border + width))
-    return luma(image)[inside], luma(reference)[inside]
+    return luma(image, full_range)[inside], luma(reference, full_range)[inside]

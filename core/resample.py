@@ -37,7 +37,7 @@ def bicubic_resize(
     sides = tuple(image.shape[-2:])
     if size is None:
         scales = scale if isinstance(scale, tuple) else (scale, scale)
-        size = tuple(math.ceil(side * each) for side, each in zip(sides, scales, strict=True))
+        size = tuple(math.ceil(side * float(each)) for side, each in zip(sides, scales, strict=True))
     else:
         scales = tuple(new / side for new, side in zip(size, sides, strict=True))
     if min(*size, *scales) <= 0:

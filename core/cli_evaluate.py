@@ -1,0 +1,100 @@
+"""The command ``evaluate``: what it measures is its first argument."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import errors
+
+
+def add_evaluate_command(commands: Any, show: Callable[[Callable[[argparse.Namespace], str]], Any]) -> None:
+    """Add ``evaluate``. ``show`` makes of a function that answers in text a command that prints it."""
+    command = commands.add_parser("evaluate", help="measure networks as the papers do")
+    kinds = command.add_subparsers(title="what to measure", required=True, metavar="KIND")
+    _add_upscale(kinds, show)
+
+
+def _add_upscale(kinds: Any, show: Callable[[Callable[[argparse.Namespace], str]], Any]) -> None:
+    command = kinds.add_parser(
+        "upscale",
+        help="PSNR, SSIM and perceptual distances of upscalers on test sets",
+        description="Measure upscalers beside bicubic interpolation, by the published protocol. Writes table.md, "
+        "table.json and pictures of crops side by side.",
+    )
+    command.add_argument(
+        "--data", required=True, metavar="DIR", help="high resolution images; each folder in it is a test set"
+    )
+    command.add_argument("-o", "--output", required=True, metavar="OUTDIR", help="folder to write into")
+    command.add_argument("--models", nargs="+", default=[], metavar="NAME|FILE", help="upscalers to measure")
+    command.add_argument(
+        "--factors", nargs="+", type=int, default=[4, 8], metavar="N", help="factors to measure (default: 4 8)"
+    )
+    command.add_argument(
+        "--loss-weights", metavar="FILE", help="weights of VGG-16 up to relu2_2, for the perceptual distance"
+    )
+    command.add_argument(
+        "--lpips", metavar="FILE", help="linear weights of LPIPS 0.1 for SqueezeNet or VGG-16 (AlexNet is not offered)"
+    )
+    command.add_argument(
+        "--lpips-network", metavar="FILE", help="weights of that network (default: those downloaded by name)"
+    )
+    command.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="pictures for each test set (default: %(default)s)"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+    command.add_argument("--json", action="store_true", help="answer as JSON")
+    command.set_defaults(run=show(_evaluate_upscale))
+
+
+def _evaluate_upscale(arguments: argparse.Namespace) -> str:
+    from tqdm import tqdm
+
+    from .devices import pick_device
+    from .evaluate import evaluate_upscalers, find_test_sets
+    from .evaluation_figures import write_figures
+    from .evaluation_report import as_json, markdown, write_report
+    from .loss_network import LossNetwork
+    from .metrics import Lpips
+
+    output = Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise errors.InputError(f"{output} is a file; expected a folder to write into")
+    if arguments.examples < 0:
+        raise errors.InputError(f"--examples is {arguments.examples}; expected 0 or more")
+    if arguments.lpips_network and not arguments.lpips:
+        raise errors.InputError("--lpips-network needs the linear weights, too; give them with --lpips")
+    test_sets = find_test_sets(arguments.data)
+    models = _open_models(arguments.models)
+    network = LossNetwork("vgg16", arguments.loss_weights, ["relu2_2"]) if arguments.loss_weights else None
+    lpips = Lpips.load(arguments.lpips, arguments.lpips_network) if arguments.lpips else None
+    with tqdm(total=None, unit="image", delay=1e-3) as bar:  # no bar where arguments are refused
+
+        def show(progress: Any) -> None:
+            bar.total = progress.total
+            bar.update(progress.done - bar.n)
+
+        rows, examples = evaluate_upscalers(
+            test_sets, models, list(dict.fromkeys(arguments.factors)), loss_network=network, lpips=lpips,
+            examples=arguments.examples, device=pick_device(arguments.device), progress=show,
+        )  # fmt: skip
+    write_report(rows, output)
+    write_figures(examples, rows, output)
+    return json.dumps(as_json(rows), indent=2) if arguments.json else markdown(rows).rstrip()
+
+
+def _open_models(names: list[str]) -> dict[str, Any]:
+    """Upscalers by the names that the table gives them: their own, or that of the file where it is taken."""
+    if not names:
+        return {}
+    from .models import load_upscaler
+
+    models: dict[str, Any] = {}
+    for given in dict.fromkeys(names):
+        model = load_upscaler(given)
+        name = getattr(model, "name", Path(given).stem)
+        models[given if name in models else name] = model
+    return models
