@@ -26,11 +26,11 @@ def _pixels(image) -> np.ndarray:
     return np.asarray(image, dtype=np.float64)
 
 
-def _graph(image: str, model: str, **inputs) -> dict:
+def _graph(photo: str, model: str, **inputs) -> dict:
     """LoadImage (1) into PerceptualUpscale (2) into SaveImage (3); the mask becomes an image (4), saved, too (5)."""
     inputs = {"image": ["1", 0], "model": model, "fidelity": 0.0, "match_colors": False, **inputs}
     return {
-        "1": {"class_type": "LoadImage", "inputs": {"image": image}},
+        "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
         "2": {"class_type": "PerceptualUpscale", "inputs": inputs},
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "large"}},
         "4": {"class_type": "MaskToImage", "inputs": {"mask": ["2", 1]}},
