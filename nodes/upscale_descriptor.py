@@ -5,7 +5,7 @@ Imported only where one is asked for: it is the host's requirement, not ours.
 
 from __future__ import annotations
 
-from spandrel import Architecture, ImageModelDescriptor, ModelTiling, SizeRequirements
+from spandrel import Architecture, ImageModelDescriptor, ModelTiling
 from torch import Tensor
 
 from ..core.network import TransformNet, extend
@@ -46,7 +46,6 @@ def descriptor_of(model: UpscaleModel) -> ImageModelDescriptor:
         scale=spec.scale,
         input_channels=spec.in_channels,
         output_channels=spec.out_channels,
-        size_requirements=SizeRequirements(multiple_of=spec.multiple_of),
         tiling=ModelTiling.DISCOURAGED if spec.norm == "instance" else ModelTiling.SUPPORTED,
         call_fn=call,
     )

@@ -46,6 +46,7 @@ class ComfyUI:
         self.base, self.log = base, base / "comfyui.log"
         self.hub = HubStandIn()
         self.styles = base / "models" / "fast_style"
+        self.upscalers = base / "models" / "perceptual_upscale"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -132,9 +133,9 @@ class ComfyUI:
             found.append(Image.open(BytesIO(content)))
         return found
 
-    def options(self) -> list[str]:
-        """What LoadStyleModel offers at this moment."""
-        kind, config = self.get("/object_info/LoadStyleModel")["LoadStyleModel"]["input"]["required"]["style"]
+    def options(self, node: str = "LoadStyleModel", name: str = "style") -> list[str]:
+        """What an input of a node offers at this moment."""
+        kind, config = self.get(f"/object_info/{node}")[node]["input"]["required"][name]
         return config["options"] if kind == "COMBO" else kind
 
     def put_photo(self, name: str, width: int, height: int, *, alpha: bool = False, seed: int = 0) -> Path:
@@ -212,7 +213,7 @@ def core() -> ModuleType:
         spec = importlib.util.spec_from_file_location("perceptual_style", file, submodule_search_locations=[str(ROOT)])
         sys.modules["perceptual_style"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["perceptual_style"])
-    for name in ("checkpoint", "cli", "images", "models", "network"):
+    for name in ("bicubic", "checkpoint", "cli", "images", "models", "network", "upscale"):
         importlib.import_module(f"perceptual_style.core.{name}")
     return sys.modules["perceptual_style.core"]
 
@@ -237,6 +238,22 @@ def put_style(comfyui: ComfyUI, core: ModuleType):
         path = comfyui.styles / name
         core.checkpoint.save_network(path, core.network.build_network(TINY_ARCH), {"task": "style", "name": path.stem})
         return path
+
+    return put
+
+
+@pytest.fixture
+def put_upscaler(comfyui: ComfyUI, core: ModuleType):
+    """Write a small untrained upscaler into models/perceptual_upscale; returns its name there."""
+
+    def put(name: str, scale: int = 4, *, seed: int = 0, width: int = 4, **facts: Any) -> str:
+        import torch
+
+        torch.manual_seed(seed)
+        arch = f"c3s1-{width},R{width}x4,p{scale}-3 norm=none padding=replicate output=linear base=bicubic"
+        network = core.network.build_network(arch)
+        core.checkpoint.save_network(comfyui.upscalers / name, network, {"task": "upscale", **facts})
+        return name
 
     return put
 
