@@ -29,7 +29,8 @@ def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None)
     edges = (reach, reach, reach - (first - low), reach - (high - stop))
     padded = F.pad(image[:, :, low:high], edges, mode="replicate")
     weight = _weights(factor, channels).to(padded)
-    return F.pixel_shuffle(F.conv2d(padded, weight), factor)
+    with torch.autocast(image.device.type, enabled=False):  # which would round the image to half precision
+        return F.pixel_shuffle(F.conv2d(padded, weight), factor)
 
 
 @lru_cache(maxsize=16)

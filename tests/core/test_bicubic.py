@@ -27,3 +27,10 @@ def test_parts_are_those_of_the_whole():
     whole = enlarge(image, 4)
     for first, stop in ((0, 1), (0, 10), (3, 4), (8, 10), (1, 9)):
         assert torch.equal(enlarge(image, 4, first, stop), whole[:, :, 4 * first : 4 * stop])
+
+
+def test_autocast_does_not_round_it():
+    image = torch.rand(1, 3, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = enlarge(image, 4)
+    assert inside.dtype == torch.float32 and torch.equal(inside, enlarge(image, 4))
