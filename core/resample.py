@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bicubic import cubic
 from .errors import InputError
 from .images import quantize
 
@@ -90,7 +91,7 @@ def _resizing(length: int, new: int, scale: float) -> np.ndarray:
     centers = (np.arange(new) + 0.5) / scale - 0.5
     taps = math.ceil(4 * stretch) + 2
     positions = np.floor(centers - 2 * stretch).astype(int)[:, None] + np.arange(taps)
-    weights = _cubic((centers[:, None] - positions) / stretch)
+    weights = cubic(torch.from_numpy((centers[:, None] - positions) / stretch)).numpy()
     return _gathered(positions, weights / weights.sum(axis=1, keepdims=True), length)
 
 
@@ -116,11 +117,3 @@ def _gathered(positions: np.ndarray, weights: np.ndarray, length: int) -> np.nda
     matrix = np.zeros((len(positions), length))
     np.add.at(matrix, (np.arange(len(positions))[:, None], inside), weights)
     return matrix
-
-
-def _cubic(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution kernel with a = -0.5 (IEEE Trans. ASSP 1981)."""
-    x = np.abs(x)
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
