@@ -14,7 +14,7 @@ from PIL import Image
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = json.loads((ROOT / "examples" / "stylize_then_upscale_api.json").read_text(encoding="utf-8"))
+EXAMPLE = json.loads((ROOT / "examples" / "api" / "stylize_then_upscale.json").read_text(encoding="utf-8"))
 BUNDLED = [
     entry["id"]
     for entry in json.loads((ROOT / "weights_manifest.json").read_text(encoding="utf-8"))["entries"]
