@@ -79,7 +79,7 @@ def _perceptual(factor: int) -> UpscaleRecipe:
     """From a network of the recipe `pixel` (init_from)."""
     return UpscaleRecipe(
         "perceptual", _ours(factor),
-        ObjectiveWeights(content={"relu2_2": 1e-4}, pixel=1.0, pixel_form="charbonnier"),
+        ObjectiveWeights(content={"relu2_2": 1e-5}, pixel=1.0, pixel_form="charbonnier"),
         steps=2_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=3e-4, schedule="cosine", warmup=100,
         clip=1.0, average=0.999, sources=_OURS_SOURCES,
     )  # fmt: skip
