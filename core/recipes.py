@@ -165,10 +165,10 @@ RECIPES: dict[str, StyleRecipe] = {
             warmup=200,
             clip=10.0,
             recolor=True,
-            light=100.0,
+            light=50_000.0,
             identity_steps=900,
             saturation=1.0,
-            shadows=0.35,
+            shadows=0.6,
             sources={
                 "all": "[ours] chosen by eye on The Starry Night with the distilled loss network: a larger style image makes "
                 "larger strokes, weight on relu1_1 and relu2_1 gives the palette, content at relu3_1 keeps flat areas clean",

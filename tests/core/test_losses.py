@@ -189,7 +189,7 @@ def test_the_light_loss_sees_blocks_not_strokes():
     assert losses.light_loss(strokes, image) < 1e-12
     blot = image.clone()
     blot[..., :16, :16] += 0.3
-    torch.testing.assert_close(losses.light_loss(blot, image), torch.tensor(0.09 / 6))
+    torch.testing.assert_close(losses.light_loss(blot, image), torch.tensor(0.3**4 / 6))
     assert losses.light_loss(torch.rand(1, 3, 5, 7), torch.rand(1, 3, 5, 7)) > 0  # smaller than a block
 
 
