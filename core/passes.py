@@ -28,7 +28,8 @@ _PROBES = 4  # rows from which the mean of a convolution's result is guessed
 class BandedNetwork:
     """Runs one network over bands, image by image.
 
-    dtype: of stored values and convolutions; block_dtype: of those in residual blocks; statistics are float32 and better
+    dtype: of stored values and convolutions; block_dtype: of those in residual blocks from the third one on; statistics
+        are float32 and better
     band_bytes: aim for a band's size: what stays in the cache; band_rows: its rows, instead
     store_ends: whether the largest maps are stored, or computed twice
     host_maps: whether maps are kept in the host's memory, bands of them moving over
@@ -64,8 +65,7 @@ class BandedNetwork:
         skip: Map | None = None
         for operation, step in zip(self.operations, passes, strict=False):
             if isinstance(operation, Window):
-                dtype = self.dtype if skip is None else self.block_dtype
-                current = self._convolve(operation, current, step, tick, dtype, pool, keep=skip)
+                current = self._convolve(operation, current, step, tick, pool, keep=skip)
             elif isinstance(operation, Remember):
                 skip = current
             elif isinstance(operation, Add):
@@ -84,16 +84,15 @@ class BandedNetwork:
         return self._finish(current, passes[-1], tick)
 
     def _convolve(
-        self, window: Window, source: Map, step: Pass, tick: Callable | None, dtype: torch.dtype, pool: Pool | None,
-        keep: Map | None,
-    ) -> Map:  # fmt: skip
+        self, window: Window, source: Map, step: Pass, tick: Callable | None, pool: Pool | None, keep: Map | None
+    ) -> Map:
         """A convolution. With a norm after it, the norm's statistics are known when this returns.
 
         keep: a map that is needed afterwards; others go when they have been read for the last time
         """
         top, positions, height = window.geometry(source.height)
         left, columns, width = window.geometry(source.width)
-        affine, weight, bias = source.affine, window.weight, window.bias
+        affine, weight, bias, dtype = source.affine, window.weight, window.bias, step.dtype
         if affine.shift is not None:
             bias = bias + (weight.sum(dim=(2, 3)) * affine.shift.flatten()).sum(dim=1)
         if affine.scale is not None:
@@ -157,7 +156,7 @@ class BandedNetwork:
         result = replace(current, chunks=deque(), pool=pool, affine=Affine(shift=shift))
         scratch = Scratch()
         skip.release = True
-        current.release = self.dtype != self.block_dtype
+        current.release = current.chunks[0][1].dtype != self.dtype  # otherwise the sum takes its place
         for first, piece in _pieces(current, step.rows):
             # Half precision is slow element by element: the sum is made in float32.
             band = read(skip, torch.float32, "zero", first + crop, piece.shape[2], 0, skip.width, scratch)

@@ -11,15 +11,17 @@ from .lowering import Add, Operation, Pad, Remember, Upsample, Window
 _LEAST_ROWS = 8  # of a band of a wide image: fewer cost more in halo rows than a larger band in the cache
 _LARGEST_SLAB = 33 << 20  # just above what malloc may keep to itself when it is freed
 _SLABS = 16  # the largest map is stored in so many, or more
+_EXACT_BLOCKS = 2  # what the first residual blocks round off, those after them amplify
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One operation over one image. rows: of a band; bands: how many; store: whether the result is kept."""
+    """One operation over one image. rows: of a band; bands: how many; store: whether the result is kept; dtype: its format."""
 
     rows: int
     bands: int
     store: bool
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ def plan_passes(
         return band_rows or max(1, most)
 
     ends = _ends(operations)
-    passes, phases, source_is_skip = [], 1, False
+    passes, phases, source_is_skip, blocks = [], 1, False, 0
     held = skip = peak = band = largest = longest = 0  # bytes
     for i, operation in enumerate(operations):
         positions, columns, store = height, width, True
-        of_result = block_dtype if skip and isinstance(operation, Window) else dtype
+        in_block = isinstance(operation, Window) and bool(skip)
+        of_result = block_dtype if in_block and blocks > _EXACT_BLOCKS else dtype
         row = channels * dtype.itemsize  # bytes of one column of one row that is worked on
         if isinstance(operation, Window):
             following = operations[i + 1] if i + 1 < len(operations) else None
@@ -68,7 +71,7 @@ def plan_passes(
         line = columns * channels * phases**2 * of_result.itemsize  # bytes of one stored row
         size = positions * line if store else held
         if isinstance(operation, Remember):
-            skip, source_is_skip = held, True
+            skip, source_is_skip, blocks = held, True, blocks + 1
         else:
             # What is read for the last time goes as the result comes.
             source = 0 if source_is_skip else held
@@ -81,9 +84,9 @@ def plan_passes(
         rows = band_of(row * columns)
         band = max(band, min(rows, positions) * row * columns)
         busy = isinstance(operation, Upsample) or (isinstance(operation, Window) and (store or operation.norm))
-        passes.append(Pass(rows, -(-positions // rows) if busy else 0, store))
+        passes.append(Pass(rows, -(-positions // rows) if busy else 0, store, of_result))
     rows = -(-band_of(width * 64) // phases) * phases
-    passes.append(Pass(rows, -(-height // rows), False))
+    passes.append(Pass(rows, -(-height // rows), False, torch.float32))
     slab = max(min(_LARGEST_SLAB, max(largest // _SLABS, band)), longest)
     return Plan(passes, peak + 2 * min(slab, largest), band, slab)
 
