@@ -28,7 +28,7 @@ _PROBES = 4  # rows from which the mean of a convolution's result is guessed
 class BandedNetwork:
     """Runs one network over bands, image by image.
 
-    dtype: of stored values and convolutions; block_dtype: of those in residual blocks from the third one on; statistics
+    dtype: of stored values and convolutions; block_dtype: of those in residual blocks from the fourth one on; statistics
         are float32 and better
     band_bytes: aim for a band's size: what stays in the cache; band_rows: its rows, instead
     store_ends: whether the largest maps are stored, or computed twice

@@ -11,7 +11,7 @@ from .lowering import Add, Operation, Pad, Remember, Upsample, Window
 _LEAST_ROWS = 8  # of a band of a wide image: fewer cost more in halo rows than a larger band in the cache
 _LARGEST_SLAB = 33 << 20  # just above what malloc may keep to itself when it is freed
 _SLABS = 16  # the largest map is stored in so many, or more
-_EXACT_BLOCKS = 2  # what the first residual blocks round off, those after them amplify
+_EXACT_BLOCKS = 3  # what the first residual blocks round off, those after them amplify
 
 
 @dataclass(frozen=True)
