@@ -32,11 +32,46 @@ class Affine:
         return 0.0 if self.shift is None else -self.shift
 
 
+class Pool:
+    """Memory of stored rows, in slabs of ``size`` bytes that are used again when what they held has been read.
+
+    Fresh memory costs page faults, which are some percent of the time; and only large slabs are sure to go back to the
+    system when they are dropped.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.keep = size, True
+        self.free: list[torch.UntypedStorage] = []
+
+    def rows(self, like: Tensor) -> int:
+        """How many rows of (1, C, rows, W) a slab holds."""
+        return self.size // (like.shape[1] * like.shape[3] * like.itemsize)
+
+    def take(self, like: Tensor) -> Tensor:
+        """A slab for rows like these, as (1, C, 0, W), channels last: as_strided makes it longer."""
+        _, c, _, w = like.shape
+        storage = self.free.pop() if self.free else torch.UntypedStorage(self.size)
+        return torch.empty(0, dtype=like.dtype).set_(storage, 0, (1, c, 0, w), (w * c, 1, w * c, c))
+
+    def give(self, slab: Tensor) -> None:
+        """What this slab holds is not needed anymore."""
+        if self.keep:
+            self.free.append(slab.untyped_storage())
+
+    def close(self) -> None:
+        """From now on, nothing is used again: all memory goes back to the system."""
+        self.keep = False
+        self.free.clear()
+
+
 @dataclass
 class Map:
     """A feature map: positions of `Window` form, in chunks of rows, each (1, S * S * C, rows, columns).
 
-    height, width: in pixels; phases, shifts: as in Window; compute: makes positions [a, b) when nothing is stored
+    height, width: in pixels; phases, shifts: as in Window
+    pool: of the chunks' memory; None: each band that is stored becomes a chunk, each chunk is somebody else's
+    compute: makes positions [a, b) from those of ``source``, when nothing is stored
+    release: whether this is the last time that the map is read
     """
 
     height: int
@@ -46,7 +81,9 @@ class Map:
     shifts: tuple[int, ...] = (0,)
     affine: Affine = field(default_factory=Affine)
     chunks: deque[tuple[int, Tensor]] = field(default_factory=deque)
+    pool: Pool | None = None
     compute: Callable[[int, int], Tensor] | None = None
+    source: Map | None = None
     release: bool = False
     compute_device: torch.device | None = None
 
@@ -55,12 +92,44 @@ class Map:
         """Where bands of this map are worked on."""
         return self.compute_device if self.compute_device is not None else self.chunks[0][1].device
 
+    def store(self, first: int, band: Tensor) -> None:
+        """Keep positions from ``first`` on, which come right after those that are kept already."""
+        if self.pool is None:
+            self.chunks.append((first, band))
+            return
+        capacity = self.pool.rows(band)
+        while band.shape[2]:
+            if not self.chunks or self.chunks[-1][1].shape[2] == capacity:
+                self.chunks.append((first, self.pool.take(band)))
+            start, chunk = self.chunks[-1]
+            filled = chunk.shape[2]
+            rows = min(capacity - filled, band.shape[2])
+            chunk = chunk.as_strided((1, chunk.shape[1], filled + rows, chunk.shape[3]), chunk.stride())
+            chunk[:, :, filled:].copy_(band[:, :, :rows])
+            self.chunks[-1] = (start, chunk)
+            first, band = first + rows, band[:, :, rows:]
+
+    def forget(self, before: int | None = None) -> None:
+        """Drop the chunks that end before this position; None: all."""
+        while self.chunks and (before is None or self.chunks[0][0] + self.chunks[0][1].shape[2] <= before):
+            _, chunk = self.chunks.popleft()
+            if self.pool is not None:
+                self.pool.give(chunk)
+
+    def sources(self, keep: Map | None) -> Iterator[Map]:
+        """This map and those that it is computed from, up to ``keep``, which is needed longer."""
+        one: Map | None = self
+        while one is not None and one is not keep:
+            yield one
+            one = one.source
+
     def positions(self, first: int, stop: int) -> Iterator[tuple[int, Tensor]]:
         """Chunks that cover positions [first, stop). Passes read forward: what lies before ``first`` may be forgotten."""
         if self.compute is not None or self.release:
-            while self.chunks and self.chunks[0][0] + self.chunks[0][1].shape[2] <= first:
-                self.chunks.popleft()
+            self.forget(first)
         if self.compute is not None:
+            if self.chunks and self.chunks[0][0] > first:  # another pass begins
+                self.chunks.clear()
             end = self.chunks[-1][0] + self.chunks[-1][1].shape[2] if self.chunks else first
             if end < stop:
                 self.chunks.append((end, self.compute(end, stop)))

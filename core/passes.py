@@ -9,10 +9,9 @@ of the network, can be computed twice rather than stored.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -20,25 +19,18 @@ from torch import Tensor
 
 from .bicubic import enlarge
 from .lowering import Add, Norm, Normalize, Pad, Remember, Upsample, Window, batch_norm_affine, lower
-from .maps import Affine, Map, Scratch, Sums, read
+from .maps import Affine, Map, Pool, Scratch, Sums, read
 from .network import InstanceNorm, TransformNet, output_function
+from .plan import Pass, Plan, plan_passes
 
 _PROBES = 4  # rows from which the mean of a convolution's result is guessed
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One operation over one image. rows: of a band; bands: how many; store: whether the result is kept."""
-
-    rows: int
-    bands: int
-    store: bool
 
 
 class BandedNetwork:
     """Runs one network over bands, image by image.
 
-    dtype: of stored values and convolutions; block_dtype: of those in residual blocks; statistics are float32 and better
+    dtype: of stored values and convolutions; block_dtype: of those in residual blocks from the fourth one on; statistics
+        are float32 and better
     band_bytes: aim for a band's size: what stays in the cache; band_rows: its rows, instead
     store_ends: whether the largest maps are stored, or computed twice
     host_maps: whether maps are kept in the host's memory, bands of them moving over
@@ -53,48 +45,12 @@ class BandedNetwork:
         self.host_maps = host_maps
         self.operations = lower(network)
 
-    def plan(self, height: int, width: int) -> tuple[list[Pass], int, int]:
-        """The passes over an image, the last one being the output's; the most bytes of maps held at once; of one band."""
-        windows = [i for i, operation in enumerate(self.operations) if isinstance(operation, Window)]
-        passes, channels, phases = [], self.spec.in_channels, 1
-        held = remembered = peak = band = 0  # bytes
-        for i, operation in enumerate(self.operations):
-            positions, columns, store = height, width, True
-            row = channels * self.dtype.itemsize  # bytes of one column of one row that is worked on
-            if isinstance(operation, Window):
-                following = self.operations[i + 1] if i + 1 < len(self.operations) else None
-                is_end = i == windows[0] or i == windows[-1] or i == windows[max(len(windows) - 2, 0)]
-                if following is None:
-                    store = operation.norm is not None
-                elif isinstance(following, Window):
-                    store = self.store_ends or not is_end
-                _, positions, height = operation.geometry(height)
-                _, columns, width = operation.geometry(width)
-                row = max(row * operation.stride**2, len(operation.weight) * self.dtype.itemsize)
-                channels, phases = operation.channels, operation.phases
-            elif isinstance(operation, Pad):
-                positions = height = height + 2 * operation.pixels
-                columns = width = width + 2 * operation.pixels
-            elif isinstance(operation, Upsample):
-                height, width = height * operation.factor, width * operation.factor
-                positions, columns, phases = height, width, 1
-            size = positions * columns * channels * phases**2 * self.dtype.itemsize if store else 0
-            if isinstance(operation, Remember):
-                remembered = size
-            elif isinstance(operation, Add):
-                remembered = 0
-            freed = isinstance(operation, Window) and store and not remembered  # the input goes as the result comes
-            peak = max(peak, remembered + (max(held, size) if freed else held + size))
-            held = size or held
-            rows = self.band_rows or max(1, self.band_bytes // (row * columns))
-            band = max(band, min(rows, positions) * row * columns)
-            busy = isinstance(operation, Upsample) or (isinstance(operation, Window) and (store or operation.norm))
-            passes.append(Pass(rows, -(-positions // rows) if busy else 0, store))
-        rows = self.band_rows or max(1, self.band_bytes // (width * 64))
-        unit = math.lcm(phases, self.spec.scale)
-        rows = -(-rows // unit) * unit
-        passes.append(Pass(rows, -(-height // rows), False))
-        return passes, peak, band
+    def plan(self, height: int, width: int) -> Plan:
+        """What a run over an image of this size takes."""
+        return plan_passes(
+            self.operations, self.spec.in_channels, height, width, self.dtype, self.block_dtype,
+            band_bytes=self.band_bytes, band_rows=self.band_rows, store_ends=self.store_ends,
+        )  # fmt: skip
 
     @torch.no_grad()
     def __call__(self, image: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
@@ -103,38 +59,41 @@ class BandedNetwork:
         tick: called before every band of the plan; what it raises stops the work.
         """
         height, width = image.shape[-2:]
-        passes, _, _ = self.plan(height, width)
+        plan = self.plan(height, width)
+        passes = plan.passes
+        pool = Pool(plan.slab) if self.host_maps or image.device.type == "cpu" else None
         current = Map(height, width, image.shape[1], chunks=deque([(0, image)]), compute_device=image.device)
         skip: Map | None = None
         for operation, step in zip(self.operations, passes, strict=False):
             if isinstance(operation, Window):
-                dtype = self.dtype if skip is None else self.block_dtype
-                current = self._convolve(operation, current, step, tick, dtype, free=current is not skip)
+                current = self._convolve(operation, current, step, tick, pool, keep=skip)
             elif isinstance(operation, Remember):
                 skip = current
             elif isinstance(operation, Add):
-                current, skip = self._add(operation, current, skip), None
+                current, skip = self._add(operation, current, skip, step, pool), None
             elif isinstance(operation, Pad):
                 padded = F.pad(image, (operation.pixels,) * 4, mode="reflect")
                 current = Map(
                     *padded.shape[-2:], padded.shape[1], chunks=deque([(0, padded)]), compute_device=image.device
                 )
             elif isinstance(operation, Normalize):
-                current = self._normalize(operation, current)
+                current = self._normalize(operation, current, step, pool)
             else:
-                current = self._upsample(operation, current, step, tick)
+                current = self._upsample(operation, current, step, tick, pool)
+        if pool is not None:
+            pool.close()  # what the maps leave is the result's
         return self._finish(current, passes[-1], tick, image)
 
     def _convolve(
-        self, window: Window, source: Map, step: Pass, tick: Callable | None, dtype: torch.dtype, free: bool
+        self, window: Window, source: Map, step: Pass, tick: Callable | None, pool: Pool | None, keep: Map | None
     ) -> Map:
         """A convolution. With a norm after it, the norm's statistics are known when this returns.
 
-        free: whether the source is not needed afterwards
+        keep: a map that is needed afterwards; others go when they have been read for the last time
         """
         top, positions, height = window.geometry(source.height)
         left, columns, width = window.geometry(source.width)
-        affine, weight, bias = source.affine, window.weight, window.bias
+        affine, weight, bias, dtype = source.affine, window.weight, window.bias, step.dtype
         if affine.shift is not None:
             bias = bias + (weight.sum(dim=(2, 3)) * affine.shift.flatten()).sum(dim=1)
         if affine.scale is not None:
@@ -142,8 +101,7 @@ class BandedNetwork:
         weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         span = (columns - 1) * window.stride + window.kernel
         device = source.device
-        result = Map(height, width, window.channels, window.phases, window.shifts, compute_device=device)
-
+        result = Map(height, width, window.channels, window.phases, window.shifts, compute_device=device, pool=pool)
         scratch = Scratch()
 
         def compute(first: int, stop: int) -> Tensor:
@@ -163,7 +121,9 @@ class BandedNetwork:
             result.affine = Affine(None, shared.view(1, -1, 1, 1), -shared.view(1, -1, 1, 1))
         else:
             result.affine = Affine(shift=shared.view(1, -1, 1, 1))
-        source.release = free and step.store and source.compute is None
+        if step.store:
+            for one in source.sources(keep):
+                one.release = True
         if step.store or window.norm is not None:
             sums = Sums(result)
             for first in _bands(positions, step.rows, tick):
@@ -171,11 +131,14 @@ class BandedNetwork:
                 if window.norm is not None:
                     sums.add(first, band)
                 if step.store:
-                    result.chunks.append((first, self._stored(band)))
+                    result.store(first, band)
             if window.norm is not None:
                 result.affine = sums.affine(window.norm, window.relu)
-        if not step.store:
-            result.compute = compute
+        if step.store:
+            for one in source.sources(keep):
+                one.forget()
+        else:
+            result.pool, result.compute, result.source = None, compute, source
         return result
 
     def _mean(self, window: Window, compute: Callable, positions: int, can_jump: bool) -> Tensor:
@@ -185,87 +148,93 @@ class BandedNetwork:
         mean = rows.mean(dim=0).view(-1, window.channels).mean(dim=0)
         return mean.repeat(window.phases**2)
 
-    def _add(self, operation: Add, current: Map, skip: Map) -> Map:
-        """skip + current, in place of current."""
-        scale, times = current.affine.scale, operation.times
+    def _add(self, operation: Add, current: Map, skip: Map, step: Pass, pool: Pool | None) -> Map:
+        """skip + current, in place of current where its number format allows."""
+        scale, times, crop = current.affine.scale, operation.times, operation.crop
         factor = times if skip.affine.scale is None else skip.affine.scale * times
+        shifts = [part for part in (current.affine.shift, _times(skip.affine.shift, times)) if part is not None]
+        shift = sum(shifts) if shifts else None
+        result = replace(current, chunks=deque(), pool=pool, affine=Affine(shift=shift))
         scratch = Scratch()
-        for k, (start, chunk) in enumerate(current.chunks):
-            shape, crop = tuple(chunk.shape), operation.crop
+        skip.release = True
+        current.release = current.chunks[0][1].dtype != self.dtype  # otherwise the sum takes its place
+        for first, piece in _pieces(current, step.rows):
             # Half precision is slow element by element: the sum is made in float32.
-            band = read(skip, torch.float32, "zero", start + crop, shape[2], 0, skip.width, scratch)
+            band = read(skip, torch.float32, "zero", first + crop, piece.shape[2], 0, skip.width, scratch)
             band = band[..., crop : crop + current.width]
             if not isinstance(factor, int) or factor != 1:
                 band.mul_(factor)
-            added = chunk if chunk.dtype == torch.float32 else scratch.get("added", shape, torch.float32, band.device)
-            added = added.to(band.device)
-            if added is not chunk:
-                added.copy_(chunk)
+            in_place = piece.dtype == torch.float32 == self.dtype and piece.device == band.device
+            added = piece if in_place else scratch.get("added", tuple(piece.shape), torch.float32, band.device)
+            if not in_place:
+                added.copy_(piece)
             if scale is None:
                 added.add_(band)
             else:
                 torch.addcmul(band, added, scale, out=added)
-            if chunk.dtype == self.dtype:
-                chunk.copy_(added)
+            if piece.dtype == self.dtype:
+                piece.copy_(added)  # does nothing in place
             else:
-                current.chunks[k] = (start, self._stored(added.to(self.dtype, copy=True)))
-            skip.release = True
-        shifts = [part for part in (current.affine.shift, _times(skip.affine.shift, times)) if part is not None]
-        shift = sum(shifts) if shifts else None
-        current.affine = Affine(shift=shift)
+                result.store(first, added.to(self.dtype, copy=pool is None))
+        skip.forget()
+        if result.chunks:
+            current.forget()
+        else:
+            result.chunks = current.chunks
         if operation.relu:
             zero = torch.zeros(1, current.channels, 1, 1, device=current.device)
-            current.affine.threshold = zero if shift is None else -shift
-        return current
-
-    def _normalize(self, operation: Normalize, current: Map) -> Map:
-        """Normalization and ReLU of a map whose own normalization and ReLU come first."""
-        result = replace(current, chunks=deque(), compute=None, affine=Affine())
-        norm, sums = operation.norm, Sums(current)
-        for first, chunk in current.chunks:
-            values = _applied(chunk.to(current.device).float(), current.affine, current.phases)
-            chunk = values.to(self.dtype).contiguous(memory_format=torch.channels_last)
-            sums.add(first, chunk)
-            result.chunks.append((first, self._stored(chunk)))
-        if isinstance(norm, InstanceNorm):
-            # its scale may be negative, and a maximum needs a positive one: the sign goes into the stored values
-            sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
-            for _, chunk in result.chunks:
-                chunk.mul_(sign.repeat(current.phases**2).view(1, -1, 1, 1).to(chunk))
-            sums.sum = sums.sum * sign
-            absolute = Norm(norm.weight.detach().float().abs(), norm.bias.detach().float(), norm.eps)
-            result.affine = sums.affine(absolute, operation.relu)
-        else:
-            scale, shift = (1.0, 0.0) if norm is None else batch_norm_affine(norm)
-            for _, chunk in result.chunks:
-                affine = Affine(_shaped(scale), _shaped(shift))
-                values = _applied(chunk.to(current.device).float(), affine, current.phases)
-                chunk.copy_(values.clamp_min_(0) if operation.relu else values)
+            result.affine.threshold = zero if shift is None else -shift
         return result
 
-    def _upsample(self, operation: Upsample, current: Map, step: Pass, tick: Callable | None) -> Map:
+    def _normalize(self, operation: Normalize, current: Map, step: Pass, pool: Pool | None) -> Map:
+        """Normalization and ReLU of a map whose own normalization and ReLU come first."""
+        result = replace(current, chunks=deque(), pool=pool, compute=None, affine=Affine())
+        norm, sums = operation.norm, Sums(current)
+        if isinstance(norm, InstanceNorm):
+            # its scale may be negative, and a maximum needs a positive one: the sign goes into the stored values
+            scale, shift = torch.where(norm.weight < 0, -1.0, 1.0).detach(), 0.0
+        else:
+            scale, shift = (1.0, 0.0) if norm is None else batch_norm_affine(norm)
+        affine = Affine(_shaped(scale), _shaped(shift))
+        current.release = True
+        for first, piece in _pieces(current, step.rows):
+            values = _applied(piece.to(current.device).float(), current.affine, current.phases)
+            values = _applied(values, affine, current.phases)
+            if isinstance(norm, InstanceNorm):
+                sums.add(first, values)
+            elif operation.relu:
+                values = values.clamp_min(0)
+            result.store(first, values.to(self.dtype).contiguous(memory_format=torch.channels_last))
+        current.forget()
+        if isinstance(norm, InstanceNorm):
+            absolute = Norm(norm.weight.detach().float().abs(), norm.bias.detach().float(), norm.eps)
+            result.affine = sums.affine(absolute, operation.relu)
+        return result
+
+    def _upsample(self, operation: Upsample, current: Map, step: Pass, tick: Callable | None, pool: Pool | None) -> Map:
         """Nearest upsampling on its own."""
         factor = operation.factor
         result = replace(
             current, height=current.height * factor, width=current.width * factor, phases=1, shifts=(0,),
-            chunks=deque(), compute=None, affine=replace(current.affine, threshold=None),
+            chunks=deque(), pool=pool, compute=None, affine=replace(current.affine, threshold=None),
         )  # fmt: skip
         scratch = Scratch()
+        current.release = True
         for first in _bands(result.height, step.rows, tick):
             stop = min(first + step.rows, result.height)
             low, high = first // factor, (stop - 1) // factor + 1
             band = read(current, self.dtype, "zero", low, high - low, 0, current.width, scratch)
             rows = torch.arange(first, stop, device=band.device) // factor - low
             band = band.index_select(2, rows).repeat_interleave(factor, dim=3)
-            result.chunks.append((first, self._stored(band.contiguous(memory_format=torch.channels_last))))
+            result.store(first, band.contiguous(memory_format=torch.channels_last))
+        current.forget()
         return result
-
-    def _stored(self, chunk: Tensor) -> Tensor:
-        return chunk.cpu() if self.host_maps else chunk
 
     def _finish(self, current: Map, step: Pass, tick: Callable | None, image: Tensor) -> Tensor:
         """The output image, band by band."""
         s, device = current.phases, current.device
+        for one in current.sources(None):
+            one.release = True
         result = torch.empty(1, current.channels, current.height, current.width, device=device)
         scratch = Scratch()
         for first in _bands(current.height, step.rows, tick):
@@ -287,7 +256,8 @@ class BandedNetwork:
             target.copy_(output_function(values, self.spec.output))
             if self.spec.base == "bicubic":
                 scale = self.spec.scale
-                target.add_(enlarge(image, scale, first // scale, -(-(first + rows) // scale)))
+                base = enlarge(image, scale, first // scale, -(-(first + rows) // scale))
+                target.add_(base[:, :, first % scale : first % scale + rows])
         return result
 
 
@@ -296,6 +266,16 @@ def _bands(positions: int, rows: int, tick: Callable[[], None] | None) -> Iterat
         if tick is not None:
             tick()
         yield first
+
+
+def _pieces(source: Map, rows: int) -> Iterator[tuple[int, Tensor]]:
+    """All stored positions, a few rows of a chunk at a time."""
+    first = 0
+    while (found := next(source.positions(first, first + 1), None)) is not None:
+        start, chunk = found
+        piece = chunk[:, :, first - start : first - start + rows]
+        yield first, piece
+        first += piece.shape[2]
 
 
 def _shaped(value: Tensor | float) -> Tensor | None:

@@ -76,6 +76,16 @@ def test_any_amount_of_memory_gives_the_same(memory, rng):
     torch.testing.assert_close(model.stylize(image, precision="fp32", memory=memory), model.network(image))
 
 
+def test_views_are_read_as_they_are_and_never_changed(rng):
+    model, base = model_of(ARCHS[0]), torch.rand(2, 3, 60, 56, generator=rng)
+    views = (base[:, :, ::2, 1::3], base.transpose(2, 3), base.flip(1)[:1], base[:1, :1].expand(2, 3, 60, 56))
+    before = base.clone()
+    for view in views:
+        styled = model.stylize(view, precision="fp32")
+        torch.testing.assert_close(styled, model.stylize(view.contiguous(), precision="fp32"))
+    assert torch.equal(base, before)
+
+
 def test_too_little_memory_is_said(rng):
     with pytest.raises(InputError, match="76x120 px needs .* of memory"):
         model_of(ARCHS[0]).stylize(torch.rand(1, 3, 120, 76, generator=rng), memory=1000)
@@ -109,11 +119,26 @@ def test_what_the_callback_raises_stops_the_work(rng):
         torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
         torch.full((1, 3, 8, 8), 128.0),
         torch.full((1, 3, 8, 8), float("nan")),
+        torch.eye(8).expand(1, 3, 8, 8).masked_fill(torch.eye(8).cumsum(0).cumsum(1) > 7, float("nan")),
+        torch.ones(2, 3, 8, 8) / torch.tensor([1.0, 0.0]).view(2, 1, 1, 1),
+        torch.zeros(1, 3, 8, 8, dtype=torch.int64),
         torch.zeros(0, 3, 8, 8),
         torch.zeros(1, 3, 0, 8),
         torch.zeros(1, 1, 8, 8),
     ],
-    ids=["no batch", "channels last", "bytes", "0..255", "nan", "no image", "no rows", "one channel"],
+    ids=[
+        "no batch",
+        "channels last",
+        "bytes",
+        "0..255",
+        "nan",
+        "one nan",
+        "infinite",
+        "integers",
+        "no image",
+        "no rows",
+        "one channel",
+    ],
 )
 def test_what_is_no_image_is_refused(image):
     with pytest.raises(ImageError, match="expected a float tensor"):

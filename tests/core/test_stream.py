@@ -89,6 +89,15 @@ def test_equals_the_plain_forward_for_random_networks_sizes_and_bands() -> None:
         assert (result - expected).abs().max() / expected.abs().max().clamp_min(1) < 1e-4, (arch, image.shape)
 
 
+def test_maps_that_are_computed_from_computed_maps() -> None:
+    for arch in ("c3s1-4,c3s1-4,c3s1-3", "R3x1,c3s1-3", "R3x3,n2,c3s1-3", "U2,c3s1-4,U2,c9s1-3"):
+        network = randomized(f"{arch} padding=reflect output=linear")
+        image = torch.rand(1, 3, 45, 31)
+        for rows in (1, 6):
+            result = BandedNetwork(network, band_rows=rows, store_ends=False)(image)
+            assert (result - network(image)).abs().max() < 1e-4, arch
+
+
 def test_statistics_survive_a_large_mean() -> None:
     network = randomized("c3s1-4,c3s1-3 padding=reflect output=linear")
     network.stages[0].conv.weight.mul_(0.01).add_(10.0)  # mean over deviation is in the hundreds
