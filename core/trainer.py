@@ -147,7 +147,7 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
     except TrainingError:
         raise
     except BaseException:
-        if failures == 0 and whole:
+        if failures == 0 and whole and step > first:
             save()
         raise
     if failures:

@@ -19,6 +19,7 @@ from perceptual_style.core.models import load_style
 from perceptual_style.core.network import build_network
 from perceptual_style.core.objective import ObjectiveWeights
 from perceptual_style.core.recipes import RECIPES
+from perceptual_style.core.upscale import load_upscaler
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -340,6 +341,38 @@ def test_bad_trainings_are_refused_in_one_line(refused, training, tmp_path):
     assert "is not there" in refused(*training, "--init-from", "no_such_style")
     assert "not negative" in refused(*training, "--style-weight", "-1")
     assert not list(tmp_path.glob("mine*"))
+
+
+@pytest.fixture
+def upscaler_training(tmp_path) -> list:
+    """Arguments of a training of three steps on a tiny network."""
+    for n in range(2):
+        photo(tmp_path / "sharp" / f"{n}.png", 40, 45 + n)
+    return [
+        "train-upscaler", tmp_path / "sharp", "-o", tmp_path / "x2.safetensors", "--factor", "2", "--arch",
+        "c3s1-4,p2-3 norm=none output=linear base=bicubic padding=zero", "--steps", "3", "--batch-size", "2", "--size", "16",
+    ]  # fmt: skip
+
+
+def test_train_upscaler_writes_an_upscaler_and_prints_its_path(run, upscaler_training, tmp_path):
+    status, out, _ = run(
+        *upscaler_training, "--title", "Mine", "--degradation", "blur", "--validation", tmp_path / "sharp"
+    )
+    assert status == 0 and out.strip() == str(tmp_path / "x2.safetensors")
+    model = load_upscaler(tmp_path / "x2.safetensors")
+    assert model.scale == 2 and model.facts["title"] == "Mine" and model.facts["recipe"]["degradation"] == "blur"
+    assert run(*upscaler_training)[0] == 2  # the same file, other settings
+
+
+def test_bad_trainings_of_upscalers_are_refused_in_one_line(refused, upscaler_training, tmp_path):
+    command, _, *rest = upscaler_training
+    assert "does not exist" in refused(command, tmp_path / "nothing", *rest)
+    assert "factor is 3" in refused(*upscaler_training, "--factor", "3")
+    assert "unknown recipe 'fast'" in refused(*upscaler_training, "--recipe", "fast")
+    assert "bicubic, blur or mix" in refused(*upscaler_training, "--degradation", "jpeg")
+    assert "smaller than a crop" in refused(*upscaler_training, "--size", "64")
+    assert "is not there" in refused(*upscaler_training, "--init-from", "no_such_upscaler")
+    assert not list(tmp_path.glob("x2*"))
 
 
 def test_the_command_runs_as_a_process(run_python, style, tmp_path):
