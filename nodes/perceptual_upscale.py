@@ -126,7 +126,8 @@ class LoadPerceptualUpscaler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str, fidelity: float = 0.0) -> io.NodeOutput:
-        from .upscale_descriptor import descriptor_of
-
         with torch.inference_mode(False):  # the host's mode, whose tensors other packs could not use outside of it
-            return io.NodeOutput(descriptor_of(_load(model, fidelity)))
+            loaded = _load(model, fidelity)
+            from .upscale_descriptor import descriptor_of  # the host's library, asked for where it is needed
+
+            return io.NodeOutput(descriptor_of(loaded))
