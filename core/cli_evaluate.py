@@ -90,7 +90,7 @@ def _open_models(names: list[str]) -> dict[str, Any]:
     """Upscalers by the names that the table gives them: their own, or that of the file where it is taken."""
     if not names:
         return {}
-    from .models import load_upscaler
+    from .upscale import load_upscaler
 
     models: dict[str, Any] = {}
     for given in dict.fromkeys(names):

@@ -70,7 +70,7 @@ _PAPER_SOURCES = {
 def _pixel(factor: int) -> UpscaleRecipe:
     return UpscaleRecipe(
         "pixel", _ours(factor), ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"),
-        steps=8_000, batch_size=16, size=40 if factor < 8 else 24, learning_rate=2e-3, schedule="cosine", warmup=100,
+        steps=10_000, batch_size=16, size=40 if factor < 8 else 24, learning_rate=2e-3, schedule="cosine", warmup=100,
         clip=1.0, average=0.999, sources=_OURS_SOURCES,
     )  # fmt: skip
 

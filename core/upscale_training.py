@@ -107,6 +107,8 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         return {"notes": (f"step {step}: {figure:.2f} dB on the photos for validation",)}
 
     facts = {"task": "upscale", "scale": factor, "name": out.stem, **run.facts}
+    if layers and run.init_from is not None:
+        facts.setdefault("partner", Path(run.init_from).stem)  # what it can be blended with
     return train(
         Training(
             out, identity, recipe, network, photos, losses, report=report, average=recipe.average, half=run.half,

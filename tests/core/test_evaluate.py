@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from perceptual_style.core import cli, models
+from perceptual_style.core import cli, upscale
 from perceptual_style.core.errors import ImageError, InputError
 from perceptual_style.core.evaluate import Row, evaluate_upscalers, find_test_sets
 from perceptual_style.core.evaluation_figures import figure
@@ -161,7 +161,7 @@ def test_wrong_models_and_images_are_refused_before_any_work(data):
 @pytest.fixture
 def evaluate(capsys, monkeypatch):
     """Run ``evaluate upscale``, with "nearest3", "nearest4", ... for models; returns exit status, stdout, stderr's lines."""
-    monkeypatch.setattr(models, "load_upscaler", lambda name: Nearest(int(name[-1])), raising=False)
+    monkeypatch.setattr(upscale, "load_upscaler", lambda name: Nearest(int(name[-1])))
 
     def run(*arguments) -> tuple[int, str, list[str]]:
         try:

@@ -92,7 +92,7 @@ def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights
     path = train("perceptual", recipe, init_from=pixel, loss_weights=loss_weights, progress=seen.append)
     assert list(seen[-1].losses) == ["content relu2_2"]
     network, facts = load_network(path)
-    assert (facts["task"], facts["scale"]) == ("upscale", 2)
+    assert (facts["task"], facts["scale"], facts["partner"]) == ("upscale", 2, "pixel")
     for key, tensor in load_network(pixel)[0].state_dict().items():
         torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=1e-6)
 
