@@ -107,7 +107,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     _check_fit(network.spec, recipe.size)
     network.to(device, memory_format=torch.channels_last).train()
 
-    def losses(content: Tensor) -> dict[str, Tensor]:
+    def losses(content: Tensor, _: int) -> dict[str, Tensor]:
         content = content.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             raw = network(content, raw=True).float()

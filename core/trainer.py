@@ -36,7 +36,7 @@ class Training:
 
     out: the file to write; identity: what must be equal for a checkpoint to be this run's
     schedule: steps and learning rate; network: on its device, in training mode; data: PhotoFolder or the like
-    losses: from a batch to the parts of the objective; start: called before step 0, not when a run is resumed
+    losses: from a batch and its step to the parts of the objective; start: called before step 0, not when a run is resumed
     report: what the user is shown after a step, from the weights that would be the result: fields of Progress
     facts: what the finished file says of itself; half: write it as float16
     average: decay of an exponential moving average of the weights, which becomes the result (0: the last weights)
@@ -47,7 +47,7 @@ class Training:
     schedule: Schedule
     network: TransformNet
     data: Any
-    losses: Callable[[Any], dict[str, Tensor]]
+    losses: Callable[[Any, int], dict[str, Tensor]]
     start: Callable[[], None] | None = None
     report: Callable[[int, Mapping[str, Tensor]], dict[str, Any]] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +111,7 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(schedule, step)
             whole = not has_statistics
-            parts = run.losses(batch)
+            parts = run.losses(batch, step)
             loss = sum(parts.values())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

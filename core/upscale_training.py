@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,8 @@ from .progress import ProgressCallback
 from .resample import crop_to_multiple, degrade
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 from .upscale_recipes import UpscaleRecipe, upscale_recipe
+
+_SHIFTS = 4  # px, twice the stride of relu2_2
 
 
 @dataclass
@@ -95,10 +98,13 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         loss_network.to(device, memory_format=torch.channels_last)
     objective = Objective(loss_network, recipe.weights)
 
-    def losses(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def losses(batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         low, high = (images.to(device, memory_format=torch.channels_last) for images in batch)
+        # The loss network's pooling sees every second pixel of a fixed grid, and would leave that grid in the result
+        # (the paper, section 4.2, sees it too): with another place each time there is none to learn.
+        y, x = np.random.default_rng([run.seed, 3, step]).integers(_SHIFTS, size=2) if layers else (0, 0)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-            return objective(network(low), high)
+            return objective(network(low)[..., y:, x:], high[..., y:, x:])
 
     def report(step: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         if not run.validation or not run.validation_steps or step % run.validation_steps:
