@@ -45,8 +45,8 @@ class UpscaleRecipe:
 
 def _ours(factor: int) -> str:
     """Everything at low resolution; x8 shuffles twice, which costs a fraction of one shuffle by 8."""
-    up = {2: "p2-3", 4: "p4-3", 8: "p2-48,p4-3"}[factor]
-    return f"c3s1-48,R48x5,{up} norm=none padding=zero output=linear base=bicubic"
+    body = {2: "R48x5,p2-3", 4: "R48x8,p4-3", 8: "R48x5,p2-48,p4-3"}[factor]
+    return f"c3s1-48,{body} norm=none padding=zero output=linear base=bicubic"
 
 
 def _paper_arch(factor: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -156,16 +157,27 @@ def _initial_network(run: UpscaleTraining) -> TransformNet:
 
 
 def _take_over(network: TransformNet, start: TransformNet, source: str | Path) -> None:
-    """Take from ``start`` the stages that are alike up to the first one that is not, as from another factor."""
-    alike = 0
-    for stage, theirs in zip(network.stages, start.stages, strict=False):
-        shapes, their_shapes = ([tensor.shape for tensor in s.state_dict().values()] for s in (stage, theirs))
-        if type(stage) is not type(theirs) or shapes != their_shapes:
-            break
-        stage.load_state_dict(theirs.state_dict())
-        alike += 1
-    if not alike:
+    """Take what is alike from ``start``, a network of another factor or depth: stages from the first on and from the last
+    back, up to one that differs. Residual blocks in between begin as identities, so a deeper network begins as ``start``.
+    """
+    mine, theirs = list(network.stages), list(start.stages)
+    head = _alike(mine, theirs)
+    tail = _alike(mine[head:][::-1], theirs[head:][::-1])
+    if not head:
         raise InputError(f"{source} has nothing in common with {network.spec}: it is {start.spec}")
+    last, their_last = len(mine) - tail, len(theirs) - tail
+    pairs = [*zip(mine[:head], theirs[:head], strict=True), *zip(mine[last:], theirs[their_last:], strict=True)]
+    for stage, their_stage in pairs:
+        stage.load_state_dict(their_stage.state_dict())
+    for stage in mine[head:last]:
+        if isinstance(stage, ResidualStage):
+            nn.init.zeros_(stage.second.conv.weight)
+
+
+def _alike(stages: list[nn.Module], others: list[nn.Module]) -> int:
+    """How many stages, from the first on, are of the same kind and shape."""
+    shapes = [[[(type(s), t.shape) for t in s.state_dict().values()] for s in part] for part in (stages, others)]
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*shapes, strict=False)))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from perceptual_style.core.errors import ImageError, InputError
-from perceptual_style.core.pairs import PairFolder
+from perceptual_style.core.pairs import PairFolder, detail
 from perceptual_style.core.resample import degrade
 from PIL import Image
 
@@ -48,6 +48,18 @@ def test_unusable_files_are_skipped_with_a_reason_each(folder):
         photos.batch(index)
     assert {path.name for path in photos.skipped} == {"tiny.png", "corrupt.jpg"}
     assert "smaller than a crop of 64 px" in photos.skipped[folder / "tiny.png"]
+
+
+def test_crops_have_more_detail_than_any_place(tmp_path):
+    """A photo that is flat but for a corner: most crops show the corner, few places do."""
+    pixels = np.full((200, 200, 3), 128, np.uint8)
+    pixels[:70, :70] = np.random.default_rng(0).integers(0, 256, (70, 70, 3))
+    Image.fromarray(pixels).save(tmp_path / "corner.png")
+    low, high = PairFolder(tmp_path, 2, 20, 60).batch(0)
+    flat = sum(detail((image * 255).byte()) < 1 for image in high)
+    # a place shows none of it with a chance of 1 - (71 / 161)^2 = 0.81, three do with 0.52
+    assert 15 < flat < 42
+    assert detail((low[0] * 0).byte()) == 0
 
 
 def test_bad_folders_and_settings_are_refused(folder, tmp_path):

@@ -112,6 +112,17 @@ def test_another_factor_starts_from_the_same_body(train, tmp_path):
         train("strange", strange, init_from=start)
 
 
+def test_a_deeper_network_starts_as_the_shallower_one(train):
+    start = train("start")
+    deeper = dataclasses.replace(
+        RECIPE, arch=RECIPE.arch.replace("R8", "R8x3"), steps=1, learning_rate=1e-9, average=0.0
+    )
+    network, _ = load_network(train("deeper", deeper, init_from=start))
+    image = torch.rand(1, 3, 13, 11)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), load_network(start)[0](image), rtol=0, atol=1e-5)
+
+
 def test_validation_is_reported_and_other_settings_are_another_run(train, photos):
     notes = []
     train(validation=photos, validation_steps=4, progress=lambda p: notes.extend(p.notes))
