@@ -6,6 +6,8 @@ arguments name whose is meant, so that a recipe can state it.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,27 +27,38 @@ def feature_loss(features: Tensor, target: Tensor) -> Tensor:
 
 
 class _Products(torch.autograd.Function):
-    """X^T X for X of (N, positions, C). Its gradient is one product, where autograd would compute two equal ones."""
+    """X^T X for X of (N, positions, C), in float32. Its gradient is one product, where autograd would compute two equal ones.
+
+    bfloat16 features, as they come out of autocast, are multiplied as they are, at a multiple of float32's speed: exact
+    products, added up in float32, rounded once for each of some parts of the positions, whose sum is in float32 again.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return torch.bmm(x.transpose(1, 2), x)
+        if x.dtype != torch.bfloat16:
+            return torch.bmm(x.transpose(1, 2), x)
+        n, positions, channels = x.shape
+        parts = math.gcd(positions, 1 << max(positions // (4 * channels), 1).bit_length() - 1)
+        x = x.reshape(n * parts, positions // parts, channels)
+        return torch.bmm(x.transpose(1, 2), x).view(n, parts, channels, channels).sum(dim=1, dtype=torch.float32)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):  # a backward pass inside of autocast would be in half
-            return torch.bmm(x, gradient + gradient.transpose(1, 2))
+            return torch.bmm(x, (gradient + gradient.transpose(1, 2)).to(x.dtype))
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """Gram matrices (N, C, C), equation 3: F F^T / (C H W) with F the features as C x HW."""
+    """Gram matrices (N, C, C), equation 3: F F^T / (C H W) with F the features as C x HW, in float32."""
     n, c, h, w = features.shape
-    # Autocast would bring the product back to half precision, whose range a sum over H W leaves.
+    if features.dtype != torch.bfloat16:  # float16 has not the range for a sum over H W
+        features = _float(features)
+    # Autocast would bring the product back to half precision.
     with torch.autocast(features.device.type, enabled=False):
-        return _Products.apply(_float(features).permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
+        return _Products.apply(features.permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
 
 
 def style_loss(gram: Tensor, target: Tensor, form: str = "paper") -> Tensor:
@@ -88,6 +101,16 @@ def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:
     At their flat ends no gradient brings a network back from black or white: tanh(2.5) is 1.7/255 away from the end.
     """
     return (_float(raw).abs() - limit).relu().square().mean()
+
+
+def peak_loss(features: Tensor, limit: float = 4.0) -> Tensor:
+    """Mean squared excess over ``limit`` deviations of features (N, C, H, W) from their channel's mean (ours).
+
+    With one high peak where nothing is compared, in a large flat area, a network sets how instance normalization scales the
+    rest of the image: such peaks are seen as blots (the droplets of StyleGAN2's authors, arXiv 1912.04958, section 2).
+    """
+    variance, mean = torch.var_mean(_float(features), dim=(2, 3), keepdim=True, correction=0)
+    return (((_float(features) - mean) * (variance + 1e-5).rsqrt()).abs() - limit).relu().square().mean()
 
 
 def light_loss(image: Tensor, target: Tensor, side: int = 16) -> Tensor:

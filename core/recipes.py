@@ -75,6 +75,7 @@ class StyleRecipe:
     light: float = 0.0
     identity_steps: int = 0
     saturation: float = 0.0
+    peaks: float = 0.0
     shadows: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
 

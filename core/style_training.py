@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import training_state
 from .arch import ArchSpec
@@ -19,8 +20,8 @@ from .devices import autocast_dtype, pick_device
 from .errors import CheckpointError, InputError
 from .hub_tensors import loss_weights_file
 from .loss_network import LossNetwork
-from .losses import light_loss, pixel_loss, saturation_loss
-from .network import TransformNet, build_network, forward_any_size, output_function
+from .losses import light_loss, peak_loss, pixel_loss, saturation_loss
+from .network import ResidualStage, TransformNet, build_network, forward_any_size, output_function
 from .objective import Objective
 from .progress import Progress, ProgressCallback
 from .recipes import StyleRecipe, get_recipe
@@ -110,12 +111,15 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     def losses(content: Tensor, _: int) -> dict[str, Tensor]:
         content = content.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-            raw = network(content, raw=True).float()
+            with _recorded(stage for stage in network.stages if isinstance(stage, ResidualStage)) as residuals:
+                raw = network(content, raw=True).float()
             target = recolored(content, style) if recipe.recolor else content
             output = output_function(raw, network.spec.output)
             parts = objective(output, target)
         if recipe.light:
             parts["light"] = recipe.light * light_loss(output, target)
+        if recipe.peaks:
+            parts["peaks"] = recipe.peaks * sum(peak_loss(features) for features in residuals)
         if recipe.saturation:
             parts["saturation"] = recipe.saturation * saturation_loss(raw)
         return parts
@@ -184,6 +188,18 @@ def _check_fit(spec: ArchSpec, size: int) -> None:
         raise InputError(
             f"size is {size}; for {spec} expected a multiple of {spec.multiple_of} and at least {spec.smallest_side} px"
         )
+
+
+@contextmanager
+def _recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """A list that takes what ``modules`` return, in this block."""
+    outputs: list[Tensor] = []
+    hooks = [module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output)) for module in modules]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from perceptual_style.core.losses import (
     TV_FORMS,
     feature_loss,
     gram_matrix,
+    peak_loss,
     pixel_loss,
     saturation_loss,
     style_loss,
@@ -28,6 +29,31 @@ def test_the_feature_loss_is_the_squared_distance_over_c_h_w():
     b[0, 0, 0, 0], b[0, 1, 1, 2] = 3.0, -4.0
     assert float(feature_loss(a, b)) == pytest.approx(25 / (2 * 2 * 3))
     assert float(pixel_loss(a, b)) == pytest.approx(25 / 12)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 128, 96), (1, 64, 7, 9), (1, 3, 1, 1)])
+def test_the_gram_matrix_of_bfloat16_features_is_nearly_that_of_their_values(shape, rng):
+    features = (rand(rng, *shape) - 0.3).bfloat16().requires_grad_()
+    exact = features.detach().double().requires_grad_()
+    gram, expected = gram_matrix(features), gram_matrix(exact)
+    assert gram.dtype == torch.float32
+    scale = expected.detach().abs().max()
+    assert (gram - expected).abs().max() <= scale * 2**-8
+    weights = rand(rng, *gram.shape)
+    (gram * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert (features.grad - exact.grad).abs().max() <= exact.grad.abs().max() * 2**-6
+
+
+def test_a_peak_is_what_leaves_four_deviations():
+    flat = torch.zeros(1, 1, 30, 30)
+    flat[0, 0, ::2] = 1.0
+    assert float(peak_loss(flat)) == 0
+    one = torch.zeros(1, 1, 10, 10)
+    one[0, 0, 3, 4] = 5.0  # mean 0.05, deviation sqrt(0.25 - 0.0025): (5 - 0.05) / 0.4975 deviations away
+    expected = ((5 - 0.05) / (0.25 - 0.0025 + 1e-5) ** 0.5 - 4) ** 2 / 100
+    assert float(peak_loss(one)) == pytest.approx(expected, rel=1e-5)
+    assert float(peak_loss(one * 7 + 3)) == pytest.approx(expected, rel=1e-3)  # whatever the scale
 
 
 @pytest.mark.parametrize("loss", [feature_loss, pixel_loss])
