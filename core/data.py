@@ -21,7 +21,6 @@ from .errors import ImageError, InputError
 from .images import find_images, open_image, read_image
 
 _LARGEST_ZOOM = 1.25  # a crop's photo has a short side of 1 to 1.25 times the crop: whole scenes, not details
-_FAINT = 0.02  # a deviation below which a channel is not raised to the painting's: noise, a single color
 
 
 class PhotoFolder:
@@ -118,27 +117,6 @@ def shaded(crop: Tensor, random: np.random.Generator) -> Tensor:
     y, x = (int(random.integers(length)) for length in crop.shape[-2:])
     color = crop[:, y, x, None, None] * float(random.choice((0.0, 0.15, 1.0)))
     return color + (crop - color) * torch.sigmoid(60 * (light - 0.5))
-
-
-def recolored(photo: Tensor, style_image: Tensor) -> Tensor:
-    """Photos (N, 3, H, W) with each channel's mean and deviation as in the style image, and no darker or lighter (ours).
-
-    Instance normalization hides a photo's own mean and deviation from a network. Asked for them all the same, it learns to
-    carry them past the normalization as high peaks where the photo is flat and dark, and those are seen as blots. Values
-    approach the style image's darkest and lightest tenths smoothly.
-    """
-
-    def moments(image: Tensor) -> tuple[Tensor, Tensor]:
-        variance, mean = torch.var_mean(image, dim=(2, 3), keepdim=True, correction=0)
-        return mean, (variance + _FAINT**2).sqrt()
-
-    (mean, deviation), (style_mean, style_deviation) = moments(photo), moments(style_image)
-    colors = style_image.flatten(2)
-    ends = [colors.kthvalue(round(part * (colors.shape[2] - 1)) + 1).values[..., None, None] for part in (0.1, 0.9)]
-    low, high = (((end - style_mean) / style_deviation).abs().clamp_min(_FAINT) for end in ends)
-    z = (photo - mean) / deviation
-    z = torch.where(z < 0, low * torch.tanh(z / low), high * torch.tanh(z / high))
-    return (z * style_deviation + style_mean).clamp(0, 1)
 
 
 def fit_style_image(image: Tensor, style_size: int, smallest: int = 64) -> Tensor:

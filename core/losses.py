@@ -113,16 +113,6 @@ def peak_loss(features: Tensor, limit: float = 4.0) -> Tensor:
     return (((_float(features) - mean) * (variance + 1e-5).rsqrt()).abs() - limit).relu().square().mean()
 
 
-def light_loss(image: Tensor, target: Tensor, side: int = 16) -> Tensor:
-    """Mean fourth power of the differences between the means of ``side`` x ``side`` px blocks (ours): light and color.
-
-    Strokes are not seen, and an area of a wrong color counts far more than a shade of it everywhere. Features of dark, flat
-    areas hardly differ whatever their color, and without this loss a network may put any there.
-    """
-    means = [torch.nn.functional.avg_pool2d(_float(x), side, ceil_mode=True) for x in (image, target)]
-    return (means[0] - means[1]).square().square().mean()
-
-
 TV_FORMS = ("code", "mean")
 
 

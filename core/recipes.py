@@ -52,10 +52,9 @@ class StyleRecipe:
     arch: arch string; loss_network: a name of loss_network.ARCHITECTURES; weights: the objective
     batch_size; size: side of the square training crops, px
     style_size: longest side to which the style image is scaled, px; larger means larger strokes
-    recolor: compare the content with data.recolored photos, not with the photos themselves
-    light: weight of losses.light_loss to what the content is compared with
     identity_steps: steps in which a new network learns to reproduce its input first, see style_training.learn_identity
-    saturation: weight of losses.saturation_loss; shadows: share of the crops that are data.shaded
+    saturation, peaks: weights of losses.saturation_loss and of losses.peak_loss of the residual stages
+    shadows: share of the crops that are data.shaded
     sources: where each number comes from
     """
 
@@ -71,8 +70,6 @@ class StyleRecipe:
     schedule: str = "constant"
     warmup: int = 0
     clip: float = 0.0
-    recolor: bool = False
-    light: float = 0.0
     identity_steps: int = 0
     saturation: float = 0.0
     peaks: float = 0.0
@@ -84,9 +81,9 @@ class StyleRecipe:
             "batch_size": 1,
             "size": 32,
             "style_size": 32,
-            "light": 0,
             "identity_steps": 0,
             "saturation": 0,
+            "peaks": 0,
             "shadows": 0,
         }
         check_numbers(self, least)
@@ -165,8 +162,6 @@ RECIPES: dict[str, StyleRecipe] = {
             schedule="cosine",
             warmup=200,
             clip=10.0,
-            recolor=True,
-            light=50_000.0,
             identity_steps=900,
             saturation=1.0,
             shadows=0.6,

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from . import training_state
 from .arch import ArchSpec
 from .checkpoint import load_network
-from .data import PhotoFolder, fit_style_image, recolored
+from .data import PhotoFolder, fit_style_image
 from .devices import autocast_dtype, pick_device
 from .errors import CheckpointError, InputError
 from .hub_tensors import loss_weights_file
 from .loss_network import LossNetwork
-from .losses import light_loss, peak_loss, pixel_loss, saturation_loss
+from .losses import peak_loss, pixel_loss, saturation_loss
 from .network import ResidualStage, TransformNet, build_network, forward_any_size, output_function
 from .objective import Objective
 from .progress import Progress, ProgressCallback
@@ -113,11 +113,8 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             with _recorded(stage for stage in network.stages if isinstance(stage, ResidualStage)) as residuals:
                 raw = network(content, raw=True).float()
-            target = recolored(content, style) if recipe.recolor else content
             output = output_function(raw, network.spec.output)
-            parts = objective(output, target)
-        if recipe.light:
-            parts["light"] = recipe.light * light_loss(output, target)
+            parts = objective(output, content)
         if recipe.peaks:
             parts["peaks"] = recipe.peaks * sum(peak_loss(features) for features in residuals)
         if recipe.saturation:
@@ -126,7 +123,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
 
     def start() -> None:
         if run.init_from is None and recipe.identity_steps:
-            learn_identity(run, network, style if recipe.recolor else None, amp, progress)
+            learn_identity(run, network, amp, progress)
 
     facts = {"task": "style", "name": out.stem, **run.facts, "recipe": training_state.as_json(recipe)}
     return train(
@@ -139,10 +136,8 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     )  # fmt: skip
 
 
-def learn_identity(
-    run: StyleTraining, network: TransformNet, style: Tensor | None, amp: torch.dtype | None, progress: Any
-) -> None:
-    """Teach a new network to reproduce its input, `recolored` to the style where one is given, by the pixel loss.
+def learn_identity(run: StyleTraining, network: TransformNet, amp: torch.dtype | None, progress: Any) -> None:
+    """Teach a new network to reproduce its input by the pixel loss.
 
     As with image optimization, whose result is better from the content image than from noise: started here, a network
     keeps the light and the forms of the photo, which the style alone would have it forget. Ours, not the paper's.
@@ -158,7 +153,7 @@ def learn_identity(
         photo = photo.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             output = network(photo)
-        loss = pixel_loss(output, photo if style is None else recolored(photo, style))
+        loss = pixel_loss(output, photo)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -194,7 +189,9 @@ def _check_fit(spec: ArchSpec, size: int) -> None:
 def _recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """A list that takes what ``modules`` return, in this block."""
     outputs: list[Tensor] = []
-    hooks = [module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output)) for module in modules]
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output)) for module in modules
+    ]
     try:
         yield outputs
     finally:
