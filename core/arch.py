@@ -28,6 +28,8 @@ reflect-start, tanh). Those from residual on are printed only where they differ.
     last     plain: the last layer has no norm | norm: it has one
     eps      of the norms, 1e-05
     base     none | bicubic: the result is added to the image, enlarged by bicubic interpolation (super-resolution)
+    styles   1 | N: the instance norms hold a row of scale and shift for each of N styles, which share all convolutions
+             (conditional instance normalization, Dumoulin et al. 2017, section 2.2)
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import groupby
+from typing import Any
 
 from .bicubic import BICUBIC_REACH
 from .errors import ArchError
@@ -45,7 +48,7 @@ NORMS = ("instance", "batch", "none")
 PADDINGS = ("reflect-start", "reflect", "replicate", "zero", "same")
 RESIDUALS = ("plain", "relu", "twice")
 BASES = ("none", "bicubic")
-_MAX_LAYERS, _MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE = 256, 4096, 31, 8
+_MAX_LAYERS, _MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE, _MAX_STYLES = 256, 4096, 31, 8, 4096
 _MAX_PERIOD = 1024  # pixels after which a network's strides repeat
 
 
@@ -109,6 +112,7 @@ class ArchSpec:
     last: str = "plain"
     eps: float = 1e-5
     base: str = "none"
+    styles: int = 1
 
     @classmethod
     def parse(cls, text: str) -> ArchSpec:
@@ -122,12 +126,12 @@ class ArchSpec:
             if len(layers) > _MAX_LAYERS:
                 raise ArchError(f"the arch string has more than {_MAX_LAYERS} layers")
         names = [field.name for field in fields(cls)][1:]
-        known: dict[str, str | float] = {}
+        known: dict[str, Any] = {}
         for option in options:
             key, _, value = option.partition("=")
             if key not in names or key in known or not value:
                 raise ArchError(f"cannot read the option {option!r}; expected {'=, '.join(names)}=, each at most once")
-            known[key] = _number(value) if key == "eps" else value
+            known[key] = _NUMBERS[key](value) if key in _NUMBERS else value
         return cls(tuple(layers), **known)
 
     def __post_init__(self) -> None:
@@ -146,8 +150,17 @@ class ArchSpec:
             raise ArchError(f"eps is {self.eps}; expected a small number such as 1e-05")
         if self.base not in BASES:
             raise ArchError(f"base is {self.base!r}; expected one of {', '.join(BASES)}")
+        if not 1 <= self.styles <= _MAX_STYLES:
+            raise ArchError(f"styles is {self.styles}; expected 1 to {_MAX_STYLES}")
+        if self.styles > 1 and self.norm != "instance":
+            raise ArchError(
+                f"styles={self.styles} is for norm=instance, whose scale and shift make a style; norm is {self.norm}"
+            )
         if not self.layers or self.layers[-1].kind not in ("conv", "transposed", "subpixel"):
             raise ArchError("the last layer must be a convolution (c, f or p), which gives the image")
+        normed = self.layers if self.last == "norm" else self.layers[:-1]
+        if self.styles > 1 and all(layer.kind == "nearest" for layer in normed):
+            raise ArchError(f"styles={self.styles} is for networks that have norms; this one has none")
         channels = self.in_channels
         for layer in self.layers:
             if layer.kind == "residual" and layer.channels != channels:
@@ -295,16 +308,25 @@ class ArchSpec:
                 divisor = divisor // layer.stride if fits[-1] else 1
         return fits
 
-    def with_options(self, **options: str) -> ArchSpec:
-        """The same layers with other options (norm, padding, output)."""
+    def with_options(self, **options: Any) -> ArchSpec:
+        """The same layers with other options (norm, padding, output, styles, ...)."""
         return replace(self, **options)
 
 
-def _number(text: str) -> float:
+def _eps(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise ArchError(f"eps is {text!r}; expected a small number such as 1e-05") from None
+
+
+def _styles(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text):
+        raise ArchError(f"styles is {text!r:.60}; expected how many styles the network holds")
+    return int(text)
+
+
+_NUMBERS = {"eps": _eps, "styles": _styles}
 
 
 def _parse_token(token: str) -> list[Layer]:

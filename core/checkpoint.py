@@ -2,13 +2,15 @@
 
 The metadata's ``perceptual_style`` entry is JSON: format (1), task (style | upscale), arch (an arch string), pixels (a
 pixel convention, left out for RGB in [0, 1]), and facts: name, title, license, credit, recipe, figures and whatever else
-is known. Loading asks for nothing beside the file.
+is known; of a network of several styles also ``styles``, see styles.py. Loading asks for nothing beside the file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from .errors import ArchError, CheckpointError
 from .files import atomic_write
 from .network import TransformNet
 from .pixels import OURS, PixelConvention
+from .styles import check_styles, styles_in
 from .tensorfile import read_metadata, read_safetensors
 
 _KEY, _FORMAT = "perceptual_style", 1
@@ -65,6 +68,26 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header if isinstance(header, dict) else {}
 
 
+def style_names(path: str | Path) -> tuple[str, ...]:
+    """Names of the styles in a file of several; empty for any other file, readable or not.
+
+    Only the header is read, and once while the file is the same: cheap enough for a list of many files.
+    """
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return _style_names(str(path), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _style_names(path: str, *_: int) -> tuple[str, ...]:
+    try:
+        return tuple(each["name"] for each in styles_in(read_header(path)))
+    except CheckpointError:  # whoever opens it says so
+        return ()
+
+
 def is_ours(path: str | Path) -> bool:
     """Whether this is a safetensors file with our metadata. Raises nothing: what cannot be read is not ours."""
     return _KEY in read_metadata(path)
@@ -78,7 +101,11 @@ def save_network(
     half: bool = False,
     pixels: PixelConvention = OURS,
 ) -> None:
-    """Write a network, its facts and its pixel convention; half: as float16, which halves the file."""
+    """Write a network, its facts and its pixel convention; half: as float16, which halves the file.
+
+    Raises CheckpointError, also when the facts do not name the styles of a network of several.
+    """
+    check_styles(facts, network.spec)
     tensors = network.state_dict()
     if half:
         tensors = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
@@ -95,7 +122,12 @@ def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
         raise CheckpointError(f"{path} is the checkpoint of an unfinished training; resume it to get the network")
     if not isinstance(header.get("arch"), str):
         raise CheckpointError(f"{path} does not say its architecture (no arch string in its metadata)")
-    return network_from(tensors, header["arch"], str(path)), {k: v for k, v in header.items() if k != "format"}
+    network = network_from(tensors, header["arch"], str(path))
+    try:
+        check_styles(header, network.spec)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return network, {key: value for key, value in header.items() if key != "format"}
 
 
 def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> TransformNet:

@@ -15,7 +15,7 @@ from . import errors
 def add_checkpoint_commands(commands: Any, show: Callable[[Callable[[argparse.Namespace], str]], Any]) -> None:
     """Add ``describe`` and ``convert``. ``show`` makes of a function that answers in text a command that prints it."""
     command = commands.add_parser("describe", help="say what a file of weights holds, also another program's")
-    command.add_argument("file", metavar="NAME|FILE")
+    command.add_argument("file", metavar="NAME|FILE", help="FILE#STYLE for one style of a file of several")
     command.add_argument("--json", action="store_true", help="answer as JSON")
     add_overrides(command)
     command.set_defaults(run=show(_describe))
@@ -42,12 +42,16 @@ def add_overrides(command: Any) -> None:
 def _describe(arguments: argparse.Namespace) -> str:
     from .manifest import find_entry
     from .models import network_file, open_network
+    from .styles import split, styles_in
 
-    entry = find_entry(arguments.file)
+    name, style = split(arguments.file)
+    entry = find_entry(name)
     if entry is not None and (entry.task == "loss-network" or not entry.is_downloaded()):
         return _describe_entry(entry, arguments.json)
-    path = network_file(arguments.file)
-    network, pixels, facts = open_network(path, channel_order=arguments.channel_order, output=arguments.output_function)
+    path = network_file(name)
+    network, pixels, facts = open_network(
+        path, style=style, channel_order=arguments.channel_order, output=arguments.output_function
+    )
     answer = {
         "name": facts.get("name", path.stem),
         "task": facts.get("task"),
@@ -68,6 +72,8 @@ def _describe(arguments: argparse.Namespace) -> str:
     answer |= {key: value for key, value in facts.items() if key not in answer}
     if arguments.json:
         return json.dumps(answer, indent=2)
+    if network.spec.styles > 1:
+        answer["styles"] = ", ".join(each["name"] for each in styles_in(facts))
     return "\n".join(
         f"{key}: {json.dumps(value) if isinstance(value, dict | list) else value}"
         for key, value in answer.items()
@@ -101,14 +107,16 @@ def _sha256(path: Path) -> str:
 def _convert(arguments: argparse.Namespace) -> str:
     from .checkpoint import save_network
     from .models import open_network
+    from .styles import split
 
-    source, target = Path(arguments.file), Path(arguments.output)
+    name, style = split(arguments.file)
+    source, target = Path(name), Path(arguments.output)
     if target.suffix != ".safetensors":
         raise errors.InputError(f"{target} does not end in .safetensors, which is what is written")
     if target.exists() and source.exists() and target.samefile(source):
         raise errors.InputError(f"{target} would replace the file itself; choose another output")
     network, pixels, facts = open_network(
-        source, channel_order=arguments.channel_order, output=arguments.output_function
+        source, style=style, channel_order=arguments.channel_order, output=arguments.output_function
     )
     save_network(target, network, facts, half=arguments.half, pixels=pixels)
     return str(target)

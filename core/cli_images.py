@@ -17,8 +17,10 @@ def add_image_commands(commands: Any) -> None:
     """Add ``stylize`` and ``upscale``."""
     command = commands.add_parser("stylize", help="give photos a painting's style")
     command.add_argument(
-        "--style", default="starry_night", metavar="NAME|FILE", help="a style by name or a file (default: %(default)s)"
-    )
+        "--style", default="starry_night", metavar="NAME|FILE",
+        help="a style by name or a file (default: %(default)s); of a file of several styles FILE#wave, or a mixture, "
+        "FILE#wave=0.7,candy=0.3",
+    )  # fmt: skip
     _add_common(command)
     command.set_defaults(run=_stylize)
 

@@ -45,16 +45,26 @@ def _add_train_style(commands: Any) -> None:
     command = commands.add_parser(
         "train-style",
         help="learn a painting's style",
-        description="Train a style network from one painting and a folder of photos. An interrupted training goes on "
-        "where it was when the same command is given again.",
+        description="Train a style network from one painting and a folder of photos; from several paintings, one network "
+        "of several styles. An interrupted training goes on where it was when the same command is given again.",
     )
-    command.add_argument("style_image", metavar="STYLE_IMAGE", help="the painting")
+    command.add_argument("style_images", metavar="STYLE_IMAGE", nargs="+", help="the painting, or several")
+    command.add_argument(
+        "--names", metavar="A,B,...", help="names of the styles in a file of several (default: the images' names)"
+    )
     command.add_argument(
         "--content", required=True, metavar="DIR", help="folder of photos to learn on; a thousand is plenty"
     )
     command.add_argument("--recipe", default="standard", help="standard, paper or authors (default: %(default)s)")
-    command.add_argument(
+    start = command.add_mutually_exclusive_group()
+    start.add_argument(
         "--init-from", metavar="NAME|FILE", help="start from this style: a fraction of the steps will do"
+    )
+    start.add_argument(
+        "--add-to",
+        metavar="NAME|FILE",
+        help="add the style to this network, whose own styles stay as they are: only a row of scales and shifts is learned, "
+        "from the mean of its rows, or from a style of it, given as FILE#STYLE",
     )
     command.add_argument(
         "--preview", metavar="IMAGE", help="a photo to stylize every 100 steps, into FILE's .preview.png"
@@ -101,18 +111,41 @@ def _train_style(arguments: argparse.Namespace) -> int:
     from .recipes import get_recipe
     from .style_training import train_style
 
+    style_image = _paintings(arguments)
     preview = Path(arguments.output).with_suffix(".preview.png")
     weights = {"content": arguments.content_weight, "style": arguments.style_weight, "tv": arguments.tv_weight}
     recipe = _changed(get_recipe(arguments.recipe), arguments, weights)
     with _bar(lambda image: save_image(preview, image)) as show:
         path = train_style(
-            read_image(arguments.style_image).pixels, arguments.content, arguments.output, recipe=recipe, progress=show,
+            style_image, arguments.content, arguments.output, recipe=recipe, progress=show,
             preview_steps=100 if arguments.preview else 0,
             preview_image=read_image(arguments.preview).pixels if arguments.preview else None,
-            **_settings(arguments, "style"),
+            add_to=_file_of(arguments.add_to, "style"), **_settings(arguments, "style"),
         )  # fmt: skip
     print(path)
     return 0
+
+
+def _paintings(arguments: argparse.Namespace) -> Any:
+    """The style image; several, or one that is added to others, by name."""
+    from . import errors
+    from .images import read_image
+    from .styles import name_from
+
+    paths = [Path(path) for path in arguments.style_images]
+    alone = len(paths) == 1 and arguments.add_to is None
+    names = [name_from(path.stem) for path in paths]
+    if arguments.names is not None:
+        if alone:
+            raise errors.InputError("--names is for files of several styles; a single one has the name of its file")
+        names = [name.strip() for name in arguments.names.split(",")]
+    if len(names) != len(paths) or len(set(names)) < len(names):
+        raise errors.InputError(
+            f"the names of the styles are {', '.join(names)}; expected {len(paths)}, each its own: --names A,B,..."
+        )
+    if alone:
+        return read_image(paths[0]).pixels
+    return {name: read_image(path).pixels for name, path in zip(names, paths, strict=True)}
 
 
 def _train_upscaler(arguments: argparse.Namespace) -> int:
@@ -131,15 +164,21 @@ def _train_upscaler(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace, task: str) -> dict[str, Any]:
-    from .manifest import names
-    from .models import network_file
-
-    init_from = arguments.init_from
-    if init_from in names(task):
-        init_from = network_file(init_from, task)
+    init_from = _file_of(arguments.init_from, task)
     facts = {key: getattr(arguments, key) for key in ("title", "license", "credit") if getattr(arguments, key)}
     names_ = ("loss_weights", "seed", "half", "device", "precision")
     return {"init_from": init_from, "facts": facts, **{name: getattr(arguments, name) for name in names_}}
+
+
+def _file_of(name: str | None, task: str) -> str | None:
+    """The file of a network with a name, keeping the choice of a style in it; anything else as it is."""
+    from .manifest import names
+    from .models import network_file
+
+    if name is None:
+        return None
+    base, mark, style = name.partition("#")
+    return f"{network_file(base, task)}{mark}{style}" if base in names(task) else name
 
 
 def _changed(recipe: Any, arguments: argparse.Namespace, weights: dict[str, float | None]) -> Any:

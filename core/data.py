@@ -63,6 +63,28 @@ class PhotoFolder:
         )
 
 
+class StyledPhotos(PhotoFolder):
+    """A PhotoFolder for ``styles`` styles that are trained together: each crop comes with the one that it is to learn.
+
+    All styles take turns, in a new order each time, so that none has more crops than another.
+    """
+
+    def __init__(self, styles: int, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.styles = styles
+
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
+        """Batch ``index`` of the run: photos as PhotoFolder's, and the rows of their styles (batch_size), int64."""
+        first = index * self.batch_size
+        rows = [self._row(position) for position in range(first, first + self.batch_size)]
+        return super().batch(index), torch.tensor(rows)
+
+    def _row(self, position: int) -> int:
+        turn, place = divmod(position, self.styles)
+        # not the photos' generator: as many photos as styles would meet the same style in each epoch
+        return int(np.random.default_rng([self.seed, 4, turn]).permutation(self.styles)[place])
+
+
 def ahead(batch: Callable[[int], Any], start: int, stop: int) -> Iterator[Any]:
     """batch(start) ... batch(stop - 1), each made in a thread while the one before is in use."""
     with ThreadPoolExecutor(1) as pool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .network import ConvStage, InstanceNorm, PadStage, ResidualStage, TransformNet, UpsampleStage
+from .network import ConvStage, InstanceNorm, PadStage, ResidualStage, TransformNet, UpsampleStage, check_row
 
 _BLOCK = 2  # side of the pixel blocks of a convolution to few channels
 _FEW_CHANNELS = 4
@@ -118,7 +118,11 @@ Operation = Window | Pad | Remember | Add | Normalize | Upsample
 
 @torch.no_grad()
 def lower(network: TransformNet) -> list[Operation]:
-    """The operations that compute ``network`` up to its output function; weights are float32 copies on its device."""
+    """The operations that compute ``network`` up to its output function; weights are float32 copies on its device.
+
+    Raises InputError for a network of several styles: `styles.select` makes the network of one.
+    """
+    check_row(network.spec)
     operations: list[Operation] = []
     stages = list(network.stages)
     for i, stage in enumerate(stages):

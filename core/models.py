@@ -21,6 +21,7 @@ from .network import TransformNet, extend
 from .pixels import OURS, PixelConvention
 from .progress import Progress, ProgressCallback
 from .stream import Engine, number_formats, plan_memory
+from .styles import Style, select, split, styles_in
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def list_styles() -> list[str]:
 def load_style(
     name_or_path: str | Path,
     *,
+    style: Style | None = None,
     channel_order: str | None = None,
     output: str | None = None,
     download: bool = False,
@@ -135,16 +137,21 @@ def load_style(
 ) -> StyleModel:
     """A style by name, or a style network from a file: ours, or of any family in `dialects`.
 
+    name_or_path: of a file of several styles (core/styles.py) also FILE#STYLE, where STYLE is as in ``wave`` or in
+        ``wave=0.7,candy=0.3``
+    style: the same apart from the name: a style of the file, or the amounts of a mixture by name, relative to their sum
     channel_order: "rgb" | "bgr", output: "tanh150", "linear", ... (as in an arch string): what a file cannot tell, where
     its family's usual value is wrong
     download: whether a style of the Hub that is not on this machine may be downloaded, with ``progress`` in bytes
     folder: where such files are looked for and put; by default the Hub's cache
 
-    Raises CheckpointError when there is no such name or file, or the file holds something else, HubError (one, too) when
-    it was not downloaded.
+    Raises CheckpointError when there is no such name or file, the file holds something else, or several styles and none
+    is chosen; HubError (one, too) when it was not downloaded; InputError when there is no such style in it.
     """
+    if style is None:
+        name_or_path, style = split(name_or_path)
     path = network_file(name_or_path, "style", download=download, folder=folder, progress=progress)
-    return open_model(StyleModel, path, name_or_path, channel_order=channel_order, output=output)
+    return open_model(StyleModel, path, name_or_path, style=style, channel_order=channel_order, output=output)
 
 
 def network_file(
@@ -181,17 +188,23 @@ def open_model(
     path: Path,
     name: str | Path,
     *,
+    style: Style | None = None,
     channel_order: str | None = None,
     output: str | None = None,
 ) -> Kind:
     """A model from a file that `network_file` gave for ``name``. Raises CheckpointError when it is of another kind."""
-    network, pixels, facts = open_network(path, channel_order=channel_order, output=output)
+    network, pixels, facts = open_network(path, style=style, channel_order=channel_order, output=output)
     if facts.get("task") != kind.task or not kind.takes(network.spec):
         scale = network.spec.scale
         held = f"an x{scale} upscaler" if scale > 1 else f"a network for {facts.get('task')!r}"
         raise CheckpointError(f"{path} holds {held}, not {kind.what}")
+    if network.spec.styles > 1:
+        names_ = [each["name"] for each in styles_in(facts)]
+        raise CheckpointError(
+            f"{path} holds {len(names_)} styles: {', '.join(names_)}; choose one, as in {path.name}#{names_[0]}"
+        )
     entry = find_entry(name, kind.task)
-    if entry is not None and not entry.is_bundled:
+    if entry is not None and not entry.is_bundled and style is None:
         facts |= {"name": entry.id} | {key: value for key, value in entry.as_json().items() if key in _PUBLISHED}
     return kind(network, str(facts.get("name", path.stem)), facts, pixels)
 
@@ -200,11 +213,12 @@ _PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # what only the 
 
 
 def open_network(
-    path: str | Path, *, channel_order: str | None = None, output: str | None = None
+    path: str | Path, *, style: Style | None = None, channel_order: str | None = None, output: str | None = None
 ) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
     """Any network that can be opened, style or upscaler: the network, its pixel convention and its facts.
 
-    Arguments as `load_style`'s. Raises CheckpointError, or InputError for an unknown channel order or output.
+    Arguments as `load_style`'s; without a ``style`` a network of several comes as it is. Raises CheckpointError, or
+    InputError for an unknown style, channel order or output.
     """
     try:
         if is_ours(path):
@@ -214,6 +228,10 @@ def open_network(
             network, pixels, facts = load_foreign(path)
     except (ArchError, InputError) as error:
         raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: {error}") from None
+    if style is not None:
+        if network.spec.styles == 1:
+            raise InputError(f"{path} holds one style only; leave the choice of {style!r:.80} out")
+        network, facts = select(network, facts, style)
     if output is not None:
         network.spec = network.spec.with_options(output=output)
     return network, pixels.with_order(channel_order), facts

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from .arch import ArchSpec
 from .bicubic import enlarge
+from .errors import InputError
+
+#: Which style of a network of several: its row, or one for each image of the batch (N); None where there is one style
+Row = int | Tensor | None
 
 #: F.pad's names of the paddings
 PAD_MODES = {"reflect": "reflect", "replicate": "replicate", "zero": "constant", "same": "constant"}
@@ -26,23 +30,39 @@ class InstanceNorm(nn.Module):
     """Instance normalization with scale and shift: statistics over H x W of each image and channel, never stored.
 
     They are taken in float32 whatever x is, and the result has x's dtype.
+
+    With several styles, weight and bias are (styles, channels), and forward takes the row to use: one number for all images,
+    or a tensor (N) of one for each (conditional instance normalization, Dumoulin et al. 2017, equation 5).
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, styles: int = 1) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        shape = (styles, channels) if styles > 1 else (channels,)
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, row: Row = None) -> Tensor:
+        weight, bias, parts = self.weight, self.bias, x.float()
+        if row is not None:
+            weight, bias = weight[row], bias[row]
+        if weight.dim() == 2:  # a row for each image: all channels of the batch as if they were one image's
+            parts = parts.reshape(1, -1, *x.shape[2:])
         # One group a channel is instance normalization; torch's group norm has the faster kernels, backward above all.
-        return torch.group_norm(x.float(), len(self.weight), self.weight, self.bias, self.eps).to(x.dtype)
+        result = torch.group_norm(parts, weight.numel(), weight.flatten(), bias.flatten(), self.eps)
+        return result.view(x.shape).to(x.dtype)
 
 
-def _norm(kind: str, channels: int, eps: float) -> nn.Module | None:
-    if kind == "instance":
-        return InstanceNorm(channels, eps)
-    return nn.BatchNorm2d(channels, eps) if kind == "batch" else None
+def _norm(spec: ArchSpec, channels: int) -> nn.Module | None:
+    if spec.norm == "instance":
+        return InstanceNorm(channels, spec.eps, spec.styles)
+    return nn.BatchNorm2d(channels, spec.eps) if spec.norm == "batch" else None
+
+
+def _normalized(norm: nn.Module | None, x: Tensor, row: Row) -> Tensor:
+    if norm is None:
+        return x
+    return norm(x) if row is None else norm(x, row)
 
 
 class PadStage(nn.Module):
@@ -52,7 +72,7 @@ class PadStage(nn.Module):
         super().__init__()
         self.pixels = pixels
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, row: Row = None) -> Tensor:
         return F.pad(x, (self.pixels,) * 4, mode="reflect")
 
 
@@ -94,7 +114,7 @@ class ConvStage(nn.Module):
             return same_padding(side, self.kernel, self.stride)
         return ((self.kernel - 1) // 2,) * 2
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, row: Row = None) -> Tensor:
         (top, bottom), (left, right) = (self.edges(side) for side in x.shape[-2:])
         height, width = x.shape[-2:]
         if self.padding == "zero" and not self.transposed:  # which a convolution can do itself
@@ -107,8 +127,7 @@ class ConvStage(nn.Module):
             x = x[..., self.shave : self.shave + height * self.stride, self.shave : self.shave + width * self.stride]
         if self.shuffle > 1:
             x = F.pixel_shuffle(x, self.shuffle)
-        if self.norm is not None:
-            x = self.norm(x)
+        x = _normalized(self.norm, x, row)
         return F.relu(x) if self.relu else x
 
 
@@ -119,10 +138,9 @@ class UpsampleStage(nn.Module):
         super().__init__()
         self.factor, self.norm, self.relu = factor, norm, relu
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, row: Row = None) -> Tensor:
         x = F.interpolate(x, scale_factor=self.factor, mode="nearest")
-        if self.norm is not None:
-            x = self.norm(x)
+        x = _normalized(self.norm, x, row)
         return F.relu(x) if self.relu else x
 
 
@@ -138,9 +156,9 @@ class ResidualStage(nn.Module):
         self.first, self.second, self.kind = first, second, kind
         self.crop = 2 if first.padding == "none" else 0
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, row: Row = None) -> Tensor:
         skip = x[..., self.crop : -self.crop, self.crop : -self.crop] if self.crop else x
-        x = skip + self.second(self.first(x))
+        x = skip + self.second(self.first(x, row), row)
         if self.kind == "twice":
             x = x + skip
         return F.relu(x) if self.kind == "relu" else x
@@ -167,7 +185,7 @@ class TransformNet(nn.Module):
         channels = spec.in_channels
 
         def norm(channels: int) -> nn.Module | None:
-            return _norm(spec.norm, channels, spec.eps)
+            return _norm(spec, channels)
 
         for i, layer in enumerate(spec.layers):
             last = i == len(spec.layers) - 1
@@ -188,15 +206,31 @@ class TransformNet(nn.Module):
             self.stages.append(stage)
             channels = layer.channels or channels
 
-    def forward(self, image: Tensor, raw: bool = False) -> Tensor:
-        """raw: what goes into the output function, instead of what comes out of it."""
+    def forward(self, image: Tensor, raw: bool = False, row: Row = None) -> Tensor:
+        """raw: what goes into the output function, instead of what comes out of it; row: see `Row`.
+
+        Raises InputError for a network of several styles without a row.
+        """
+        check_row(self.spec, row)
         x = image
         for stage in self.stages:
-            x = stage(x)
+            x = stage(x, row)
         if raw:
             return x
         x = output_function(x, self.spec.output)
         return x if self.spec.base == "none" else x + enlarge(image, self.spec.scale)
+
+
+def check_row(spec: ArchSpec, row: Row = None) -> None:
+    """Raise InputError where a network of several styles is to run without a row, or with one that it has not."""
+    if spec.styles > 1 and row is None:
+        raise InputError(
+            f"this network holds {spec.styles} styles and none was chosen; styles.select makes the network of one"
+        )
+    if row is not None and (spec.styles == 1 or (isinstance(row, int) and not 0 <= row < spec.styles)):
+        raise InputError(
+            f"row is {row}, and this network has {spec.styles if spec.styles > 1 else 'none to choose from'}"
+        )
 
 
 def forward_any_size(network: TransformNet, image: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ One objective for both is what makes a network and the slow baseline comparable 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -69,22 +69,30 @@ class ObjectiveWeights:
 
 
 class Objective:
-    """The objective, for one style image where it has a style.
+    """The objective, for one style image where it has a style, or for several, from which each image takes one.
 
     network: may be None where ``weights`` name no layer
-    style_image: (1, 3, H, W) RGB in [0, 1]; its Gram matrices are computed once, here.
+    style_image: (1, 3, H, W) RGB in [0, 1], or a list of them; their Gram matrices are computed once, here.
     """
 
     def __init__(
-        self, network: LossNetwork | None, weights: ObjectiveWeights, style_image: Tensor | None = None
+        self,
+        network: LossNetwork | None,
+        weights: ObjectiveWeights,
+        style_image: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
         self.network, self.weights = network, weights
         with torch.no_grad():
-            features = network(style_image) if weights.style else {}
-            self.grams = {layer: losses.gram_matrix(features[layer]) for layer in weights.style}
+            images = [style_image] if isinstance(style_image, Tensor) else style_image
+            grams = [self._grams(image) for image in images] if weights.style else []
+            self.grams = {layer: torch.cat([each[layer] for each in grams]) for layer in weights.style}
         # The content image goes through the loss network only as far as content is compared.
         order = network.layers_by_depth.index if weights.layers else None
         self._deepest_content = max(weights.content, key=order, default=None)
+
+    def _grams(self, style_image: Tensor) -> dict[str, Tensor]:
+        features = self.network(style_image)
+        return {layer: losses.gram_matrix(features[layer]) for layer in self.weights.style}
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -95,11 +103,16 @@ class Objective:
         return {layer: features[layer] for layer in self.weights.content}
 
     def __call__(
-        self, output: Tensor, content: Tensor, targets: Mapping[str, Tensor] | None = None
+        self,
+        output: Tensor,
+        content: Tensor,
+        targets: Mapping[str, Tensor] | None = None,
+        rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The weighted parts by name: ``content relu4_1``, ``style relu1_1``, ..., ``tv``, ``pixel``; their sum is the objective.
 
-        output, content: (N, 3, H, W) RGB in [0, 1]; targets: `content_targets` of content, where it is known already.
+        output, content: (N, 3, H, W) RGB in [0, 1]; targets: `content_targets` of content, where it is known already
+        rows: (N) which of several style images each output is compared with
         """
         weights = self.weights
         if targets is None:
@@ -110,7 +123,8 @@ class Objective:
             parts[f"content {layer}"] = weight * losses.feature_loss(features[layer], targets[layer])
         for layer, weight in weights.style.items():
             gram = losses.gram_matrix(features[layer])
-            parts[f"style {layer}"] = weight * losses.style_loss(gram, self.grams[layer], weights.style_form)
+            target = self.grams[layer] if rows is None else self.grams[layer][rows]
+            parts[f"style {layer}"] = weight * losses.style_loss(gram, target, weights.style_form)
         if weights.tv:
             parts["tv"] = weights.tv * losses.total_variation(output, weights.tv_form)
         if weights.pixel:

@@ -1,4 +1,4 @@
-"""Train a style network, from a painting and a folder of photos to a file; trainer.py has the loop."""
+"""Train a style network, from one or more paintings and a folder of photos to a file; trainer.py has the loop."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from torch import Tensor, nn
 
 from . import training_state
 from .arch import ArchSpec
-from .checkpoint import load_network
-from .data import PhotoFolder, fit_style_image
+from .data import PhotoFolder, StyledPhotos, fit_style_image
 from .devices import autocast_dtype, pick_device
-from .errors import CheckpointError, InputError
+from .errors import InputError
 from .hub_tensors import loss_weights_file
 from .loss_network import LossNetwork
 from .losses import peak_loss, pixel_loss, saturation_loss
-from .network import ResidualStage, TransformNet, build_network, forward_any_size, output_function
+from .network import ResidualStage, TransformNet, forward_any_size, output_function
 from .objective import Objective
 from .progress import Progress, ProgressCallback
 from .recipes import StyleRecipe, get_recipe
+from .style_start import begin, names_of
+from .styles import name_from, split, with_rows
+from .styles import rows as rows_of
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 
 _IDENTITY_BATCH, _IDENTITY_RATE = 4, 2e-3
@@ -34,12 +36,14 @@ _IDENTITY_BATCH, _IDENTITY_RATE = 4, 2e-3
 class StyleTraining:
     """Everything that defines one run. Two runs with equal settings give equal weights (on one kind of CPU).
 
-    style_image: (1, 3, H, W) RGB in [0, 1]
+    style_image: (1, 3, H, W) RGB in [0, 1]; or several by the names of their styles, which one network then holds
     content: folder of photos
     out: the file to write, .safetensors
     recipe: numbers of the run
     loss_weights: file of the loss network; None: what was downloaded by name
-    init_from: file of a trained style network to start from (with its architecture), or None
+    init_from: file of a trained style network to start from (with its architecture), or None; FILE#STYLE where it holds
+        several styles
+    add_to: file of a trained network to which the styles are added; only their rows are learned (style_start.py)
     seed: of initialization, crops and flips
     facts: what the finished file says of itself: name, title, license, credit, ...
     half: write the finished network as float16
@@ -47,7 +51,7 @@ class StyleTraining:
     checkpoint_seconds: time between checkpoints; preview_steps: between previews, of ``preview_image`` (0: none)
     """
 
-    style_image: Tensor
+    style_image: Tensor | Mapping[str, Tensor]
     content: str | Path
     out: str | Path
     recipe: StyleRecipe
@@ -61,6 +65,14 @@ class StyleTraining:
     checkpoint_seconds: float = 30.0
     preview_steps: int = 0
     preview_image: Tensor | None = None
+    add_to: str | Path | None = None
+
+    @property
+    def paintings(self) -> dict[str, Tensor]:
+        """The style images by the names of their styles."""
+        if isinstance(self.style_image, Tensor):
+            return {name_from(str(self.facts.get("name", Path(self.out).stem))): self.style_image}
+        return dict(self.style_image)
 
     @property
     def checkpoint(self) -> Path:
@@ -68,10 +80,10 @@ class StyleTraining:
 
 
 def train_style(
-    style_image: Tensor, content: str | Path, out: str | Path, *, loss_weights: str | Path | None = None,
+    style_image: Tensor | Mapping[str, Tensor], content: str | Path, out: str | Path, *, loss_weights: str | Path | None = None,
     recipe: StyleRecipe | str = "standard", progress: ProgressCallback | None = None, **settings: Any,
 ) -> Path:  # fmt: skip
-    """Train a style from one painting and a folder of photos; arguments and ``settings`` are those of `StyleTraining`.
+    """Train styles from paintings and a folder of photos; arguments and ``settings`` are those of `StyleTraining`.
 
     recipe may be a name. Returns the path of the finished file, ready for `load_style`; see `run_training` for errors.
     """
@@ -93,28 +105,32 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     amp = autocast_dtype(device, run.precision)
     if run.loss_weights is None:
         run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, recipe.weights.layers))
-    photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
-    identity = training_state.identity(
-        recipe, photos.files, amp, run.seed, run.loss_weights, run.init_from, style_image=run.style_image
-    )
+    names, several = names_of([*run.paintings]), len(run.paintings) > 1
+    crops = (run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
+    photos = StyledPhotos(len(names), *crops) if several else PhotoFolder(*crops)
+    identity = _identity(run, photos, amp)
     if not prepare(out, identity):
         return out
 
     loss_network = LossNetwork(recipe.loss_network, run.loss_weights, recipe.weights.layers)
     loss_network.to(device, memory_format=torch.channels_last)
-    style = fit_style_image(run.style_image.detach().clone().float(), recipe.style_size).to(device)
-    objective = Objective(loss_network, recipe.weights, style)
-    network = _initial_network(run)
+    paintings = [
+        fit_style_image(each.detach().clone().float(), recipe.style_size).to(device) for each in run.paintings.values()
+    ]
+    objective = Objective(loss_network, recipe.weights, paintings)
+    begun = begin(recipe.arch, names, run.seed, init_from=run.init_from, add_to=run.add_to)
+    network = begun.network
     _check_fit(network.spec, recipe.size)
     network.to(device, memory_format=torch.channels_last).train()
 
-    def losses(content: Tensor, _: int) -> dict[str, Tensor]:
+    def losses(batch: Any, _: int) -> dict[str, Tensor]:
+        content, rows = (batch[0], batch[1].to(device)) if several else (batch, None)
         content = content.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             with _recorded(stage for stage in network.stages if isinstance(stage, ResidualStage)) as residuals:
-                raw = network(content, raw=True).float()
+                raw = network(content, raw=True, row=rows).float()
             output = output_function(raw, network.spec.output)
-            parts = objective(output, content)
+            parts = objective(output, content, None, rows)
         if recipe.peaks:
             parts["peaks"] = recipe.peaks * sum(peak_loss(features) for features in residuals)
         if recipe.saturation:
@@ -122,15 +138,18 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
         return parts
 
     def start() -> None:
-        if run.init_from is None and recipe.identity_steps:
-            learn_identity(run, network, amp, progress)
+        if run.init_from is None and run.add_to is None and recipe.identity_steps:
+            one = with_rows(network, rows_of(network)[:1]).train().requires_grad_(True) if several else network
+            learn_identity(run, one, amp, progress)
+            if several:  # a photo has no style yet: all rows begin alike
+                network.load_state_dict(with_rows(one, rows_of(one) * len(names)).state_dict())
 
-    facts = {"task": "style", "name": out.stem, **run.facts, "recipe": training_state.as_json(recipe)}
+    facts = {"task": "style", "name": out.stem, **begun.facts(run.facts), "recipe": training_state.as_json(recipe)}
     return train(
         Training(
             out, identity, recipe, network, photos, losses, start,
             report=lambda step, _: {"preview": _preview(run, network, step)},
-            facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds,
+            facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds, result=begun.result,
         ),
         progress,
     )  # fmt: skip
@@ -162,17 +181,19 @@ def learn_identity(run: StyleTraining, network: TransformNet, amp: torch.dtype |
             progress(Progress(0, run.recipe.steps, {"pixel (learning to reproduce the photo)": float(loss.detach())}))
 
 
-def _initial_network(run: StyleTraining) -> TransformNet:
-    if run.init_from is not None:
-        network, facts = load_network(run.init_from)
-        if "pixels" in facts:
-            raise CheckpointError(
-                f"{run.init_from} takes pixels as {facts['pixels']}; training starts from our own styles"
-            )
-        return network.requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(run.seed)  # torch.manual_seed would seed other devices for good
-        return build_network(run.recipe.arch)
+def _identity(run: StyleTraining, photos: PhotoFolder, amp: torch.dtype | None) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be this run's."""
+    source = run.init_from if run.add_to is None else run.add_to
+    path, part = (None, None) if source is None else split(source)
+    images = run.style_image if run.add_to is None else run.paintings
+    identity = training_state.identity(
+        run.recipe, photos.files, amp, run.seed, run.loss_weights, path, style_image=images
+    )
+    if part is not None:
+        identity["style of the start"] = part
+    if run.add_to is not None:
+        identity["kind of training"] = "a style is added"
+    return identity
 
 
 def _check_fit(spec: ArchSpec, size: int) -> None:
@@ -203,7 +224,9 @@ def _recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 def _preview(run: StyleTraining, network: TransformNet, step: int) -> Tensor | None:
     if run.preview_image is None or not run.preview_steps or (step % run.preview_steps and step != run.recipe.steps):
         return None
+    photo = run.preview_image.to(next(network.parameters()).device)
     network.eval()
-    image = forward_any_size(network, run.preview_image.to(next(network.parameters()).device)).clamp(0, 1)
+    plain = [network] if network.spec.styles == 1 else [with_rows(network, [row]) for row in rows_of(network)]
+    images = [forward_any_size(each, photo).clamp(0, 1) for each in plain]  # one style beside the other
     network.train()
-    return image.cpu()
+    return torch.cat(images, dim=3).cpu()

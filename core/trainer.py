@@ -40,6 +40,7 @@ class Training:
     report: what the user is shown after a step, from the weights that would be the result: fields of Progress
     facts: what the finished file says of itself; half: write it as float16
     average: decay of an exponential moving average of the weights, which becomes the result (0: the last weights)
+    result: what is written, from the trained network; None: that network itself
     """
 
     out: Path
@@ -54,6 +55,7 @@ class Training:
     half: bool = False
     average: float = 0.0
     checkpoint_seconds: float = 30.0
+    result: Callable[[TransformNet], TransformNet] | None = None
 
 
 def checkpoint_path(out: str | Path) -> Path:
@@ -158,7 +160,7 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
     facts = {**run.facts, "run": run.identity, "figures": figures, "loss curve": training_state.thinned(history)}
     if average is not None:
         network.load_state_dict(average)
-    save_network(run.out, network, facts, half=run.half)
+    save_network(run.out, network if run.result is None else run.result(network), facts, half=run.half)
     with suppress(OSError):
         checkpoint.unlink()
     return run.out

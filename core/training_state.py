@@ -35,7 +35,7 @@ def identity(
     seed: int,
     loss_weights: str | Path | None,
     init_from: str | Path | None,
-    style_image: torch.Tensor | None = None,
+    style_image: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
     """What must be equal for a checkpoint to be this run's."""
     listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos)
@@ -47,9 +47,15 @@ def identity(
         "seed": seed,
         "precision": str(amp or torch.float32).removeprefix("torch."),
     }
-    if style_image is not None:
-        same["style image"] = _digest(style_image.detach().float().cpu().numpy().tobytes())
+    if isinstance(style_image, torch.Tensor):
+        same["style image"] = _image_digest(style_image)
+    elif style_image is not None:  # a list, as their order is that of the rows
+        same["style images"] = [[name, _image_digest(image)] for name, image in style_image.items()]
     return same
+
+
+def _image_digest(image: torch.Tensor) -> str:
+    return _digest(image.detach().float().cpu().numpy().tobytes())
 
 
 def _digest(data: bytes) -> str:
@@ -104,7 +110,7 @@ def resume(
     tensors, header = load_tensors(path)
     if header.get("run") != run:
         theirs = header.get("run", {})
-        differing = ", ".join(key for key in run if theirs.get(key) != run[key])
+        differing = ", ".join(key for key in {**run, **theirs} if theirs.get(key) != run.get(key))
         raise TrainingError(
             f"{path} belongs to a training with another {differing}; "
             f"use the same settings to resume it, or remove it to begin anew"

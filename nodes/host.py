@@ -76,8 +76,11 @@ def model_files(folder: str) -> list[str]:
 
 def model_path(folder: str, name: str) -> Path | None:
     """The file of a name that `model_files` gives, None for any other: names come from outside and are never trusted."""
-    if name not in model_files(folder):
-        return None
+    return listed_path(folder, name) if name in model_files(folder) else None
+
+
+def listed_path(folder: str, name: str) -> Path | None:
+    """The file of a name that `model_files` has just given."""
     path = folder_paths.get_full_path(folder, name)
     return None if path is None else Path(path)
 

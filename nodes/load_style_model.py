@@ -1,4 +1,4 @@
-"""LoadStyleModel: a bundled style, one from the Hugging Face Hub, or a file in models/fast_style."""
+"""LoadStyleModel: a bundled style, one from the Hugging Face Hub, or a file (or a style of it) in models/fast_style."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class LoadStyleModel(io.ComfyNode):
                     "style",
                     options=_STYLES.options(),
                     tooltip="A style that comes with this pack, one to download from the Hugging Face Hub, or a file in "
-                    "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx). Press R to see new files.",
+                    "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx). Of a file of several styles each is "
+                    "listed, as file#style. Press R to see new files.",
                 ),
                 io.Boolean.Input(
                     "download",
@@ -80,6 +81,7 @@ class LoadStyleModel(io.ComfyNode):
         chosen = _STYLES.chosen(style)
         model = load_style(
             chosen.id if isinstance(chosen, Entry) else chosen,
+            style=_STYLES.chosen_style(style),
             channel_order=None if channel_order == "auto" else channel_order,
             output=None if output == "auto" else output,
             download=download,

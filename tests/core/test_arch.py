@@ -107,6 +107,14 @@ def test_options_of_other_peoples_networks_are_printed_only_where_they_differ():
     )
 
 
+def test_the_number_of_styles_is_printed_where_there_are_several():
+    text = "R3,c3s1-3 norm=instance padding=reflect output=tanh"
+    assert str(ArchSpec.parse(f"{text} styles=1")) == text
+    several = ArchSpec.parse("R3,c3s1-3 styles=12 padding=reflect")
+    assert several.styles == 12 and str(several) == f"{text} styles=12"
+    assert several.with_options(styles=1) == ArchSpec.parse(text)
+
+
 @pytest.mark.parametrize(
     "token", ["x64", "R", "c9s1", "c9-32", "U", "C64", "d-4", "d6.4", "r128", "R128x", "R4y2", "", "x2"]
 )
@@ -149,6 +157,13 @@ def test_an_unknown_token_is_named(token):
         ("c3s1-3 eps=1e999", "eps is inf"),
         ("c3s1-3 eps=nan", "eps is nan"),
         ("c3s1-3 eps=small", "'small'"),
+        ("R3,c3s1-3 styles=0", "styles is 0"),
+        ("R3,c3s1-3 styles=-2", "'-2'"),
+        ("R3,c3s1-3 styles=2.0", "'2.0'"),
+        ("R3,c3s1-3 styles=" + "9" * 5000, "styles is '999"),
+        ("R3,c3s1-3 styles=99999", "expected 1 to 4096"),
+        ("R3,c3s1-3 norm=batch styles=2", "norm=instance"),
+        ("c3s1-3 styles=2", "this one has none"),
         ("c3s1-3 output=relu", "'relu'"),
         ("c3s1-3 output=tanh-1", "'tanh-1'"),
         ("c3s1-3 output=tanh0", "'tanh0'"),

@@ -163,3 +163,74 @@ def test_loading_the_pack_twice_registers_the_folder_once(load_pack, host):
     suffixes = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
     assert host.folders["fast_style"] == ([str(host.models / "fast_style")], suffixes)
     assert host.folders["loss_networks"][0] == [str(host.models / "loss_networks")]
+
+
+def _several(pack, path, *names: str, **more):
+    arch = f"c9s1-4,d8,R8,n2,c3s1-4,c9s1-3 norm=instance padding=reflect output=tanh styles={len(names)}"
+    return pack.style(path, arch=arch, styles=[{"name": name} for name in names], **more)
+
+
+def test_each_style_of_a_file_of_several_is_listed_and_loads(pack, host):
+    (host.styles / "mine").mkdir()
+    _several(pack, host.styles / "mine" / "two.safetensors", "wave", "candy")
+    pack.style(host.styles / "one.safetensors")
+    two = os.path.join("mine", "two.safetensors")
+    assert [name for name in _options(pack) if ".safetensors" in name] == [
+        f"{two}#wave",
+        f"{two}#candy",
+        "one.safetensors",
+    ]
+    for name in ("wave", "candy"):
+        assert _validate(pack, f"{two}#{name}") is True
+        hosted = pack.run("LoadStyleModel", style=f"{two}#{name}")
+        assert (hosted.model.name, hosted.model.spec.styles) == (name, 1)
+        assert hosted.patcher.model is hosted.model.network
+    assert _fingerprint(pack, f"{two}#wave") != _fingerprint(pack, f"{two}#candy")
+
+
+@pytest.mark.parametrize(
+    "style", ["two.safetensors", "two.safetensors#", "two.safetensors#night", "one.safetensors#wave"]
+)
+def test_a_style_that_a_file_has_not_is_refused_naming_those_it_has(pack, host, style):
+    _several(pack, host.styles / "two.safetensors", "wave", "candy")
+    pack.style(host.styles / "one.safetensors")
+    answer = _validate(pack, style)
+    assert repr(style) in answer and "two.safetensors#wave, two.safetensors#candy" in answer and "\n" not in answer
+    with pytest.raises(ValueError, match="there is no style named"):
+        pack.run("LoadStyleModel", style=style)
+    assert _fingerprint(pack, style) == _fingerprint(pack, style)
+
+
+def test_a_file_that_gets_more_styles_is_listed_anew_and_loaded_again(pack, host):
+    path = _several(pack, host.styles / "some.safetensors", "wave", "candy")
+    before, first = _options(pack), _fingerprint(pack, "some.safetensors#wave")
+    _several(pack, path, "wave", "candy", "the night")
+    assert set(_options(pack)) - set(before) == {"some.safetensors#the night"}
+    assert _fingerprint(pack, "some.safetensors#wave") != first
+    pack.style(path)
+    assert "some.safetensors" in _options(pack) and isinstance(_validate(pack, "some.safetensors#wave"), str)
+
+
+def test_listing_reads_no_weights_and_each_header_once(pack, host, monkeypatch):
+    for name in ("a", "b"):
+        _several(pack, host.styles / f"{name}.safetensors", "wave", "candy")
+    checkpoint, reads = pack.module("core.checkpoint"), []
+    original = checkpoint.read_header
+    monkeypatch.setattr(checkpoint, "read_header", lambda path: reads.append(path) or original(path))
+    monkeypatch.setattr(checkpoint, "read_safetensors", lambda path: pytest.fail("the weights were read"))
+    listed = [_options(pack) for _ in range(3)]
+    assert listed[0] == listed[2] and "b.safetensors#candy" in listed[0]
+    ours = [path for path in reads if str(host.styles) in str(path)]
+    assert len(ours) == 2
+
+
+def test_a_name_with_the_mark_that_is_a_file_is_that_file(pack, host):
+    pack.style(host.styles / "no#1.safetensors")
+    assert "no#1.safetensors" in _options(pack)
+    assert pack.run("LoadStyleModel", style="no#1.safetensors").model.name == "no#1"
+
+
+def test_a_damaged_file_of_several_styles_is_still_listed(pack, host):
+    path = _several(pack, host.styles / "two.safetensors", "wave", "candy")
+    path.write_bytes(path.read_bytes()[:200])
+    assert "two.safetensors" in _options(pack)
