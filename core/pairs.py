@@ -15,10 +15,11 @@ from torch import Tensor
 from .data import ahead, ordered
 from .errors import ImageError, InputError
 from .images import find_images, read_image
-from .resample import DEGRADATIONS, crop_to_multiple, degrade
+from .resample import DEGRADATIONS, bicubic_resize, crop_to_multiple, degrade
 
 _CACHE_BYTES = 2 << 30  # of decoded photos: decoding takes longer than a step
 _CANDIDATES = 3  # places from which a crop is chosen
+_SIZES = (1.0, 0.7, 0.5)  # of a photo, which is sharper when it is smaller, and shows other detail
 
 
 class PairFolder:
@@ -43,7 +44,7 @@ class PairFolder:
         self.files = find_images([folder])
         self.factor, self.size, self.batch_size, self.seed = factor, size, batch_size, seed
         self.skipped: dict[Path, str] = {}
-        self._decoded: dict[Path, dict[str, Tensor]] = {}
+        self._decoded: dict[tuple[Path, float], dict[str, Tensor]] = {}
         self._bytes = 0
 
     def batch(self, index: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,7 @@ class PairFolder:
                 # A new generator: the crop must not depend on whether an unreadable photo was met before or only now.
                 random = np.random.default_rng([self.seed, 2, position])
                 try:
-                    return self._crop(self._images(path), random)
+                    return self._crop(self._images(path, _SIZES[int(random.integers(len(_SIZES)))]), random)
                 except Exception as error:  # on damaged data decoders raise nearly anything
                     self.skipped[path] = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImageError(
@@ -81,20 +82,26 @@ class PairFolder:
         flip, turns = random.random() < 0.5, int(random.integers(4))
         return tuple(torch.rot90(part.flip(2) if flip else part, turns, (1, 2)) for part in (low, high))
 
-    def _images(self, path: Path) -> dict[str, Tensor]:
-        """The photo and its low resolution images, (3, H, W) uint8, decoded once while there is room."""
-        if path in self._decoded:
-            return self._decoded[path]
-        high = crop_to_multiple(read_image(path).pixels[:, :3], self.factor)
-        if min(high.shape[-2:]) < self.size * self.factor:
+    def _images(self, path: Path, size: float) -> dict[str, Tensor]:
+        """The photo at this size, if that is not too small, and its low resolution images, (3, H, W) uint8.
+
+        Each is made once while there is room.
+        """
+        if (path, size) in self._decoded:
+            return self._decoded[path, size]
+        photo, least = read_image(path).pixels[:, :3], self.size * self.factor
+        if min(photo.shape[-2:]) * size >= least:
+            photo = bicubic_resize(photo, size).clamp(0, 1)
+        high = crop_to_multiple(photo, self.factor)
+        if min(high.shape[-2:]) < least:
             height, width = high.shape[-2:]
-            raise ImageError(f"{width}x{height} px is smaller than a crop of {self.size * self.factor} px")
+            raise ImageError(f"{width}x{height} px is smaller than a crop of {least} px")
         images = {"hr": high, **{kind: degrade(high, self.factor, kind) for kind in self.kinds}}
         images = {name: image[0].mul(255).round().byte() for name, image in images.items()}
-        size = sum(image.numel() for image in images.values())
-        if self._bytes + size <= _CACHE_BYTES:
-            self._decoded[path] = images
-            self._bytes += size
+        taken = sum(image.numel() for image in images.values())
+        if self._bytes + taken <= _CACHE_BYTES:
+            self._decoded[path, size] = images
+            self._bytes += taken
         return images
 
 
