@@ -100,8 +100,8 @@ def _amounts(names: Sequence[str], style: Style) -> list[float]:
         if not 0 <= amount < math.inf:
             raise InputError(f"the amount of {name} is {amount}; expected a number from 0")
     total = sum(wanted.values())
-    if not total:
-        raise InputError(f"a mixture of nothing; expected amounts above 0 of some of {known}")
+    if not 0 < total < math.inf:
+        raise InputError(f"the amounts of the mixture add up to {total}; expected numbers above 0 for some of {known}")
     return [wanted.get(name, 0.0) / total for name in names]
 
 

@@ -145,8 +145,9 @@ def test_rows_taken_out_and_put_back_are_the_same_network(network):
     [
         ("Wave", "no style named 'Wave' in this network; it has wave, candy, The Scream"),
         ({"wave": 1, "": 2}, "no style named ''"),
-        ({}, "mixture of nothing"),
-        ({"wave": 0.0}, "mixture of nothing"),
+        ({}, "add up to 0"),
+        ({"wave": 0.0}, "add up to 0"),
+        ({"wave": 1e308, "candy": 1e308}, "add up to inf"),
         ({"wave": -1, "candy": 2}, "amount of wave is -1"),
         ({"wave": float("nan")}, "amount of wave is nan"),
         ({"wave": float("inf")}, "amount of wave is inf"),
