@@ -199,9 +199,9 @@ def open_model(
         held = f"an x{scale} upscaler" if scale > 1 else f"a network for {facts.get('task')!r}"
         raise CheckpointError(f"{path} holds {held}, not {kind.what}")
     if network.spec.styles > 1:
-        names_ = [each["name"] for each in styles_in(facts)]
+        known = [each["name"] for each in styles_in(facts)]
         raise CheckpointError(
-            f"{path} holds {len(names_)} styles: {', '.join(names_)}; choose one, as in {path.name}#{names_[0]}"
+            f"{path} holds {len(known)} styles: {', '.join(known)}; choose one, as in {Path(name).name}#{known[0]}"
         )
     entry = find_entry(name, kind.task)
     if entry is not None and not entry.is_bundled and style is None:
@@ -229,8 +229,6 @@ def open_network(
     except (ArchError, InputError) as error:
         raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: {error}") from None
     if style is not None:
-        if network.spec.styles == 1:
-            raise InputError(f"{path} holds one style only; leave the choice of {style!r:.80} out")
         network, facts = select(network, facts, style)
     if output is not None:
         network.spec = network.spec.with_options(output=output)

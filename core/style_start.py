@@ -17,7 +17,7 @@ from .arch import ArchSpec
 from .checkpoint import load_network
 from .errors import CheckpointError, InputError
 from .network import TransformNet, build_network
-from .styles import Style, is_name, name_from, own_facts, rows, select, split, styles_in, with_rows
+from .styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Start:
         """The network to write, from the trained one."""
         if self.base is None:
             return network
-        new = [{key: value.cpu() for key, value in row.items()} for row in rows(network)]
-        return with_rows(self.base, [*rows(self.base), *new])
+        new = [{key: value.cpu() for key, value in row.items()} for row in rows_of(network)]
+        return with_rows(self.base, [*rows_of(self.base), *new])
 
     def facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What the file says of itself, with what the user said (title, license, credit, ...) at its place."""
@@ -78,8 +78,11 @@ def trained_start(source: str | Path, names: Sequence[str]) -> Start:
     """A trained style, FILE or FILE#STYLE, or as many as there are names. Raises CheckpointError, InputError."""
     path, style = split(source)
     network, facts = _ours(path)
-    if style is not None or network.spec.styles not in (1, len(names)):
-        network = _chosen(network, facts, path, style)
+    if style is not None:
+        network, _ = select(network, facts, style)
+    if network.spec.styles not in (1, len(names)):
+        known = ", ".join(each["name"] for each in styles_in(facts))
+        raise InputError(f"{path} holds {network.spec.styles} styles: {known}; start from one, as {path}#NAME")
     if network.spec.styles == 1:
         network = _spread(network, len(names))
     return Start(network.requires_grad_(True), names)
@@ -99,19 +102,20 @@ def added_start(source: str | Path, names: Sequence[str]) -> Start:
     if twice := sorted(set(here) & set(names)):
         raise InputError(f"{path} has a style named {twice[0]} already; choose another name")
     base.spec.with_options(styles=len(kept) + len(names))  # which says what is in the way
-    if style is not None or base.spec.styles > 1:
-        plain = _chosen(base, facts, path, style if style is not None else dict.fromkeys(here, 1.0))
-    else:
-        plain = base
-    network = with_rows(plain, rows(plain) * len(names))
-    learning = rows(network)[0].keys()
+    if style is None and base.spec.styles > 1:
+        style = dict.fromkeys(here, 1.0)
+    plain = base if style is None else select(base, facts, style)[0]
+    network = with_rows(plain, rows_of(plain) * len(names))
+    learning = rows_of(network)[0].keys()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in learning)
     return Start(network, names, base, kept)
 
 
 def names_of(names: Sequence[str]) -> list[str]:
-    """Names for the styles of a file. Raises InputError where one cannot be used, or comes twice."""
+    """Names for the styles of a file. Raises InputError where there is none, one cannot be used, or comes twice."""
+    if not names:
+        raise InputError("there is no style image; expected one, or several by the names of their styles")
     for name in names:
         if not is_name(name):
             raise InputError(f"a style cannot be named {name!r}; expected up to 80 characters, none of them # = , / \\")
@@ -120,17 +124,8 @@ def names_of(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _chosen(network: TransformNet, facts: Mapping[str, Any], path: str | Path, style: Style | None) -> TransformNet:
-    if network.spec.styles == 1:
-        raise InputError(f"{path} holds one style only; leave the choice of {style!r:.80} out")
-    if style is None:
-        known = ", ".join(each["name"] for each in styles_in(facts))
-        raise InputError(f"{path} holds {network.spec.styles} styles: {known}; start from one, as {path}#NAME")
-    return select(network, facts, style)[0]
-
-
 def _spread(network: TransformNet, styles: int) -> TransformNet:
-    return with_rows(network, rows(network) * styles) if styles > 1 else network
+    return with_rows(network, rows_of(network) * styles) if styles > 1 else network
 
 
 def _ours(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:

@@ -25,8 +25,7 @@ from .objective import Objective
 from .progress import Progress, ProgressCallback
 from .recipes import StyleRecipe, get_recipe
 from .style_start import begin, names_of
-from .styles import name_from, split, with_rows
-from .styles import rows as rows_of
+from .styles import name_from, rows_of, split, with_rows
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 
 _IDENTITY_BATCH, _IDENTITY_RATE = 4, 2e-3

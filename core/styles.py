@@ -36,7 +36,7 @@ _OF_THE_FILE = ("styles", "run", "loss curve")
 _NOT_IN_NAMES = r"#=,/\\\x00-\x1f\x7f"
 
 
-def rows(network: TransformNet) -> list[dict[str, Tensor]]:
+def rows_of(network: TransformNet) -> list[dict[str, Tensor]]:
     """The rows of a network, one a style; they share its memory."""
     norms = {name: module for name, module in network.named_modules() if isinstance(module, InstanceNorm)}
     tables = {
@@ -73,11 +73,12 @@ def select(network: TransformNet, facts: Mapping[str, Any], style: Style) -> tup
     network, facts: of a file of several styles
     style: a name, or the amounts by name, from 0; they are relative to their sum
 
-    Raises InputError for names that are not there, and amounts that are no mixture.
+    Raises InputError for names that are not there, as all are in a network of a single style, and amounts that are no
+    mixture.
     """
     known = styles_in(facts)
     amounts = _amounts([each["name"] for each in known], style)
-    plain = with_rows(network, [mixed(rows(network), amounts)])
+    plain = with_rows(network, [mixed(rows_of(network), amounts)])
     of_all = {key: value for key, value in facts.items() if key not in _OF_THE_FILE}
     used = [own_facts(facts, each) for each, amount in zip(known, amounts, strict=True) if amount]
     # Of a mixture nothing is known but what is true of all its parts.
@@ -92,15 +93,15 @@ def select(network: TransformNet, facts: Mapping[str, Any], style: Style) -> tup
 def _amounts(names: Sequence[str], style: Style) -> list[float]:
     """The amount of each style, in the order of the rows, adding up to 1."""
     wanted = {style: 1.0} if isinstance(style, str) else dict(style)
-    known = ", ".join(names) or "no styles to choose from"
+    known = ", ".join(names) or "one style only, without a name: leave the choice out"
     for name, amount in wanted.items():
         if name not in names:
             raise InputError(f"there is no style named {name!r} in this network; it has {known}")
         if not 0 <= amount < math.inf:
             raise InputError(f"the amount of {name} is {amount}; expected a number from 0")
     total = sum(wanted.values())
-    if not total:
-        raise InputError(f"a mixture of nothing; expected amounts above 0 of some of {known}")
+    if not 0 < total < math.inf:
+        raise InputError(f"the amounts of the mixture add up to {total}; expected numbers above 0 for some of {known}")
     return [wanted.get(name, 0.0) / total for name in names]
 
 

@@ -19,7 +19,7 @@ from perceptual_style.core.objective import Objective, ObjectiveWeights
 from perceptual_style.core.recipes import RECIPES
 from perceptual_style.core.style_start import added_start, begin, new_start
 from perceptual_style.core.style_training import run_training
-from perceptual_style.core.styles import rows, select, with_rows
+from perceptual_style.core.styles import rows_of, select, with_rows
 from safetensors.torch import load_file
 
 
@@ -47,7 +47,7 @@ def single(tmp_path):
     """A file of one style with norms that do something."""
     torch.manual_seed(7)
     network = build_network(ARCH).requires_grad_(False)
-    for value in rows(network)[0].values():
+    for value in rows_of(network)[0].values():
         value.normal_()
     path = tmp_path / "base.safetensors"
     facts = {"title": "The base", "license": "CC0-1.0", "recipe": {"steps": 1}}
@@ -59,7 +59,7 @@ def single(tmp_path):
 def three(single, tmp_path):
     """A file of three styles."""
     network, _ = load_network(single)
-    (row,) = rows(network)
+    (row,) = rows_of(network)
     several = with_rows(network, [{key: factor * value for key, value in row.items()} for factor in (1, 2, 3)])
     path = tmp_path / "three.safetensors"
     save_network(path, several, {"task": "style", "styles": [{"name": name} for name in ("a", "b", "c")]})
@@ -184,8 +184,8 @@ def test_a_style_is_the_start_of_several(many, single):
     run = many(steps=1, learning_rate=1e-9, schedule="constant", init_from=single, identity_steps=5)
     trained, _ = load_network(run_training(run))
     base, _ = load_network(single)
-    for row in rows(trained):
-        for key, value in rows(base)[0].items():
+    for row in rows_of(trained):
+        for key, value in rows_of(base)[0].items():
             torch.testing.assert_close(row[key], value, atol=2e-9, rtol=1e-6)
 
 
@@ -213,8 +213,8 @@ def test_an_added_style_leaves_all_others_as_they_are_bit_for_bit(many, three, r
         torch.equal(value[:3] if ".norm." in key else value, before.state_dict()[key])
         for key, value in after.state_dict().items()
     )
-    mean = {key: sum(row[key] for row in rows(before)) / 3 for key in rows(before)[0]}
-    moved = [float((rows(after)[3][key] - mean[key]).abs().max()) for key in mean]
+    mean = {key: sum(row[key] for row in rows_of(before)) / 3 for key in rows_of(before)[0]}
+    moved = [float((rows_of(after)[3][key] - mean[key]).abs().max()) for key in mean]
     assert all(1e-4 < distance < 0.5 for distance in moved), moved
     image = torch.rand(1, 3, 20, 24, generator=rng)
     for name in ("a", "b", "c"):
@@ -273,9 +273,9 @@ def test_a_single_style_becomes_the_first_of_several_and_keeps_its_facts(new_run
 
 def test_an_added_style_begins_as_the_one_that_is_named(three):
     network, _ = load_network(three)
-    (row,) = rows(added_start(f"{three}#b", ["new"]).network)
-    assert equal(row, rows(network)[1])
-    (row,) = rows(added_start(three, ["new"]).network)
+    (row,) = rows_of(added_start(f"{three}#b", ["new"]).network)
+    assert equal(row, rows_of(network)[1])
+    (row,) = rows_of(added_start(three, ["new"]).network)
     torch.testing.assert_close(row["stages.0.norm.bias"], network.stages[0].norm.bias.mean(dim=0))
 
 
@@ -287,10 +287,11 @@ def test_starts_that_cannot_be_are_refused_in_one_line(many, single, three, tmp_
         ({"add_to": tmp_path / "batch.safetensors"}, InputError, "norm=instance"),
         ({"add_to": single, "init_from": single}, InputError, "not both"),
         ({"add_to": tmp_path / "gone.safetensors"}, CheckpointError, "gone.safetensors is not there"),
-        ({"add_to": f"{single}#base"}, InputError, "holds one style only"),
+        ({"add_to": f"{single}#base"}, InputError, "has one style only"),
         ({"add_to": f"{three}#x"}, InputError, "no style named 'x'"),
         ({"add_to": three, "style_image": {"b": painting(0)}}, InputError, "has a style named b already"),
         ({"init_from": three}, InputError, "holds 3 styles"),
+        ({"style_image": {}}, InputError, "there is no style image"),
         ({"style_image": {"a#b": painting(0), "c": painting(1)}}, InputError, "cannot be named 'a#b'"),
         ({"arch": "c3s1-4,R4,c3s1-3 padding=zero norm=batch"}, InputError, "norm=instance"),
         ({"arch": f"{ARCH} styles=3"}, InputError, "for 3 styles, and there are 2"),
@@ -303,7 +304,7 @@ def test_starts_that_cannot_be_are_refused_in_one_line(many, single, three, tmp_
 
 def test_a_new_network_of_several_styles_is_that_of_one_with_equal_rows():
     several, one = new_start(ARCH, ["a", "b"], 4).network, new_start(ARCH, ["a"], 4).network
-    assert all(equal(row, rows(one)[0]) for row in rows(several))
+    assert all(equal(row, rows_of(one)[0]) for row in rows_of(several))
     assert torch.equal(several.stages[1].conv.weight, one.stages[1].conv.weight)
     assert new_start(f"{ARCH} styles=2", ["a", "b"], 4).network.spec == several.spec
 
@@ -355,4 +356,4 @@ def test_the_command_starts_from_a_style_of_a_network_with_a_name(run, refused, 
     assert torch.equal(load_style(out, style="starry_night").network(image), load_style("starry_night").network(image))
     line = refused("train-style", tmp_path / "wave.png", "-o", tmp_path / "x.safetensors", "--init-from", "starry_night#x",
                    *training)  # fmt: skip
-    assert "holds one style only" in line
+    assert "has one style only" in line

@@ -18,12 +18,13 @@ from perceptual_style.core.styles import (
     is_name,
     mixed,
     name_from,
-    rows,
+    rows_of,
     select,
     split,
     styles_in,
     with_rows,
 )
+from perceptual_style.core.upscale import interpolate
 
 ARCH = "c3s1-4,d6x3,R6,U2,p2-4,u4,c5s1-3 padding=reflect"
 NAMES = ("wave", "candy", "The Scream")
@@ -61,7 +62,7 @@ def test_a_network_of_several_styles_has_rows_and_shares_the_rest(network):
     for key, tensor in network.state_dict().items():
         assert tensor.shape == ((3,) if ".norm." in key else ()) + single[key].shape
     assert build_network(f"{ARCH} styles=1").spec == build_network(ARCH).spec
-    assert [row.keys() for row in rows(network)] == [rows(build_network(ARCH))[0].keys()] * 3
+    assert [row.keys() for row in rows_of(network)] == [rows_of(build_network(ARCH))[0].keys()] * 3
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])
@@ -116,14 +117,22 @@ def test_mixtures_are_networks_with_hand_mixed_norms(amounts, network, rng):
     torch.testing.assert_close(tripled(image), expected(image), atol=1e-6, rtol=0)
 
 
+def test_a_mixture_of_two_is_the_network_interpolated_between_them(network):
+    between = interpolate(select(network, FACTS, "wave")[0], select(network, FACTS, "candy")[0], 0.25).state_dict()
+    mixture = select(network, FACTS, {"wave": 0.75, "candy": 0.25})[0].state_dict()
+    for key, value in mixture.items():
+        torch.testing.assert_close(value, between[key], atol=1e-6, rtol=1e-6)
+        assert ".norm." in key or torch.equal(value, between[key])
+
+
 def test_a_mixture_of_equal_rows_is_that_row(network):
-    same = rows(network)[1]
+    same = rows_of(network)[1]
     mixture = mixed([same, same], [0.25, 0.75])
     assert all(torch.equal(mixture[key], same[key]) for key in same)
 
 
 def test_rows_taken_out_and_put_back_are_the_same_network(network):
-    again = with_rows(network, rows(network))
+    again = with_rows(network, rows_of(network))
     assert again.spec == network.spec
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in again.state_dict().items())
     again.stages[0].norm.weight.zero_()
@@ -136,8 +145,9 @@ def test_rows_taken_out_and_put_back_are_the_same_network(network):
     [
         ("Wave", "no style named 'Wave' in this network; it has wave, candy, The Scream"),
         ({"wave": 1, "": 2}, "no style named ''"),
-        ({}, "mixture of nothing"),
-        ({"wave": 0.0}, "mixture of nothing"),
+        ({}, "add up to 0"),
+        ({"wave": 0.0}, "add up to 0"),
+        ({"wave": 1e308, "candy": 1e308}, "add up to inf"),
         ({"wave": -1, "candy": 2}, "amount of wave is -1"),
         ({"wave": float("nan")}, "amount of wave is nan"),
         ({"wave": float("inf")}, "amount of wave is inf"),
@@ -173,9 +183,9 @@ def test_networks_without_instance_norms_hold_one_style(arch):
     network = build_network(f"{arch} padding=zero")
     if network.spec.norm == "instance":
         network = build_network("n2,c3s2-3 padding=zero")
-    assert len(rows(network)) == 1
+    assert len(rows_of(network)) == 1
     with pytest.raises(ArchError, match="styles=2"):
-        with_rows(network, rows(network) * 2)
+        with_rows(network, rows_of(network) * 2)
 
 
 def test_a_file_says_what_it_holds_and_comes_back_bit_for_bit(file, network):
@@ -212,9 +222,9 @@ def test_a_file_of_several_styles_needs_a_choice_and_one_of_a_single_style_has_n
     with pytest.raises(CheckpointError, match="gone.safetensors is not there"):
         load_style(tmp_path / "gone.safetensors#wave")
     save_network(tmp_path / "one.safetensors", build_network(ARCH), {"task": "style"})
-    with pytest.raises(InputError, match="holds one style only"):
+    with pytest.raises(InputError, match="has one style only"):
         load_style(tmp_path / "one.safetensors", style="wave")
-    with pytest.raises(InputError, match="holds one style only"):
+    with pytest.raises(InputError, match="has one style only"):
         load_style("starry_night#wave")
 
 
