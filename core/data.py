@@ -141,6 +141,15 @@ def recolored(photo: Tensor, style_image: Tensor) -> Tensor:
     return (z * style_deviation + style_mean).clamp(0, 1)
 
 
+def fitted(image: Tensor, longest: int) -> Tensor:
+    """Images (N, C, H, W) reduced to ``longest`` px on the longest side, aspect ratio kept; smaller ones as they are."""
+    sides = image.shape[-2:]
+    if max(sides) <= longest:
+        return image
+    target = [max(1, round(side * longest / max(sides))) for side in sides]
+    return torch.nn.functional.interpolate(image, size=target, mode="bicubic", antialias=True).clamp(0, 1)
+
+
 def fit_style_image(image: Tensor, style_size: int, smallest: int = 64) -> Tensor:
     """The style image (1, 3, H, W) with its longest side scaled to ``style_size`` px, aspect ratio kept.
 

@@ -42,13 +42,13 @@ def identity(
     same = {
         "recipe": as_json(recipe),
         "photos": _digest(listing.encode()),
-        "loss network": "" if loss_weights is None else _file_digest(loss_weights),
-        "start": "" if init_from is None else _file_digest(init_from),
+        "loss network": "" if loss_weights is None else file_digest(loss_weights),
+        "start": "" if init_from is None else file_digest(init_from),
         "seed": seed,
         "precision": str(amp or torch.float32).removeprefix("torch."),
     }
     if style_image is not None:
-        same["style image"] = _digest(style_image.detach().float().cpu().numpy().tobytes())
+        same["style image"] = image_digest(style_image)
     return same
 
 
@@ -56,7 +56,12 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _file_digest(path: str | Path) -> str:
+def image_digest(image: torch.Tensor) -> str:
+    """Of a style image's pixels, before it is scaled."""
+    return _digest(image.detach().float().cpu().numpy().tobytes())
+
+
+def file_digest(path: str | Path) -> str:
     """Of a file's content; of none where there is no file, which whoever opens it will say."""
     return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
 
