@@ -144,12 +144,13 @@ def progress_callback(images: int) -> ProgressCallback:
         preview = None
         if progress.preview is not None and (share == 1 or time.monotonic() - shown >= _PREVIEW_SECONDS):
             shown = time.monotonic()
-            preview = ("JPEG", _to_pillow(progress.preview), _PREVIEW_SIDE)
+            preview = _preview(progress.preview)
         bar.update_absolute(min(round(1000 * (finished + share)), images * 1000), images * 1000, preview)
 
     return report
 
 
-def _to_pillow(image: torch.Tensor) -> Image.Image:
-    """(1, 3, H, W) in [0, 1] as a picture of 8 bits."""
-    return Image.fromarray(image[0].mul(255).round().byte().movedim(0, -1).cpu().numpy())
+def _preview(image: torch.Tensor) -> tuple[str, Image.Image, int]:
+    """(1, 3, H, W) in [0, 1] as the host takes previews: format, picture, longest side (to which it would enlarge, too)."""
+    picture = Image.fromarray(image[0].mul(255).round().byte().movedim(0, -1).cpu().numpy())
+    return "JPEG", picture, min(_PREVIEW_SIDE, max(picture.size))

@@ -264,7 +264,18 @@ def test_an_unknown_device_is_refused(refused, style, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["list", "download", "stylize", "upscale", "describe", "train-style", "optimize", "evaluate upscale", "evaluate style", ""],
+    [
+        "list",
+        "download",
+        "stylize",
+        "upscale",
+        "describe",
+        "train-style",
+        "optimize",
+        "evaluate upscale",
+        "evaluate style",
+        "",
+    ],
 )
 def test_every_command_has_a_help(command, run):
     status, out, lines = run(*command.split(), "--help")
