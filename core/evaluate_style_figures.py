@@ -66,7 +66,8 @@ def _write_plot(evaluation: StyleEvaluation, path: Path) -> None:
     axes.axhline(evaluation.mean("content"), color="grey", ls="--", label="the photo itself")
     if evaluation.worth is not None:
         axes.plot([evaluation.worth], [curve[evaluation.worth]], "o", color="tab:orange")
-    axes.set(xlabel="iterations of L-BFGS", ylabel="objective (mean)", xlim=(0, len(curve) - 1), yscale="log")
+    axes.set(xlabel="iterations of L-BFGS", ylabel="objective (mean)", xlim=(0, len(curve) - 1))
+    axes.set_yscale("log", subs=(2, 5))
     axes.set_title(textwrap.fill(verdict(evaluation), 90), fontsize=9)
     for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         formatter("{x:g}")

@@ -24,8 +24,8 @@ from .progress import Progress, ProgressCallback
 from .recipes import StyleRecipe, get_recipe
 
 STARTS = ("noise", "content")
-_HISTORY = 20  # steps that L-BFGS remembers; 100 of them (the authors' code) bring no more and fill the memory
-_LONGEST_STEP = 0.1  # root mean square over all values
+_HISTORY = 20  # steps that L-BFGS remembers; torch's default of 100 brings no more and fills the memory
+_LONGEST_STEP = 0.1  # root mean square over all values (ours)
 
 
 def optimize_image(
@@ -50,7 +50,8 @@ def optimize_image(
     weights: instead of the recipe's; see `inversion` and `reconstruction`
     loss_weights: file of the loss network, or its tensors; None: what was downloaded by name
     iterations: of L-BFGS, each one evaluation of the objective and its gradient
-    start: "noise" (the paper's) or "content"; by default content, and noise where content or style is alone
+    start: "noise" (the paper's) or "content"; by default content, which is sooner a good picture, and noise where content or
+        style is alone
     style_size: longest side to which the style image is scaled, px, instead of the recipe's
     seed: of the noise, which is the same for each image
     progress: called after each iteration, with the objective's parts and the image as a preview; what it raises stops
@@ -63,14 +64,17 @@ def optimize_image(
     weights = recipe.weights if weights is None else weights
     if start is None:
         start = "noise" if content is None or style_image is None else "content"
-    _check(content, style_image, weights, iterations, start, seed)
+    style_size = recipe.style_size if style_size is None else style_size
+    _check(content, style_image, weights, start)
+    for name, value, least in (("iterations", iterations, 1), ("style_size", style_size, 32), ("seed", seed, 0)):
+        if not least <= value < 2**63:
+            raise InputError(f"{name} is {value}; expected at least {least}")
     device = (style_image if content is None else content).device
     # Autograd takes no tensors of inference mode: what came from there is copied, and all else is made outside of it.
     with torch.inference_mode(False):
         style = None
         if style_image is not None:
-            style = style_image.detach().clone().float().to(device)
-            style = fit_style_image(style, recipe.style_size if style_size is None else style_size)
+            style = fit_style_image(style_image.detach().clone().float().to(device), style_size)
         objective = build_objective(recipe, weights, loss_weights, style, device)
         images = [torch.empty_like(style)] if content is None else content.detach().clone().float().split(1)
         results = []
@@ -182,14 +186,7 @@ def _reporter(progress: ProgressCallback, before: int, total: int) -> Callable[[
     return report
 
 
-def _check(
-    content: Tensor | None,
-    style_image: Tensor | None,
-    weights: ObjectiveWeights,
-    iterations: int,
-    start: str,
-    seed: int,
-) -> None:
+def _check(content: Tensor | None, style_image: Tensor | None, weights: ObjectiveWeights, start: str) -> None:
     for name, image in (("content", content), ("style_image", style_image)):
         if image is not None:
             check_image(image, name=name)
@@ -205,9 +202,5 @@ def _check(
         )
     if not (weights.layers or weights.pixel):
         raise InputError("there is no weight on content or style; expected some")
-    if iterations < 1:
-        raise InputError(f"iterations is {iterations}; expected at least 1")
     if start not in STARTS:
         raise InputError(f"start is {start!r}; expected one of {', '.join(STARTS)}")
-    if not 0 <= seed < 2**63:
-        raise InputError(f"the seed is {seed}; expected a number from 0 to 2^63 - 1")
