@@ -32,12 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (errors.PerceptualStyleError, MemoryError, OSError) as error:
         return _complain(str(error) or "out of memory")
-    except RuntimeError as error:  # as torch's own errors are
+    except RuntimeError as error:
         from .devices import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        return _complain("out of memory; choose a smaller size")
+        return _complain(f"out of memory: {error}")
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
         return 130

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import fit_style_image, recolored
+from .data import fit_style_image
 from .errors import ImageError, InputError
 from .hub_tensors import loss_weights_file
 from .images import read_image
@@ -131,13 +131,11 @@ class TrainingObjective:
     ) -> None:  # fmt: skip
         style = fit_style_image(style_image.to(device), recipe.style_size)
         self._objective = build_objective(recipe, recipe.weights, loss_weights, style, device)
-        self._palette = style if recipe.recolor else None
 
     def of(self, photo: Tensor) -> Callable[[Tensor], dict[str, Tensor]]:
         """The objective of pictures of this photo."""
-        target = photo if self._palette is None else recolored(photo, self._palette)
-        features = self._objective.content_targets(target)
-        return lambda image: self._objective(image, target, features)
+        targets = self._objective.content_targets(photo)
+        return lambda image: self._objective(image, photo, targets)
 
 
 def evaluate_style(
@@ -215,12 +213,13 @@ def differences(model: StyleModel, recipe: StyleRecipe, style_image: Tensor, los
     run = model.facts.get("run")
     run = run if isinstance(run, Mapping) else {}
     stated = run.get("recipe")
-    weights = stated.get("weights") if isinstance(stated, Mapping) else None
+    stated = stated if isinstance(stated, Mapping) else {}
+    weights = stated.get("weights") or {}
     differing = {
         "style image": run.get("style image") not in (None, image_digest(style_image)),
         "loss network": run.get("loss network") not in (None, file_digest(loss_weights)),
-        "recipe": weights is not None
-        and any(getattr(recipe.weights, key, None) != value for key, value in weights.items()),
+        "recipe": any(getattr(recipe.weights, key, None) != value for key, value in weights.items()),
+        "kind of content, photos in the painting's colors": bool(stated.get("recolor")),  # as early files were
     }
     return [
         f"Caution: {model.name} was trained with another {what}, and so for another objective than is measured here."

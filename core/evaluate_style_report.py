@@ -19,13 +19,9 @@ COUNTS = (100, 300, 500)  # iterations that the paper's table 1 is about
 PAPER = {256: (0.015, 3.17, 9.52, 15.86), 512: (0.05, 10.97, 32.91, 54.85), 1024: (0.21, 42.89, 128.66, 214.44)}
 _PROTOCOL = (
     "The objective is the one that the network was trained for (equation 5, with the recipe's weights, loss network and size "
-    "of the painting), on the middle squares of {photos} photos, of {size} px. {target}Optimization is L-BFGS on pixels from "
+    "of the painting), on the middle squares of {photos} photos, of {size} px. Optimization is L-BFGS on pixels from "
     "{start}, clamped to the valid range after each iteration; an iteration is one evaluation of the objective with its "
     "gradient. The network makes one pass. Whether the photos were used in training is for you to know."
-)
-_TARGET = (
-    "As in its training, content is compared with the photo in the painting's colors, both for the network and for "
-    "optimization. "
 )
 _SPEED = (
     "Medians of single passes and iterations on {device}, {threads} threads; times of many iterations are the time of one "
@@ -91,9 +87,8 @@ def markdown(evaluation: StyleEvaluation) -> str:
     parts.append("## Optimization\n\n" + table(["after iterations", *map(str, places)], curve))
     if evaluation.speeds:
         parts.append("## Time\n\n" + _times(evaluation))
-    target = _TARGET if evaluation.recipe.recolor else ""
     start = "white noise" if evaluation.start == "noise" else "the photo"
-    parts.append(_PROTOCOL.format(photos=len(evaluation.photos), size=evaluation.size, target=target, start=start))
+    parts.append(_PROTOCOL.format(photos=len(evaluation.photos), size=evaluation.size, start=start))
     if evaluation.speeds:
         parts.append(_SPEED.format(device=evaluation.device, threads=torch.get_num_threads()))
     return "\n\n".join(parts) + "\n"

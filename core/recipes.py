@@ -7,8 +7,8 @@ Sources: [P] the paper with its section, [C] the authors' code with its file, [o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from .errors import InputError
 from .objective import ObjectiveWeights
@@ -89,6 +89,21 @@ class StyleRecipe:
             "shadows": 0,
         }
         check_numbers(self, least)
+
+
+def recipe_of(facts: Mapping[str, object], name: str) -> StyleRecipe:
+    """The recipe that the facts of a trained style state, every number as it was trained with.
+
+    Raises InputError when they state none, as those of other programs' files.
+    """
+    stated = facts.get("recipe")
+    try:
+        known = {key: value for key, value in stated.items() if key in StyleRecipe.__dataclass_fields__}
+        return StyleRecipe(**known | {"weights": ObjectiveWeights(**stated["weights"])})
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(
+            f"{name} does not state the recipe that it was trained with; name one instead, such as standard"
+        ) from None
 
 
 _PAPER_SOURCES = {
@@ -183,19 +198,3 @@ def get_recipe(name: str) -> StyleRecipe:
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
     return RECIPES[name]
-
-
-def recipe_of(facts: Mapping[str, Any], name: str) -> StyleRecipe:
-    """The recipe that the facts of a trained style state, every number as it was trained with.
-
-    Raises InputError when they state none, as those of other programs' files.
-    """
-    stated = facts.get("recipe")
-    known = {each.name for each in fields(StyleRecipe)}
-    try:
-        weights = ObjectiveWeights(**stated["weights"])
-        return StyleRecipe(**{key: value for key, value in stated.items() if key in known} | {"weights": weights})
-    except (TypeError, KeyError):
-        raise InputError(
-            f"{name} does not state the recipe that it was trained with; name one instead, such as standard"
-        ) from None
