@@ -52,13 +52,13 @@ def identity(
     return same
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 def image_digest(image: torch.Tensor) -> str:
     """Of a style image's pixels, before it is scaled."""
     return _digest(image.detach().float().cpu().numpy().tobytes())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def file_digest(path: str | Path) -> str:
