@@ -117,7 +117,11 @@ def test_it_minimizes_what_networks_are_trained_on(optimize, network, photo, pai
     objective = build_objective(STANDARD, STANDARD.weights, network, fit_style_image(painting, 64), "cpu")
     expected = {name: float(part) for name, part in objective(image, photo).items()}
     assert seen[-1].losses == pytest.approx(expected, rel=1e-5)
-    assert set(expected) == {"content relu3_1", "content relu4_1", *(f"style {layer}" for layer in LAYERS), "tv"}
+    contents, styles = (
+        (f"content {layer}" for layer in STANDARD.weights.content),
+        (f"style {layer}" for layer in LAYERS),
+    )
+    assert set(expected) == {*contents, *styles, "tv"}
 
 
 def test_in_inference_mode_the_result_is_the_same(optimize, photo, painting):
@@ -156,7 +160,8 @@ def test_inversion_brings_the_photo_back_from_its_features(optimize, photo, loss
 
 def test_reconstruction_has_the_style_and_the_paintings_size(optimize, painting):
     weights = reconstruction(STANDARD.weights, ["relu1_1", "relu2_1"])
-    assert weights.style == {"relu1_1": 30.0, "relu2_1": 15.0} and not weights.content
+    assert weights.style == {layer: STANDARD.weights.style[layer] for layer in ("relu1_1", "relu2_1")}
+    assert not weights.content and weights.tv == STANDARD.weights.tv
     image, seen = optimize(None, painting, weights=weights, iterations=40, style_size=48)
     assert image.shape == (1, 3, 38, 48)
     style = [each.losses["style relu1_1"] + each.losses["style relu2_1"] for each in seen]
