@@ -5,6 +5,7 @@ from .arch import ArchSpec
 from .loss_network import LossNetwork
 from .models import StyleModel, list_styles, load_style
 from .network import TransformNet, build_network
+from .optimize import optimize_image
 from .progress import Progress
 from .recipes import RECIPES, StyleRecipe
 from .style_training import train_style
@@ -28,6 +29,7 @@ __all__ = [
     "list_upscalers",
     "load_style",
     "load_upscaler",
+    "optimize_image",
     "train_style",
     "train_upscaler",
 ]

@@ -16,6 +16,7 @@ from .cli_checkpoints import add_checkpoint_commands
 from .cli_evaluate import add_evaluate_command
 from .cli_hub import add_hub_commands
 from .cli_images import add_image_commands
+from .cli_optimize import add_optimize_command
 from .cli_training import add_training_commands
 
 
@@ -31,6 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (errors.PerceptualStyleError, MemoryError, OSError) as error:
         return _complain(str(error) or "out of memory")
+    except RuntimeError as error:
+        from .devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        return _complain(f"out of memory: {error}")
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
         return 130
@@ -56,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_image_commands(commands)
     add_checkpoint_commands(commands, _printed)
     add_training_commands(commands)
+    add_optimize_command(commands)
     add_evaluate_command(commands, _printed)
     return parser
 

@@ -115,7 +115,7 @@ def _train_style(arguments: argparse.Namespace) -> int:
     preview = Path(arguments.output).with_suffix(".preview.png")
     weights = {"content": arguments.content_weight, "style": arguments.style_weight, "tv": arguments.tv_weight}
     recipe = _changed(get_recipe(arguments.recipe), arguments, weights)
-    with _bar(lambda image: save_image(preview, image)) as show:
+    with step_bar(lambda image: save_image(preview, image)) as show:
         path = train_style(
             style_image, arguments.content, arguments.output, recipe=recipe, progress=show,
             preview_steps=100 if arguments.preview else 0,
@@ -154,7 +154,7 @@ def _train_upscaler(arguments: argparse.Namespace) -> int:
 
     weights = {"content": arguments.content_weight, "pixel": arguments.pixel_weight}
     recipe = _changed(upscale_recipe(arguments.recipe, arguments.factor), arguments, weights)
-    with _bar() as show:
+    with step_bar() as show:
         path = train_upscaler(
             arguments.photos, arguments.output, recipe=recipe, progress=show, validation=arguments.validation,
             validation_steps=500, **_settings(arguments, "upscale"),
@@ -189,11 +189,11 @@ def _changed(recipe: Any, arguments: argparse.Namespace, weights: dict[str, floa
 
 
 @contextmanager
-def _bar(save_preview: Callable[[Any], Any] | None = None) -> Iterator[Callable[[Any], None]]:
+def step_bar(save_preview: Callable[[Any], Any] | None = None, unit: str = "step") -> Iterator[Callable[[Any], None]]:
     """A bar of steps, with the objective and its parts by kind."""
     from tqdm import tqdm
 
-    with tqdm(total=None, unit="step", file=sys.stderr, delay=1e-3) as bar:  # no bar where arguments are refused
+    with tqdm(total=None, unit=unit, file=sys.stderr, delay=1e-3) as bar:  # no bar where arguments are refused
 
         def show(progress: Any) -> None:
             bar.total = progress.total

@@ -153,3 +153,12 @@ def fit_style_image(image: Tensor, style_size: int, smallest: int = 64) -> Tenso
     scale = style_size / max(height, width)
     target = [max(32, round(height * scale)), max(32, round(width * scale))]  # what any loss network takes
     return torch.nn.functional.interpolate(image, size=target, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def fitted(image: Tensor, longest: int) -> Tensor:
+    """Images (N, C, H, W) reduced to ``longest`` px on the longest side, aspect ratio kept; smaller ones as they are."""
+    sides = image.shape[-2:]
+    if max(sides) <= longest:
+        return image
+    target = [max(1, round(side * longest / max(sides))) for side in sides]
+    return torch.nn.functional.interpolate(image, size=target, mode="bicubic", antialias=True).clamp(0, 1)

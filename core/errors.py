@@ -26,7 +26,7 @@ class HubError(CheckpointError):
 
 
 class TrainingError(PerceptualStyleError):
-    """A training that cannot go on: the objective is not finite, or the checkpoint belongs to another run."""
+    """A training or an optimization that cannot go on: the objective is not finite, or the checkpoint belongs to another run."""
 
 
 class Cancelled(PerceptualStyleError):

@@ -26,10 +26,14 @@ def write_figures(examples: Sequence[Example], rows: Sequence[Row], folder: str 
         path = Path(folder) / f"x{example.factor}_{example.test_set}_{Path(example.image).stem}.png"
         if path in paths:
             raise ImageError(f"two images of {example.test_set} would both be shown in {path}; rename one of them")
-        pixels = np.array(figure(example, rows))
-        save_image(path, torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
+        save_figure(path, figure(example, rows))
         paths.append(path)
     return paths
+
+
+def save_figure(path: Path, picture: Image.Image) -> None:
+    """Write a picture as our images are written, completely or not at all. Raises ImageError."""
+    save_image(path, torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255)
 
 
 def figure(example: Example, rows: Sequence[Row]) -> Image.Image:
@@ -49,6 +53,11 @@ def figure(example: Example, rows: Sequence[Row]) -> Image.Image:
         values = [f"{each['psnr']:.2f} / {each['ssim']:.4f}" for each in (row.images[example.image], row.measures)]
         panels.append((_enlarged(crop), f"{name} x{example.factor}", values))
 
+    return in_a_row(panels)
+
+
+def in_a_row(panels: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> Image.Image:
+    """Pictures side by side, below each its title and up to two more lines."""
     width = 2 * _MARGIN + sum(panel.width for panel, _, _ in panels) + _GAP * (len(panels) - 1)
     height = max(panel.height for panel, _, _ in panels)
     canvas = Image.new("RGB", (width, _MARGIN + height + 8 + 3 * _LINE + _MARGIN // 2), "white")
@@ -65,14 +74,14 @@ def figure(example: Example, rows: Sequence[Row]) -> Image.Image:
 
 def _enlarged(crop: Tensor) -> Image.Image:
     """Pixels as squares, so that nothing is seen that is not there."""
-    image = _to_pillow(crop)
+    image = to_pillow(crop)
     times = max(1, _PANEL // max(image.size))
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _framed(example: Example) -> Image.Image:
     """The whole image as high as the crops, with the crop's frame."""
-    image = _to_pillow(example.whole)
+    image = to_pillow(example.whole)
     left, top, side = example.box
     scale = side * max(1, _PANEL // side) / image.height
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
@@ -81,7 +90,8 @@ def _framed(example: Example) -> Image.Image:
     return image
 
 
-def _to_pillow(pixels: Tensor) -> Image.Image:
+def to_pillow(pixels: Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1], of 8 bits."""
     return Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).numpy())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,11 @@ _TITLES = {"psnr": "PSNR", "ssim": "SSIM"}
 
 def write_report(rows: Sequence[Row], folder: str | Path) -> list[Path]:
     """Write table.md and table.json into ``folder``; returns their paths. Raises ImageError when that is not possible."""
-    texts = {"table.md": markdown(rows), "table.json": json.dumps(as_json(rows), indent=2) + "\n"}
+    return write_texts({"table.md": markdown(rows), "table.json": json.dumps(as_json(rows), indent=2) + "\n"}, folder)
+
+
+def write_texts(texts: Mapping[str, str], folder: str | Path) -> list[Path]:
+    """Write files by name into ``folder``; returns their paths. Raises ImageError when that is not possible."""
     paths = []
     for name, text in texts.items():
         path = Path(folder) / name
@@ -88,9 +92,8 @@ def markdown(rows: Sequence[Row]) -> str:
         for _, method, test_set, (psnr, ssim) in (each for each in printed if each[0] == factor):
             of_method = cells.setdefault(f"{method} (paper)", {})
             of_method |= {(test_set, "psnr"): f"{psnr:.2f}", (test_set, "ssim"): f"{ssim:.4f}"}
-        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-        lines += [[name, *(of.get((s, m), "") for s in sets for m in measures)] for name, of in cells.items()]
-        parts.append(f"## x{factor}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        lines = [[name, *(of.get((s, m), "") for s in sets for m in measures)] for name, of in cells.items()]
+        parts.append(f"## x{factor}\n\n{table(head, lines)}")
     notes = [PROTOCOL]
     notes += [
         _NOTES[key] for key in ("perceptual distance", "LPIPS") if any(m.startswith(key) for m in rows[0].measures)
@@ -98,6 +101,12 @@ def markdown(rows: Sequence[Row]) -> str:
     notes += [_NOTES["paper"]] if printed else []
     notes += [_NOTES[8]] if any(each[0] == 8 for each in printed) else []
     return "\n\n".join(["# Upscaling", *parts, *notes]) + "\n"
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells; all columns but the first are aligned right."""
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _shown(measure: str, value: float) -> str:

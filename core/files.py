@@ -32,11 +32,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     >>> with atomic_write("out.bin") as temporary:
     ...     temporary.write_bytes(content)
     """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
-    if target.exists() and not os.access(target, os.W_OK):
-        raise PermissionError(EACCES, os.strerror(EACCES), str(path))
+    target = check_writable(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -56,6 +52,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def check_writable(path: str | Path) -> Path:
+    """Raise OSError now where `atomic_write` would when long work is done. Returns the file itself, links followed."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+    nearest = next(each for each in (target, *target.parents) if each.exists())
+    if nearest != target and not nearest.is_dir():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(nearest))
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES), str(path))
+    return target
 
 
 def remove_leftovers(path: str | Path) -> list[Path]:

@@ -51,7 +51,7 @@ def loss_weights_file(name: str, layers: Iterable[str], folder: Folder = None) -
         raise CheckpointError(
             f"weights of {name} cannot be downloaded by name; give a file of them (--loss-weights FILE)"
         )
-    deepest = _deepest(entry, layers)
+    deepest = deepest_of(entry, layers)
     found = find_tensors(entry, deepest, folder=folder)
     if found is None:
         more = "" if _depth(entry, deepest) <= _depth(entry, DEFAULT_LAYER) else f" --layer {deepest}"
@@ -160,7 +160,8 @@ def _depth(entry: Entry, layer: str) -> int:
     return layers.index(layer)
 
 
-def _deepest(entry: Entry, layers: Iterable[str]) -> str:
+def deepest_of(entry: Entry, layers: Iterable[str]) -> str:
+    """The layer down to which the network must go. Raises InputError for a layer that it has not."""
     return max(layers, key=lambda layer: _depth(entry, layer))
 
 

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 from .errors import ImageError
-from .files import atomic_write
+from .files import atomic_write, check_writable
 
 #: What counts as an image in a folder.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2")
@@ -90,9 +90,7 @@ def save_image(
     """
     path = Path(path)
     try:
-        kind = Image.registered_extensions().get(path.suffix.lower())
-        if kind not in _WRITABLE or kind not in Image.SAVE:
-            raise ImageError(f"expected a suffix such as .png, .jpg, .webp or .tif, got {path.suffix or 'none'}")
+        kind = _format_of(path)
         pixels, alpha = _planes(pixels, alpha)
         height, width = pixels.shape[-2:]
         if max(height, width) > (longest := _LONGEST_SIDE.get(kind, height + width)):
@@ -115,6 +113,23 @@ def save_image(
     except Exception as error:  # encoders, too, have no error type of their own
         raise ImageError(f"cannot write {path}: {_reason(error)}") from None
     return f"{path}: {kind} holds no {' and no '.join(lost)}" if lost else None
+
+
+def check_target(path: str | Path) -> None:
+    """Raise ImageError now where `save_image` would when long work is done: for a suffix of no format, a folder, ..."""
+    try:
+        check_writable(path)
+        _format_of(Path(path))
+    except (ImageError, OSError) as error:
+        raise ImageError(f"cannot write {path}: {_reason(error)}") from None
+
+
+def _format_of(path: Path) -> str:
+    """Pillow's name of the format that a suffix stands for."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in _WRITABLE or kind not in Image.SAVE:
+        raise ImageError(f"expected a suffix such as .png, .jpg, .webp or .tif, got {path.suffix or 'none'}")
+    return kind
 
 
 def check_image(image: Tensor, channels: int = 3, name: str = "image") -> None:

@@ -12,9 +12,9 @@ import torch
 class Progress:
     """What a callback receives, at least once a second of work on ordinary images.
 
-    done, total: units of work, 0 <= done <= total (bands or stages when stylizing, steps when training)
-    losses: the objective's parts by name (training only)
-    preview: (1, 3, H, W) in [0, 1], only now and then (training only)
+    done, total: units of work, 0 <= done <= total (bands or stages when stylizing, steps when training, iterations)
+    losses: the objective's parts by name (training and optimization only)
+    preview: (1, 3, H, W) in [0, 1]: when training only now and then, when optimizing the image so far
     seconds_left: estimate, None while unknown
     notes: what the user should read once, such as a photo that was skipped
     """

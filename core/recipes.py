@@ -89,6 +89,21 @@ class StyleRecipe:
         check_numbers(self, least)
 
 
+def recipe_of(facts: Mapping[str, object], name: str) -> StyleRecipe:
+    """The recipe that the facts of a trained style state, every number as it was trained with.
+
+    Raises InputError when they state none, as those of other programs' files.
+    """
+    stated = facts.get("recipe")
+    try:
+        known = {key: value for key, value in stated.items() if key in StyleRecipe.__dataclass_fields__}
+        return StyleRecipe(**known | {"weights": ObjectiveWeights(**stated["weights"])})
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(
+            f"{name} does not state the recipe that it was trained with; name one instead, such as standard"
+        ) from None
+
+
 _PAPER_SOURCES = {
     "arch": "[P supplement, table 1]; output in [0, 1] units",
     "content": "[P 4.1] relu3_3 in the ECCV version (relu2_2 in arXiv v1)",

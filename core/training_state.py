@@ -42,19 +42,20 @@ def identity(
     same = {
         "recipe": as_json(recipe),
         "photos": _digest(listing.encode()),
-        "loss network": "" if loss_weights is None else _file_digest(loss_weights),
-        "start": "" if init_from is None else _file_digest(init_from),
+        "loss network": "" if loss_weights is None else file_digest(loss_weights),
+        "start": "" if init_from is None else file_digest(init_from),
         "seed": seed,
         "precision": str(amp or torch.float32).removeprefix("torch."),
     }
     if isinstance(style_image, torch.Tensor):
-        same["style image"] = _image_digest(style_image)
+        same["style image"] = image_digest(style_image)
     elif style_image is not None:  # a list, as their order is that of the rows
-        same["style images"] = [[name, _image_digest(image)] for name, image in style_image.items()]
+        same["style images"] = [[name, image_digest(image)] for name, image in style_image.items()]
     return same
 
 
-def _image_digest(image: torch.Tensor) -> str:
+def image_digest(image: torch.Tensor) -> str:
+    """Of a style image's pixels, before it is scaled."""
     return _digest(image.detach().float().cpu().numpy().tobytes())
 
 
@@ -62,7 +63,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _file_digest(path: str | Path) -> str:
+def file_digest(path: str | Path) -> str:
     """Of a file's content; of none where there is no file, which whoever opens it will say."""
     return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from .fast_stylize import FastStylize
 from .host import ComfyExtension, io
 from .load_style_model import LoadStyleModel
+from .optimize_style import OptimizeStyle
 from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
 
-NODES: list[type[io.ComfyNode]] = [LoadStyleModel, FastStylize, PerceptualUpscale, LoadPerceptualUpscaler]
+NODES: list[type[io.ComfyNode]] = [
+    LoadStyleModel,
+    FastStylize,
+    PerceptualUpscale,
+    LoadPerceptualUpscaler,
+    OptimizeStyle,
+]
 
 
 class PerceptualStyleExtension(ComfyExtension):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import ComfyExtension, io  # noqa: F401  (nodes take them from here)
+from PIL import Image
 
 from ..core.models import ImageModel
 from ..core.progress import Progress, ProgressCallback
@@ -45,6 +49,8 @@ def register_folders() -> None:
 
 
 register_folders()
+
+_PREVIEW_SECONDS, _PREVIEW_SIDE = 0.5, 512  # the host makes a JPEG of each
 
 
 def folders(name: str) -> list[Path]:
@@ -106,6 +112,17 @@ class HostedModel:
         return device
 
 
+@contextlib.contextmanager
+def whole_device() -> Iterator[torch.device]:
+    """The host's device, for work that needs all of its memory: other models are unloaded, and what was used is given back."""
+    model_management.unload_all_models()
+    model_management.soft_empty_cache()
+    try:
+        yield model_management.get_torch_device()
+    finally:
+        model_management.soft_empty_cache()
+
+
 def intermediate() -> dict[str, torch.device | torch.dtype]:
     """Where, and as what, images travel between nodes: arguments for tensor factories."""
     dtype = getattr(model_management, "intermediate_dtype", lambda: torch.float32)()
@@ -115,18 +132,28 @@ def intermediate() -> dict[str, torch.device | torch.dtype]:
 def progress_callback(images: int) -> ProgressCallback:
     """A callback for ``images`` calls of core in a row, each of which counts from above 0 to a total.
 
-    It draws the host's bar, and raises the host's exception once the user interrupts.
+    It draws the host's bar, shows previews, and raises the host's exception once the user interrupts.
     """
     bar = comfy.utils.ProgressBar(images * 1000)
-    finished, last = 0, 0.0
+    finished, last, shown = 0, 0.0, -math.inf
 
     def report(progress: Progress) -> None:
-        nonlocal finished, last
+        nonlocal finished, last, shown
         model_management.throw_exception_if_processing_interrupted()
         share = progress.done / progress.total
         if share < last or last == 1:  # one step can be all that an image takes
             finished += 1
         last = share
-        bar.update_absolute(min(round(1000 * (finished + share)), images * 1000))
+        preview = None
+        if progress.preview is not None and (share == 1 or time.monotonic() - shown >= _PREVIEW_SECONDS):
+            shown = time.monotonic()
+            preview = _preview(progress.preview)
+        bar.update_absolute(min(round(1000 * (finished + share)), images * 1000), images * 1000, preview)
 
     return report
+
+
+def _preview(image: torch.Tensor) -> tuple[str, Image.Image, int]:
+    """(1, 3, H, W) in [0, 1] as the host takes previews: format, picture, longest side (to which it would enlarge, too)."""
+    picture = Image.fromarray(image[0].mul(255).round().byte().movedim(0, -1).cpu().numpy())
+    return "JPEG", picture, min(_PREVIEW_SIDE, max(picture.size))

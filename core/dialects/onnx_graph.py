@@ -12,8 +12,8 @@ from typing import Any
 
 from ..arch import ArchSpec
 from ..errors import ArchError, CheckpointError
+from ..extras import need
 from ..pixels import PixelConvention
-from .extras import need
 from .family import Family, Foreign
 from .layout import Names, Slot, build, fit
 from .onnx_nodes import Nodes

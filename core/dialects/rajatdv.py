@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..arch import ArchSpec
 from ..errors import CheckpointError
+from ..extras import need
 from ..pixels import PixelConvention
 from .a_jacobson import one_width
-from .extras import need
 from .family import Foreign
 from .layout import Names, Slot, build, conv, fit, nearest, residual
 

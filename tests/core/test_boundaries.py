@@ -143,6 +143,7 @@ def test_public_names_are_there():
         "load_upscaler",
         "list_upscalers",
         "train_style",
+        "optimize_image",
         "build_network",
         "ArchSpec",
         "TransformNet",

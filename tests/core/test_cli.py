@@ -262,9 +262,23 @@ def test_an_unknown_device_is_refused(refused, style, tmp_path):
         assert device in refused("stylize", source, "-o", tmp_path / "b.png", "--style", style, "--device", device)
 
 
-@pytest.mark.parametrize("command", ["list", "download", "stylize", "upscale", "describe", "train-style", None])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "list",
+        "download",
+        "stylize",
+        "upscale",
+        "describe",
+        "train-style",
+        "optimize",
+        "evaluate upscale",
+        "evaluate style",
+        "",
+    ],
+)
 def test_every_command_has_a_help(command, run):
-    status, out, lines = run(*[command] if command else [], "--help")
+    status, out, lines = run(*command.split(), "--help")
     assert (status, lines) == (0, []) and "usage: perceptual-style" in out
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from perceptual_style.core import files
-from perceptual_style.core.files import atomic_write, remove_leftovers
+from perceptual_style.core.files import atomic_write, check_writable, remove_leftovers
 
 INTERRUPTED = """
 import importlib.util, os, sys
@@ -179,3 +179,18 @@ def test_which_processes_run():
     process.communicate(b"\n")
     assert not files._is_running(process.pid)
     assert not files._is_running(10**30)
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert check_writable(tmp_path / "a" / "b" / "new.png") == tmp_path / "a" / "b" / "new.png"
+    assert check_writable(tmp_path / "link") == tmp_path / "file"
+    assert names(tmp_path) == ["file", "link"]
+    for path, error in ((tmp_path, IsADirectoryError), (tmp_path / "file" / "new.png", NotADirectoryError)):
+        with pytest.raises(error):
+            check_writable(path)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path))
+    with pytest.raises(PermissionError):
+        check_writable(tmp_path / "a" / "new.png")
+    check_writable(tmp_path / "file")

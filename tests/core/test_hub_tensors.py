@@ -16,23 +16,9 @@ from perceptual_style.core.hub import fetch, find, place_of
 from perceptual_style.core.loss_network import LossNetwork
 from perceptual_style.core.manifest import Entry, HubFile
 from safetensors.torch import load_file, save
+from small_networks import vgg16
 
 REVISION = "ab" * 20
-WIDTHS = (8, 8, 12, 12, 16, 16, 16, 20, 20, 20, 20, 20, 20)
-INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-
-
-def vgg16(deepest: int = 28) -> dict[str, torch.Tensor]:
-    """VGG-16's layout with fewer channels, and a classifier that is most of the file, as in the real one."""
-    random, before, tensors = torch.Generator().manual_seed(1), 3, {}
-    for index, width in zip(INDICES, WIDTHS, strict=True):
-        if index <= deepest:
-            tensors[f"features.{index}.weight"] = torch.randn(width, before, 3, 3, generator=random) / before
-            tensors[f"features.{index}.bias"] = torch.randn(width, generator=random)
-        before = width
-    tensors["pre_logits.fc1.weight"] = torch.zeros(400, 2000)
-    tensors["head.fc.bias"] = torch.zeros(10)
-    return tensors
 
 
 @pytest.fixture

@@ -122,6 +122,23 @@ class _FloatInput:
 
 
 @dataclass
+class _IntInput:
+    id: str
+    display_name: str | None = None
+    optional: bool = False
+    tooltip: str | None = None
+    lazy: bool | None = None
+    default: int | None = None
+    min: int | None = None
+    max: int | None = None
+    step: int | None = None
+    control_after_generate: bool | None = None
+    display_mode: str | None = None
+    socketless: bool | None = None
+    force_input: bool | None = None
+
+
+@dataclass
 class _Output:
     id: str | None = None
     display_name: str | None = None
@@ -157,6 +174,8 @@ class FakeHost:
     interruption: Exception | None = None
     loads: list[tuple[list[ModelPatcher], int]] = field(default_factory=list)
     bars: list[list[tuple[int, int]]] = field(default_factory=list)
+    previews: list[tuple[str, Any, int]] = field(default_factory=list)
+    freed: list[str] = field(default_factory=list)  # what was asked to give memory back, in order
     folders: dict[str, tuple[list[str], set[str]]] = field(default_factory=dict)
 
     @property
@@ -168,6 +187,11 @@ class FakeHost:
     def upscalers(self) -> Path:
         """models/perceptual_upscale, made when asked for."""
         return self._folder("perceptual_upscale")
+
+    @property
+    def loss_networks(self) -> Path:
+        """models/loss_networks, made when asked for."""
+        return self._folder("loss_networks")
 
     def _folder(self, name: str) -> Path:
         folder = self.models / name
@@ -184,6 +208,8 @@ class FakeHost:
             "intermediate_device": lambda: self.intermediate_device,
             "load_models_gpu": self._load_models_gpu,
             "throw_exception_if_processing_interrupted": self._throw_if_interrupted,
+            "unload_all_models": lambda: self.freed.append("models"),
+            "soft_empty_cache": lambda force=False: self.freed.append("cache"),
         }
         if self.intermediate_dtype is not None:
             contents["comfy.model_management"]["intermediate_dtype"] = lambda: self.intermediate_dtype
@@ -199,6 +225,7 @@ class FakeHost:
         io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": Schema, "Custom": _io_type}
         io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", self.combo)}
         io |= {"Boolean": _io_type("BOOLEAN", _BooleanInput), "Float": _io_type("FLOAT", _FloatInput)}
+        io |= {"Int": _io_type("INT", _IntInput)}
         io |= {"Mask": _io_type("MASK"), "UpscaleModel": _io_type("UPSCALE_MODEL")}
         io |= {"NumberDisplay": SimpleNamespace(number="number", slider="slider")}
         contents["comfy_api.latest"] = {"io": SimpleNamespace(**io), "ComfyExtension": ComfyExtension}
@@ -223,7 +250,12 @@ class FakeHost:
     def _bar(self, total: int, node_id: str | None = None) -> SimpleNamespace:
         steps: list[tuple[int, int]] = []
         self.bars.append(steps)
-        return SimpleNamespace(update_absolute=lambda value, total=total, preview=None: steps.append((value, total)))
+
+        def update_absolute(value: int, total: int | None = total, preview: tuple | None = None) -> None:
+            steps.append((value, total))
+            self.previews += [preview] if preview is not None else []
+
+        return SimpleNamespace(update_absolute=update_absolute)
 
     def _add_model_folder_path(self, folder_name: str, full_folder_path: str, is_default: bool = False) -> None:
         paths, _ = self.folders.setdefault(folder_name, ([], set()))

@@ -17,6 +17,7 @@ NODES = {
     "FastStylize": "Fast Stylize",
     "PerceptualUpscale": "Perceptual Upscale",
     "LoadPerceptualUpscaler": "Load Perceptual Upscaler",
+    "OptimizeStyle": "Optimize Style (slow)",
 }
 INPUTS = {
     # In this order for good: workflows keep values by position, so that new inputs are only ever appended.
@@ -30,11 +31,25 @@ INPUTS = {
         "mask": "MASK",
     },
     "LoadPerceptualUpscaler": {"model": "COMBO", "fidelity": "FLOAT"},
+    "OptimizeStyle": {
+        "content": "IMAGE",
+        "style_image": "IMAGE",
+        "recipe": "COMBO",
+        "iterations": "INT",
+        "content_weight": "FLOAT",
+        "style_weight": "FLOAT",
+        "tv_weight": "FLOAT",
+        "start": "COMBO",
+        "seed": "INT",
+        "loss_network": "COMBO",
+        "style_size": "INT",
+    },
 }
 OUTPUTS = {
     "LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
     "FastStylize": {"image": "IMAGE"},
     "PerceptualUpscale": {"image": "IMAGE", "mask": "MASK"},
+    "OptimizeStyle": {"image": "IMAGE"},
     "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},
 }
 

@@ -1,0 +1,78 @@
+"""Weights of the loss network that a recipe names: downloaded by name, or a file in models/loss_networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.errors import CheckpointError, InputError
+from ..core.hub_tensors import deepest_of, fetch_tensors, find_tensors
+from ..core.loss_network import LossNetwork
+from ..core.manifest import Entry, entries
+from ..core.recipes import StyleRecipe
+from .choices import Choices
+from .host import LOSS_FOLDER, folders, io, model_files, model_path, progress_callback
+
+_NETWORKS = Choices("loss-network", LOSS_FOLDER, "loss network")
+_AUTO = "auto"
+
+
+def loss_network_input(**options: object) -> io.Combo.Input:
+    return io.Combo.Input(
+        "loss_network",
+        options=[_AUTO, *_NETWORKS.options()],
+        default=_AUTO,
+        tooltip="Weights of the loss network that the recipe is made for: one marked (download) is fetched once, verified, "
+        "into models/loss_networks; or a file there. auto takes what fits of what is here and downloads nothing.",
+        **options,
+    )
+
+
+def validate(name: str | None) -> bool | str:
+    """For validate_inputs."""
+    return True if name == _AUTO else _NETWORKS.validate(name)
+
+
+def fingerprint(name: str | None) -> str:
+    """For fingerprint_inputs: whichever file auto finds, it holds the same network."""
+    return _AUTO if name == _AUTO else _NETWORKS.fingerprint(name)
+
+
+def loss_weights(name: str, recipe: StyleRecipe) -> Path:
+    """The file of the recipe's loss network that a name of the list stands for.
+
+    Raises InputError for an unknown name or one of another network, CheckpointError when auto finds nothing.
+    """
+    if name == _AUTO:
+        return _fitting(recipe)
+    chosen = _NETWORKS.chosen(name)
+    if isinstance(chosen, Path):
+        return chosen  # whether it holds the network is seen when it is opened
+    if chosen.family != recipe.loss_network:
+        raise InputError(
+            f"the recipe {recipe.name} is made for the loss network {recipe.loss_network}, not {chosen.family}; choose a file "
+            f"of it in models/{LOSS_FOLDER}, or another recipe"
+        )
+    progress = progress_callback(1) if _NETWORKS.is_to_download(chosen) else None
+    return fetch_tensors(chosen, _deepest(chosen, recipe), folder=folders(LOSS_FOLDER), progress=progress)
+
+
+def _fitting(recipe: StyleRecipe) -> Path:
+    """What was downloaded, else the first file that holds the recipe's loss network as deep as it is needed."""
+    named = [entry for entry in entries("loss-network") if entry.family == recipe.loss_network]
+    found = [find_tensors(entry, _deepest(entry, recipe), folder=folders(LOSS_FOLDER)) for entry in named]
+    files = [model_path(LOSS_FOLDER, each) for each in model_files(LOSS_FOLDER)]
+    for path in filter(None, [*found, *files]):
+        try:
+            LossNetwork(recipe.loss_network, path, recipe.weights.layers)
+            return path
+        except CheckpointError:
+            continue
+    download = "".join(f", or choose {entry.id} to download it" for entry in named)
+    raise CheckpointError(
+        f"no file in models/{LOSS_FOLDER} holds the loss network {recipe.loss_network}, which the recipe {recipe.name} is made "
+        f"for; put one there{download}"
+    )
+
+
+def _deepest(entry: Entry, recipe: StyleRecipe) -> str:
+    return deepest_of(entry, recipe.weights.layers)
