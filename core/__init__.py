@@ -2,6 +2,7 @@
 
 from . import errors
 from .arch import ArchSpec
+from .blend import blend_styles, style_regions
 from .loss_network import LossNetwork
 from .models import StyleModel, list_styles, load_style
 from .network import TransformNet, build_network
@@ -22,12 +23,14 @@ __all__ = [
     "TransformNet",
     "UpscaleRecipe",
     "UpscaleModel",
+    "blend_styles",
     "build_network",
     "errors",
     "list_styles",
     "list_upscalers",
     "load_style",
     "load_upscaler",
+    "style_regions",
     "train_style",
     "train_upscaler",
 ]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from .blend_styles import BlendStyles, StyleRegions
 from .fast_stylize import FastStylize
 from .host import ComfyExtension, io
 from .load_style_model import LoadStyleModel
 from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
 
-NODES: list[type[io.ComfyNode]] = [LoadStyleModel, FastStylize, PerceptualUpscale, LoadPerceptualUpscaler]
+NODES: list[type[io.ComfyNode]] = [
+    LoadStyleModel,
+    FastStylize,
+    BlendStyles,
+    StyleRegions,
+    PerceptualUpscale,
+    LoadPerceptualUpscaler,
+]
 
 
 class PerceptualStyleExtension(ComfyExtension):

@@ -122,8 +122,8 @@ def test_loads_bundled_styles_and_files(pack, host):
     for style in [style for style in _options(pack) if not style.endswith("(download)")]:
         hosted = pack.run("LoadStyleModel", style=style)
         assert hosted.model.name == style.removesuffix(".safetensors")
-        assert hosted.patcher.model is hosted.model.network
-        assert hosted.patcher.load_device == host.device
+        assert hosted.patchers[0].model is hosted.model.network
+        assert hosted.patchers[0].load_device == host.device
 
 
 def test_damaged_file_is_one_line_that_names_it(pack, host):
