@@ -1,17 +1,19 @@
 """Flicker of stylized video, with and without ``temporal``: clips made of photos, one table, JSON.
 
-    python benchmarks/flicker.py --styles starry_night candy.model --loss-weights vgg19.safetensors --painting night.jpg
+    python benchmarks/flicker.py --styles starry_night candy.model --paintings night.jpg candy.jpg --loss-weights FILE
 
 Each photo becomes two clips with noise of 5/255, rounded to 8 bits: one that stands still and one that pans. Flicker is the
 mean absolute difference of consecutive paintings, in 255ths; of the pan, which is known exactly, after taking it back. With
-the loss network and a painting, the style part of the training objective says whether the style is still there (1: as much
-as without ``temporal``).
+the weights of the standard recipe's loss network and the paintings, its objective says whether the style is still there:
+with ``temporal`` over without, of the style part and of style and content together.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,23 +40,25 @@ def flicker(paintings: Tensor, pan: tuple[int, int]) -> float:
     return float((before - after).abs().mean()) * 255
 
 
-def style_objective(arguments: argparse.Namespace):
-    """A function of paintings (N, 3, H, W): the style part of the standard recipe's objective, mean over frames."""
-    if not (arguments.loss_weights and arguments.painting):
-        return None
+def objective_of(loss_weights: str, painting: str) -> Callable[[Tensor, Tensor], tuple[float, float]]:
+    """A function of paintings and frames (N, 3, H, W): style, and style and content, of the standard recipe's objective."""
     from perceptual_style.core.images import read_image
     from perceptual_style.core.loss_network import LossNetwork
-    from perceptual_style.core.objective import Objective, ObjectiveWeights
+    from perceptual_style.core.objective import Objective
     from perceptual_style.core.recipes import RECIPES
 
     recipe = RECIPES["standard"]
-    weights = ObjectiveWeights(style=recipe.weights.style, style_form=recipe.weights.style_form)
-    network = LossNetwork(recipe.loss_network, arguments.loss_weights, weights.layers)
-    objective = Objective(network, weights, read_image(arguments.painting).pixels)
+    network = LossNetwork(recipe.loss_network, loss_weights, recipe.weights.layers)
+    objective = Objective(network, recipe.weights, read_image(painting).pixels)
 
-    def measure(paintings: Tensor) -> float:
-        with torch.no_grad():
-            return sum(float(sum(objective(each[None], each[None]).values())) for each in paintings) / len(paintings)
+    @torch.no_grad()
+    def measure(paintings: Tensor, frames: Tensor) -> tuple[float, float]:
+        style = both = 0.0
+        for one, frame in zip(paintings, frames, strict=True):
+            parts = objective(one[None], frame[None])
+            style += float(sum(value for name, value in parts.items() if name.startswith("style")))
+            both += float(sum(value for name, value in parts.items() if name.startswith(("style", "content"))))
+        return style, both
 
     return measure
 
@@ -68,36 +72,32 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--size", type=int, default=256, help="side of the clips, px")
     parser.add_argument("--temporal", type=float, default=1.0)
-    parser.add_argument("--loss-weights", help="file of the standard recipe's loss network")
-    parser.add_argument("--painting", help="style image that the objective compares with")
+    parser.add_argument("--loss-weights", metavar="FILE")
+    parser.add_argument("--paintings", nargs="+", default=[], metavar="FILE", help="of the styles, in their order")
     parser.add_argument("--json")
     arguments = parser.parse_args()
 
     from perceptual_style.core import load_style
     from perceptual_style.core.images import read_image
 
-    measure = style_objective(arguments)
+    columns = ("style", "photo", "clip", "photo itself", "off", "on", "on/off", "style on/off", "objective on/off")
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     rows = []
-    print(
-        f"{'style':<16} {'photo':<10} {'clip':<7} {'photo itself':>12} {'off':>7} {'on':>7} {'on/off':>7} {'style on/off':>13}"
-    )
-    for name in arguments.styles:
+    for name, painting in itertools.zip_longest(arguments.styles, arguments.paintings):
         model = load_style(name)
+        measure = objective_of(arguments.loss_weights, painting) if arguments.loss_weights and painting else None
         for photo in PHOTOS:
             pixels = read_image(Path(arguments.photos) / photo).pixels
             for kind, pan in (("static", (0, 0)), ("pan", PAN)):
                 frames = clip(pixels, arguments.frames, arguments.size, pan)
                 off, on = (model.stylize(frames, temporal=amount) for amount in (0, arguments.temporal))
-                row = {"style": model.name, "photo": Path(photo).stem, "clip": kind}
-                row |= {"itself": flicker(frames, pan), "off": flicker(off, pan), "on": flicker(on, pan)}
-                row["ratio"] = row["on"] / row["off"]
-                row["objective"] = measure(on) / measure(off) if measure else float("nan")
-                rows.append(row)
-                print(
-                    f"{row['style'][:16]:<16} {row['photo']:<10} {kind:<7} {row['itself']:>12.2f} {row['off']:>7.2f} "
-                    f"{row['on']:>7.2f} {row['ratio']:>7.2f} {row['objective']:>13.3f}",
-                    flush=True,
-                )
+                values = [flicker(frames, pan), flicker(off, pan), flicker(on, pan)]
+                values.append(values[2] / values[1])
+                if measure:
+                    values += [a / b for a, b in zip(measure(on, frames), measure(off, frames), strict=True)]
+                row = [model.name, Path(photo).stem, kind, *values]
+                rows.append(dict(zip(columns, row, strict=False)))
+                print("| " + " | ".join(x if isinstance(x, str) else f"{x:.2f}" for x in row) + " |", flush=True)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(rows, indent=2), encoding="utf-8")
 

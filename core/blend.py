@@ -68,7 +68,7 @@ def style_regions(
     return RegionStyle(first, second, first_mask, second_mask, feather)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _TwoStyles(AnyStyle):
     first: AnyStyle
     second: AnyStyle
@@ -99,7 +99,7 @@ def _beside_another(canvas: Canvas) -> Canvas:
     return replace(canvas, beside=canvas.beside + canvas.photo_bytes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BlendedStyle(_TwoStyles):
     """Two styles whose paintings are blended. amount: of the second, above 0 and below 1."""
 
@@ -124,7 +124,7 @@ class _BlendPainter:
         return None if one is None or other is None else one | other
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegionStyle(_TwoStyles):
     """Two styles, each in its region, see `style_regions`."""
 

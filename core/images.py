@@ -40,7 +40,7 @@ _UPRIGHT = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
 _LAYOUT_TAGS = frozenset((*range(254, 269), 273, 274, *range(277, 282), 284, *range(288, 294), 301, *range(317, 348)))
 _LAYOUT_TAGS |= frozenset((*range(512, 533), 700, 34377, 34675, 37724))
 _SIZE_TAGS = (40962, 40963)
-_BAND_PIXELS = 2**20
+_BAND_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -326,9 +326,9 @@ def _to_pillow(pixels: Tensor, alpha: Tensor | None, keep_alpha: bool) -> Image.
     return Image.fromarray(data)
 
 
-def row_bands(height: int, width: int) -> Iterable[slice]:
-    """Slices of rows, so that what works on them needs little memory besides the image."""
-    rows = max(1, _BAND_PIXELS // width)
+def row_bands(height: int, width: int, least: int = 1) -> Iterable[slice]:
+    """Slices of rows, ``least`` or more, so that what works on them needs little memory besides the image."""
+    rows = max(least, _BAND_PIXELS // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from .errors import InputError
 from .filters import gaussian_blur
 
-MOST_FEATHER = 1000
+MOST_FEATHER = 500
 
 
 def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:

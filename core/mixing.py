@@ -1,8 +1,9 @@
 """Two pictures of the same thing blended into one: a photo and its painting, or the paintings of two styles.
 
 A plain average of two textures that have nothing to do with each other has less contrast than either and looks like a
-haze. Here the local contrast is kept between that of the two. Blending inside of the network (fading its residual blocks,
-or its norms) was looked at as well: it changes the colors before the strokes, and no amount of it gives the photo.
+haze. Here the local contrast is kept between that of the two. Blending inside of the network was looked at as well: with
+its residual blocks faded the colors change before the strokes, with its norms faded there is no picture at all, and no
+amount of either gives the photo.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def mix(first: Tensor, second: Tensor, amount: float) -> Tensor:
     if amount in (0, 1):
         return second if amount else first
     result, height = torch.empty_like(first), first.shape[2]
-    for rows in row_bands(height, first.shape[3]):
+    for rows in row_bands(height, first.shape[3], least=8 * _RADIUS):
         low, high = max(rows.start - 2 * _RADIUS, 0), min(rows.stop + 2 * _RADIUS, height)
         band = _mixed(first[:, :, low:high], second[:, :, low:high], amount)
         result[:, :, rows] = band[:, :, rows.start - low : rows.stop - low]

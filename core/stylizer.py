@@ -104,7 +104,8 @@ class AnyStyle:
             mask=mask, precision=precision, memory=memory, strength=strength, stroke_size=stroke_size, color=color,
             feather=feather, temporal=temporal,
         )  # fmt: skip
-        stylizer.check_mask(image)
+        if mask is not None and len(mask) not in (1, len(image)):
+            raise ImageError(f"expected one mask or {len(image)}, one for each image, got {len(mask)}")
         result = torch.empty_like(image, memory_format=torch.contiguous_format)
         for i in range(len(image)):
             result[i] = stylizer(image[i : i + 1], part_of(progress, i, len(image)))[0]
@@ -124,24 +125,14 @@ class Stylizer:
         if mask is not None:
             check_image(mask, channels=1, name="mask")
 
-    def check_mask(self, image: Tensor) -> None:
-        """Raise ImageError unless the mask is one for images (N, 3, H, W)."""
-        if self.mask is None:
-            return
-        count, (height, width) = len(self.mask), self.mask.shape[-2:]
-        if (height, width) != image.shape[-2:]:
-            raise ImageError(
-                f"the mask has {width}x{height} px, the image {image.shape[3]}x{image.shape[2]}; masks.fit_mask resizes it"
-            )
-        if count not in (1, len(image)):
-            raise ImageError(f"expected one mask or {len(image)}, one for each image, got {count}")
-
     @torch.no_grad()
     def __call__(self, photo: Tensor, progress: ProgressCallback | None = None) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> the same, stylized."""
         index, self._next = self._next, self._next + 1
         canvas = _canvas(self.controls, *photo.shape[-2:], photo.device, self.precision, self.memory)
         if canvas != self._canvas:
+            self._check_mask(photo)
+            self._faded: tuple[int, Tensor] | None = None
             self._canvas, self._painter = canvas, self.style.painter(canvas)
             self._paint = self._painter
             if self.controls.temporal:
@@ -159,13 +150,23 @@ class Stylizer:
             result = frame.lerp(result, amount)  # at 0 and at 1 exactly the one or the other
         return result.clamp_(0, 1).to(photo.dtype)
 
+    def _check_mask(self, photo: Tensor) -> None:
+        if self.mask is not None and self.mask.shape[-2:] != photo.shape[-2:]:
+            (rows, columns), (height, width) = self.mask.shape[-2:], photo.shape[-2:]
+            raise ImageError(
+                f"the mask has {columns}x{rows} px, the image {width}x{height}; masks.fit_mask makes it fit"
+            )
+
     def _amount(self, index: int, photo: Tensor) -> Tensor | None:
         """How much of the result each pixel gets, (1, 1, H, W); None: all."""
         covered = self._painter.coverage(index)
         if self.mask is None:
             return None if covered is None else covered.float()
-        mask = self.mask[min(index, len(self.mask) - 1), None].to(photo.device, torch.float32).clamp(0, 1)
-        mask = feathered(mask, self.controls.feather)
+        index = min(index, len(self.mask) - 1)
+        if self._faded is None or self._faded[0] != index:
+            mask = self.mask[index, None].to(photo.device, torch.float32).clamp(0, 1)
+            self._faded = index, feathered(mask, self.controls.feather)
+        mask = self._faded[1]
         return mask if covered is None else mask * covered
 
 

@@ -118,9 +118,14 @@ def _motion(frame: Tensor, seen: Tensor, inside: Tensor) -> Tensor:
 
 def _grain(frame: Tensor) -> Tensor:
     """Standard deviation of the noise in one frame, or more (Immerkaer 1996, with a median for the mean)."""
-    kernel = torch.tensor([1.0, -2.0, 1.0], device=frame.device)
-    response = F.conv2d(frame.transpose(0, 1), (kernel[:, None] * kernel)[None, None], padding=1)
-    return response.abs().flatten()[::2].median() / (6 * 0.6745)
+    response = frame[..., ::2]  # half of the columns are enough for a median
+    for axis in (2, 3):
+        side = max(response.shape[axis] - 2, 0)
+        first, middle, last = (response.narrow(axis, start, side) for start in (0, min(1, side), min(2, side)))
+        response = first + last - 2 * middle
+    if not response.numel():
+        return frame.new_zeros(())
+    return response.abs().median() / (6 * 0.6745)
 
 
 def _widened(motion: Tensor, reach: int) -> Tensor:

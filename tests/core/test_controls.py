@@ -189,7 +189,7 @@ def test_progress_is_seen_with_every_option(photo):
         ({"strength": float("nan")}, "strength is nan"),
         ({"stroke_size": 0.2}, "stroke size is 0.2; expected a number from 0.25 to 4"),
         ({"color": "grey"}, "color is 'grey'; expected one of style, keep, match"),
-        ({"feather": -1}, "feather is -1; expected a number of pixels from 0 to 1000"),
+        ({"feather": -1}, "feather is -1; expected a number of pixels from 0 to 500"),
         ({"temporal": 2}, "temporal is 2; expected a number from 0 to 1"),
         ({"mask": torch.ones(1, 1, 41, 52)}, "the mask has 52x41 px, the image 53x41"),
         ({"mask": torch.ones(3, 1, 41, 53)}, "expected one mask or 2, one for each image, got 3"),
