@@ -2,6 +2,7 @@
 
 from . import errors
 from .arch import ArchSpec
+from .blend import blend_styles, style_regions
 from .loss_network import LossNetwork
 from .models import StyleModel, list_styles, load_style
 from .network import TransformNet, build_network
@@ -23,6 +24,7 @@ __all__ = [
     "TransformNet",
     "UpscaleRecipe",
     "UpscaleModel",
+    "blend_styles",
     "build_network",
     "errors",
     "list_styles",
@@ -30,6 +32,7 @@ __all__ = [
     "load_style",
     "load_upscaler",
     "optimize_image",
+    "style_regions",
     "train_style",
     "train_upscaler",
 ]

@@ -21,6 +21,7 @@ def add_image_commands(commands: Any) -> None:
         help="a style by name or a file (default: %(default)s); of a file of several styles FILE#wave, or a mixture, "
         "FILE#wave=0.7,candy=0.3",
     )  # fmt: skip
+    _add_controls(command)
     _add_common(command)
     command.set_defaults(run=_stylize)
 
@@ -40,6 +41,24 @@ def add_image_commands(commands: Any) -> None:
     command.add_argument("--match-colors", action="store_true", help="give the result the photo's histogram of colors")
     _add_common(command)
     command.set_defaults(run=_upscale)
+
+
+def _add_controls(command: Any) -> None:
+    command.add_argument(
+        "--strength", type=float, default=1.0, metavar="S", help="from 0, the photo, to 1, the style (default: 1)"
+    )
+    command.add_argument(
+        "--stroke-size", type=float, default=1.0, metavar="S",
+        help="0.25 to 4: how large strokes are in the picture (default: 1)",
+    )  # fmt: skip
+    command.add_argument(
+        "--color", default="style", choices=("style", "keep", "match"),
+        help="the style's colors, each pixel's own color of the photo, or the style's in the photo's palette",
+    )  # fmt: skip
+    command.add_argument("--mask", metavar="FILE", help="an image: white is stylized, black left as it is")
+    command.add_argument(
+        "--feather", type=float, default=0.0, metavar="PX", help="px over which the mask fades in, inside of its edges"
+    )
 
 
 def _add_common(command: Any) -> None:
@@ -72,10 +91,23 @@ def _size(text: str) -> int:
 
 
 def _stylize(arguments: argparse.Namespace) -> int:
+    from .color import luma
+    from .images import read_image
+    from .masks import fit_mask
     from .models import load_style
+    from .stylizer import Controls
 
+    names = ("strength", "stroke_size", "color", "feather")
+    controls = {name: getattr(arguments, name) for name in names}
+    Controls(**controls)  # a mistake is said once, not for each photo
+    mask = None if arguments.mask is None else luma(read_image(arguments.mask).pixels)
     model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
-    return _each_photo(arguments, model, model.stylize)
+
+    def compute(photo: Any, **options: Any) -> Any:
+        fitting = None if mask is None else fit_mask(mask, *photo.shape[-2:])
+        return model.stylize(photo, mask=fitting, **controls, **options)
+
+    return _each_photo(arguments, model, compute, stroke_size=arguments.stroke_size)
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
@@ -93,8 +125,10 @@ def _upscale(arguments: argparse.Namespace) -> int:
     return _each_photo(arguments, model, partial(model.upscale, match_colors=arguments.match_colors))
 
 
-def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[..., Any]) -> int:
+def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[..., Any], **planned: Any) -> int:
     """Read each photo, ``compute`` its colors, enlarge its alpha as much, and write it; returns the exit status.
+
+    planned: options of the model's working_bytes
 
     A photo that cannot be read or written is one line on stderr, and the others go on.
     """
@@ -112,7 +146,8 @@ def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[...
             image = read_image(photo)
             if arguments.verbose:
                 height, width = image.pixels.shape[-2:]
-                need = model.working_bytes(height, width, device, arguments.precision, arguments.memory) / 2**20
+                options = (device, arguments.precision, arguments.memory)
+                need = model.working_bytes(height, width, *options, **planned) / 2**20
                 tqdm.write(f"{photo}: {width}x{height} px, working in {need:,.0f} MiB", file=sys.stderr)
             pixels = image.pixels.to(device)
             pixels = compute(pixels, precision=arguments.precision, memory=arguments.memory).cpu()

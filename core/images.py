@@ -40,7 +40,7 @@ _UPRIGHT = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
 _LAYOUT_TAGS = frozenset((*range(254, 269), 273, 274, *range(277, 282), 284, *range(288, 294), 301, *range(317, 348)))
 _LAYOUT_TAGS |= frozenset((*range(512, 533), 700, 34377, 34675, 37724))
 _SIZE_TAGS = (40962, 40963)
-_BAND_PIXELS = 2**20
+_BAND_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _read_bytes(image: Image.Image, profile: bytes) -> tuple[Tensor, Tensor | No
         image.info["transparency"] = tuple(value >> 8 for value in key)
     convert = _converter(image, profile)
     planes = np.empty((4 if image.has_transparency_data else 3, height, width), np.float32)
-    for rows in _bands(height, width):
+    for rows in row_bands(height, width):
         band = convert(image.crop((0, rows.start, width, rows.stop)))
         planes[:, rows] = np.asarray(band).transpose(2, 0, 1)
     planes /= 255
@@ -329,7 +329,7 @@ def _to_pillow(pixels: Tensor, alpha: Tensor | None, keep_alpha: bool) -> Image.
     """8 bits per channel, rounded to nearest; without ``keep_alpha`` flattened on white."""
     height, width = pixels.shape[-2:]
     data = np.empty((height, width, 4 if keep_alpha and alpha is not None else 3), np.uint8)
-    for rows in _bands(height, width):
+    for rows in row_bands(height, width):
         band = pixels[:, rows].cpu().float()
         if not bool(band.isfinite().all()):
             raise ImageError("some of the pixels are nan or infinite")
@@ -341,9 +341,9 @@ def _to_pillow(pixels: Tensor, alpha: Tensor | None, keep_alpha: bool) -> Image.
     return Image.fromarray(data)
 
 
-def _bands(height: int, width: int) -> Iterable[slice]:
-    """Slices of rows, so that what works on them needs little memory besides the image."""
-    rows = max(1, _BAND_PIXELS // width)
+def row_bands(height: int, width: int, least: int = 1) -> Iterable[slice]:
+    """Slices of rows, ``least`` or more, so that what works on them needs little memory besides the image."""
+    rows = max(least, _BAND_PIXELS // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .arch import ArchSpec
+from .brush import Brush, Canvas, Painter
 from .checkpoint import is_ours, load_network
 from .dialects import load_foreign
 from .errors import ArchError, CheckpointError, InputError
@@ -19,9 +20,10 @@ from .images import check_image
 from .manifest import find_entry, names
 from .network import TransformNet, extend
 from .pixels import OURS, PixelConvention
-from .progress import Progress, ProgressCallback
+from .progress import ProgressCallback, part_of
 from .stream import Engine, number_formats, plan_memory
 from .styles import Style, select, split, styles_in
+from .stylizer import AnyStyle
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,39 @@ class ImageModel:
     def spec(self) -> ArchSpec:
         return self.network.spec
 
+    @property
+    def networks(self) -> tuple[TransformNet, ...]:
+        """What a host has to bring to the device."""
+        return (self.network,)
+
     def working_bytes(
-        self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None
-    ) -> int:
-        """Memory that the model plans to use for images of this size, beside network, input and result."""
+        self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None,
+        beside: int = 0,
+    ) -> int:  # fmt: skip
+        """Memory that the model plans to use for images of this size, beside network, input and result.
+
+        beside: bytes of ``memory`` that are needed for something else
+        """
         sides = (max(side, self.spec.smallest_side) for side in (height, width))
         dtype, _ = number_formats(device, self._precision(precision))
-        return plan_memory(self.network, *sides, device, dtype=dtype, memory=memory).bytes
+        return plan_memory(self.network, *sides, device, dtype=dtype, memory=memory, beside=beside).bytes
+
+    def runner(
+        self, height: int, width: int, device: torch.device, precision: str, memory: int | None, beside: int = 0
+    ) -> Callable[[Tensor, ProgressCallback | None], Tensor]:
+        """What runs the network: (1, 3, H, W) in [0, 1] of this size -> (1, 3, scale H, scale W) float32 in [0, 1]."""
+        self.network.to(device)
+        least, scale = self.spec.smallest_side, self.spec.scale
+        engine = Engine(
+            self.network, max(height, least), max(width, least), device=device, precision=self._precision(precision),
+            memory=memory, beside=beside,
+        )  # fmt: skip
+
+        def run(image: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+            out = self.pixels.from_network(engine(self.pixels.to_network(extend(image, least)), progress))
+            return out[..., : scale * height, : scale * width].clamp_(0, 1)
+
+        return run
 
     def _precision(self, precision: str) -> str:
         return "fp32" if precision == "auto" and "family" in self.facts else precision
@@ -65,22 +93,15 @@ class ImageModel:
     def _run(self, image: Tensor, precision: str, memory: int | None, progress: ProgressCallback | None) -> Tensor:
         """(N, 3, H, W) -> (N, 3, scale H, scale W) in [0, 1], one image after the other, as `StyleModel.stylize` says."""
         check_image(image)
-        self.network.to(image.device)
-        (height, width), least = image.shape[-2:], self.spec.smallest_side
-        size = height * self.spec.scale, width * self.spec.scale
-        result = image.new_empty(len(image), 3, *size)
-        engine = Engine(
-            self.network, max(height, least), max(width, least), device=image.device,
-            precision=self._precision(precision), memory=memory,
-        )  # fmt: skip
+        height, width = image.shape[-2:]
+        result = image.new_empty(len(image), 3, height * self.spec.scale, width * self.spec.scale)
+        run = self.runner(height, width, image.device, precision, memory)
         for i in range(len(image)):
-            done = None if progress is None else _shifted(progress, i, len(image))
-            out = engine(self.pixels.to_network(extend(image[i : i + 1], least)), done)
-            result[i] = self.pixels.from_network(out)[0, :, : size[0], : size[1]].clamp_(0, 1)
+            result[i] = run(image[i : i + 1], part_of(progress, i, len(image)))[0]
         return result
 
 
-class StyleModel(ImageModel):
+class StyleModel(AnyStyle, ImageModel):
     """A style network and its facts."""
 
     task, what = "style", "a style"
@@ -89,32 +110,13 @@ class StyleModel(ImageModel):
     def takes(spec: ArchSpec) -> bool:
         return spec.scale == 1 and spec.out_channels == 3
 
-    def stylize(
-        self,
-        image: Tensor,
-        *,
-        precision: str = "auto",
-        memory: int | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Tensor:
-        """Stylize images.
+    def painter(self, canvas: Canvas) -> Painter:
+        return Brush(self, canvas)
 
-        image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it); never changed
-        precision: "auto" | "fp32" | "bf16" | "fp16"; auto may compute residual blocks in bf16 (stream.number_formats says
-            how far that is from fp32), and is fp32 for other people's networks, which are to give the pictures of their
-            own programs
-        memory: bytes to use beside network, input and result; None: planned from what is free
-        progress: called many times an image; what it raises stops the work
-
-        Returns (N, 3, H, W) in [0, 1], with image's dtype and device. Each image has its own statistics: its result does
-        not depend on the others. Raises ImageError or InputError for bad input.
-        """
-        return self._run(image, precision, memory, progress)
-
-
-def _shifted(progress: ProgressCallback, index: int, images: int) -> ProgressCallback:
-    """Progress of one image as part of all."""
-    return lambda one: progress(Progress(index * one.total + one.done, images * one.total))
+    def painting_bytes(self, canvas: Canvas) -> int:
+        beside = canvas.beside + canvas.copies
+        sizes = (*canvas.painted, canvas.device, canvas.precision, canvas.memory, beside)
+        return beside + ImageModel.working_bytes(self, *sizes)
 
 
 def list_styles() -> list[str]:

@@ -268,3 +268,19 @@ def output_function(x: Tensor, output: str) -> Tensor:
 def build_network(spec: ArchSpec | str) -> TransformNet:
     """A new, untrained network from an ArchSpec or an arch string."""
     return TransformNet(ArchSpec.parse(spec) if isinstance(spec, str) else spec)
+
+
+def interpolate(network: TransformNet, partner: TransformNet, weight: float) -> TransformNet:
+    """The network whose every weight is (1 - weight) network's + weight partner's.
+
+    Network interpolation (Wang et al. 2018, ESRGAN, section 3.4), for networks one of which was trained from the other.
+    """
+    with torch.device("meta"):
+        between = TransformNet(network.spec)
+    theirs = partner.state_dict()
+    weights = {
+        key: ours.lerp(theirs[key].to(ours), weight) if ours.is_floating_point() else ours
+        for key, ours in network.state_dict().items()
+    }
+    between.load_state_dict(weights, assign=True)
+    return between.eval().requires_grad_(False)

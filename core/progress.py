@@ -29,3 +29,10 @@ class Progress:
 
 #: Whatever it raises stops the work and reaches the caller: raise errors.Cancelled, or the exception of your own program.
 ProgressCallback = Callable[[Progress], None]
+
+
+def part_of(progress: ProgressCallback | None, index: int, parts: int) -> ProgressCallback | None:
+    """Progress of one part as part of all."""
+    if progress is None or parts == 1:
+        return progress
+    return lambda one: progress(Progress(index * one.total + one.done, parts * one.total))

@@ -68,14 +68,15 @@ def free_memory(device: torch.device) -> int:
 
 def plan_memory(
     network: TransformNet, height: int, width: int, device: torch.device, *,
-    dtype: torch.dtype = torch.float32, memory: int | None = None, band_rows: int | None = None,
+    dtype: torch.dtype = torch.float32, memory: int | None = None, band_rows: int | None = None, beside: int = 0,
 ) -> MemoryPlan:  # fmt: skip
     """Plan a run over one image of H x W.
 
     memory: bytes for maps and bands, beside input and result; None: a part of what is free. Raises InputError when a
     given budget does not even hold one band.
+    beside: bytes of the budget that are needed for something else
     """
-    budget = memory if memory is not None else int(free_memory(device) * _FRACTION)
+    budget = (memory if memory is not None else int(free_memory(device) * _FRACTION)) - beside
     band = _CACHE_BAND if device.type == "cpu" else min(_GPU_BAND, max(budget // 16, 1 << 20))
 
     def plan(store_ends: bool, band_bytes: int, host_maps: bool = False, slab: int = 0) -> MemoryPlan:
@@ -106,8 +107,8 @@ def plan_memory(
     if memory is None:  # what is free is an estimate: try
         return wanted
     raise InputError(
-        f"an image of {width}x{height} px needs {_readable(tried.bytes)} of memory beside itself and the result, "
-        f"but the budget is {_readable(budget)}; allow more, or make the image smaller"
+        f"an image of {width}x{height} px needs {_readable(tried.bytes + beside)} of memory beside itself and the "
+        f"result, but the budget is {_readable(memory)}; allow more, or make the image smaller"
     )
 
 
@@ -129,7 +130,7 @@ class Engine:
     """Runs ``network`` on images of one size, one after the other, in planned memory.
 
     height, width: sides of the images, at least network.spec.smallest_side
-    precision: "auto" | "fp32" | "bf16" | "fp16", see `number_formats`; memory: bytes, see `plan_memory`
+    precision: "auto" | "fp32" | "bf16" | "fp16", see `number_formats`; memory, beside: bytes, see `plan_memory`
     band_rows: height of the bands, instead of what suits the cache
 
     ``plan`` says what it will use.
@@ -137,13 +138,13 @@ class Engine:
 
     def __init__(
         self, network: TransformNet, height: int, width: int, *, device: torch.device, precision: str = "auto",
-        memory: int | None = None, band_rows: int | None = None,
+        memory: int | None = None, band_rows: int | None = None, beside: int = 0,
     ) -> None:  # fmt: skip
         self.network, self.height, self.width, self.device = network, height, width, device
         self.formats = number_formats(device, precision)
         self.band_rows = band_rows
         self.plan = plan_memory(
-            network, height, width, device, dtype=self.formats[0], memory=memory, band_rows=band_rows
+            network, height, width, device, dtype=self.formats[0], memory=memory, band_rows=band_rows, beside=beside
         )  # fmt: skip
         self._banded = self._build()
 

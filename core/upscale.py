@@ -16,7 +16,7 @@ from .errors import CheckpointError, InputError
 from .hub import Folder
 from .manifest import bundled_file, bundled_path, entries, find_entry, names
 from .models import ImageModel, network_file, open_model
-from .network import TransformNet
+from .network import TransformNet, interpolate
 from .progress import ProgressCallback
 
 SCALES = (2, 4, 8)
@@ -88,22 +88,6 @@ class UpscaleModel(ImageModel):
             for i in range(len(image)):
                 result[i] = matched(result[i : i + 1], image[i : i + 1])[0]
         return result
-
-
-def interpolate(network: TransformNet, partner: TransformNet, weight: float) -> TransformNet:
-    """The network whose every weight is (1 - weight) network's + weight partner's.
-
-    Network interpolation (Wang et al. 2018, ESRGAN, section 3.4), for networks one of which was trained from the other.
-    """
-    with torch.device("meta"):
-        between = TransformNet(network.spec)
-    theirs = partner.state_dict()
-    weights = {
-        key: ours.lerp(theirs[key].to(ours), weight) if ours.is_floating_point() else ours
-        for key, ours in network.state_dict().items()
-    }
-    between.load_state_dict(weights, assign=True)
-    return between.eval().requires_grad_(False)
 
 
 def enlarge_mask(mask: Tensor, scale: int) -> Tensor:

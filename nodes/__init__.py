@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .blend_styles import BlendStyles, StyleRegions
 from .fast_stylize import FastStylize
 from .host import ComfyExtension, io
 from .load_style_model import LoadStyleModel
@@ -11,6 +12,8 @@ from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
 NODES: list[type[io.ComfyNode]] = [
     LoadStyleModel,
     FastStylize,
+    BlendStyles,
+    StyleRegions,
     PerceptualUpscale,
     LoadPerceptualUpscaler,
     OptimizeStyle,

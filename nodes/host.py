@@ -22,6 +22,7 @@ from PIL import Image
 
 from ..core.models import ImageModel
 from ..core.progress import Progress, ProgressCallback
+from ..core.stylizer import AnyStyle
 from ..core.training_state import CHECKPOINT_SUFFIX
 
 #: Not core's STYLE_MODEL, which is another thing.
@@ -93,22 +94,34 @@ def listed_path(folder: str, name: str) -> Path | None:
 
 @dataclass(frozen=True)
 class HostedModel:
-    """A model whose network the host moves between devices as it does its own models."""
+    """A model whose networks the host moves between devices as it does its own models."""
 
-    model: ImageModel
-    patcher: ModelPatcher
+    model: ImageModel | AnyStyle
+    patchers: tuple[ModelPatcher, ...]
 
     @classmethod
-    def of(cls, model: ImageModel) -> HostedModel:
+    def of(cls, model: ImageModel | AnyStyle, *parts: HostedModel) -> HostedModel:
+        """A model, or one that is made of those that are hosted already: the host knows each network once."""
         load, offload = model_management.get_torch_device(), model_management.unet_offload_device()
-        return cls(model, ModelPatcher(model.network, load_device=load, offload_device=offload))
+        known = {id(patcher.model): patcher for part in parts for patcher in part.patchers}
+        return cls(
+            model,
+            tuple(
+                known.get(id(network)) or ModelPatcher(network, load_device=load, offload_device=offload)
+                for network in model.networks
+            ),
+        )
 
-    def load(self, height: int, width: int) -> torch.device:
-        """Bring the network to its device, making room for images of this size beside it; returns the device."""
-        device = self.patcher.load_device
-        needed = self.model.working_bytes(height, width, device)
-        model_management.load_models_gpu([self.patcher], memory_required=needed)
-        self.model.network.to(device)  # dynamic loading leaves parameters of foreign modules where they were
+    def load(self, height: int, width: int, **options: Any) -> torch.device:
+        """Bring the networks to their device, making room for images of this size beside them; returns the device.
+
+        options: of the model's working_bytes
+        """
+        device = self.patchers[0].load_device
+        needed = self.model.working_bytes(height, width, device, **options)
+        model_management.load_models_gpu(list(self.patchers), memory_required=needed)
+        for network in self.model.networks:
+            network.to(device)  # dynamic loading leaves parameters of foreign modules where they were
         return device
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.errors import ImageError
+from ..core.masks import fit_mask
 from ..core.upscale import enlarge_mask
 from .host import HostedModel, intermediate, progress_callback
 
 
-def process(image: Tensor, hosted: HostedModel, compute: Callable[..., Tensor]) -> Tensor:
+def process(image: Tensor, hosted: HostedModel, compute: Callable[..., Tensor], **options: Any) -> Tensor:
     """An IMAGE [B, H, W, C] through ``compute``, a method of the hosted model, frame by frame.
 
+    options: of the model's working_bytes
     Returns [B, scale H, scale W, 3], or 4 with alpha, which is enlarged as much. Raises ImageError.
     """
     check(image)
     batch, height, width, channels = image.shape
     scale = hosted.model.spec.scale
-    device = hosted.load(height, width)
+    device = hosted.load(height, width, **options)
     progress = progress_callback(batch)
     result = torch.empty(batch, scale * height, scale * width, 4 if channels == 4 else 3, **intermediate())
     for frame, out in zip(image, result, strict=True):
@@ -37,16 +39,19 @@ def enlarge_masks(mask: Tensor, height: int, width: int, scale: int) -> Tensor:
 
     Raises ImageError.
     """
-    if mask.ndim < 2 or 0 in mask.shape:
-        raise ImageError(f"expected a MASK of [batch, height, width], got {list(mask.shape)}")
-    masks = mask.reshape(-1, 1, *mask.shape[-2:])
+    masks = mask_to_core(mask)
     result = torch.empty(len(masks), scale * height, scale * width, **intermediate())
     for frame, out in zip(masks, result, strict=True):
-        plane = frame[None].float().clamp(0, 1)
-        if plane.shape[-2:] != (height, width):  # LoadImage gives 64 x 64 where there is no alpha
-            plane = F.interpolate(plane, (height, width), mode="bilinear", antialias=True)
-        out.copy_(enlarge_mask(plane, scale)[0, 0])
+        # LoadImage gives 64 x 64 where there is no alpha
+        out.copy_(enlarge_mask(fit_mask(frame[None], height, width), scale)[0, 0])
     return result
+
+
+def mask_to_core(mask: Tensor) -> Tensor:
+    """A MASK [B, H, W] or [H, W] -> (B, 1, H, W) float32 in [0, 1]. Raises ImageError."""
+    if mask.ndim < 2 or 0 in mask.shape:
+        raise ImageError(f"expected a MASK of [batch, height, width], got {list(mask.shape)}")
+    return mask.reshape(-1, 1, *mask.shape[-2:]).float().clamp(0, 1)
 
 
 def to_core(frame: Tensor, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from perceptual_style.core.color import match_colors
+from perceptual_style.core.color import keep_colors, luma, match_colors, match_palette
 from perceptual_style.core.errors import ImageError
 from perceptual_style.core.images import quantize
 from skimage.exposure import match_histograms
@@ -71,3 +71,42 @@ def test_bad_input_is_refused(rng):
         match_colors(image, image[:2])
     with pytest.raises(ImageError, match="reference: expected a float tensor"):
         match_colors(image, image * 255)
+
+
+def test_kept_colors_are_the_photos_in_the_light_of_the_image(rng):
+    photo = 0.35 + 0.3 * torch.rand(2, 3, 20, 20, generator=rng)
+    image = photo.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1) * 0.9 + 0.03
+    kept = keep_colors(image, photo)
+    torch.testing.assert_close(luma(kept), luma(image))
+    torch.testing.assert_close(kept - luma(kept), photo - luma(photo))
+    torch.testing.assert_close(keep_colors(photo, photo), photo)
+
+
+def test_light_is_kept_within_what_a_color_can_have(rng):
+    photo, image = torch.rand(2, 1, 3, 20, 20, generator=rng)
+    kept = keep_colors(image, photo)
+    torch.testing.assert_close(kept - luma(kept), photo - luma(photo), atol=1e-6, rtol=0)
+    assert kept.min() >= 0 and kept.max() <= 1
+    changed = (luma(kept) - luma(image)).abs() > 1e-6  # only where one of the three is at its limit
+    at_limit = (kept.amin(1, keepdim=True) < 1e-6) | (kept.amax(1, keepdim=True) > 1 - 1e-6)
+    assert not (changed & ~at_limit).any() and changed.any()
+
+
+def test_a_matched_palette_has_the_references_mean_and_covariance(rng):
+    mixing = torch.tensor([[0.1, 0.02, 0], [0.05, 0.06, 0.01], [0, 0, 0.03]])
+    image = 0.5 + 0.08 * torch.randn(1, 3, 60, 50, generator=rng).clamp(-3, 3)
+    reference = 0.5 + torch.einsum("dc,nchw->ndhw", mixing, torch.randn(1, 3, 40, 40, generator=rng).clamp(-2, 2))
+    matched = match_palette(image, reference)
+    torch.testing.assert_close(matched.mean((2, 3)), reference.mean((2, 3)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(*(torch.cov(each[0].flatten(1)) for each in (matched, reference)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(match_palette(image, image), image, atol=1e-4, rtol=0)
+
+
+def test_palettes_of_few_colors(rng):
+    grey = torch.rand(1, 1, 30, 30, generator=rng).expand(1, 3, 30, 30) * 0.5 + 0.2
+    flat = torch.full((1, 3, 9, 9), 0.3)
+    colored = torch.rand(1, 3, 30, 30, generator=rng)
+    matched = match_palette(colored, grey)
+    assert (matched.amax(1) - matched.amin(1)).mean() < 0.02
+    torch.testing.assert_close(match_palette(colored, flat).mean(), flat.mean(), atol=1e-3, rtol=0)
+    assert torch.isfinite(match_palette(flat, colored)).all()

@@ -122,8 +122,8 @@ def test_loads_bundled_styles_and_files(pack, host):
     for style in [style for style in _options(pack) if not style.endswith("(download)")]:
         hosted = pack.run("LoadStyleModel", style=style)
         assert hosted.model.name == style.removesuffix(".safetensors")
-        assert hosted.patcher.model is hosted.model.network
-        assert hosted.patcher.load_device == host.device
+        assert hosted.patchers[0].model is hosted.model.network
+        assert hosted.patchers[0].load_device == host.device
 
 
 def test_damaged_file_is_one_line_that_names_it(pack, host):
@@ -184,7 +184,7 @@ def test_each_style_of_a_file_of_several_is_listed_and_loads(pack, host):
         assert _validate(pack, f"{two}#{name}") is True
         hosted = pack.run("LoadStyleModel", style=f"{two}#{name}")
         assert (hosted.model.name, hosted.model.spec.styles) == (name, 1)
-        assert hosted.patcher.model is hosted.model.network
+        assert hosted.patchers[0].model is hosted.model.network
     assert _fingerprint(pack, f"{two}#wave") != _fingerprint(pack, f"{two}#candy")
 
 

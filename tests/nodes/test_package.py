@@ -15,6 +15,8 @@ HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "exec
 NODES = {
     "LoadStyleModel": "Load Fast Style Model",
     "FastStylize": "Fast Stylize",
+    "BlendStyles": "Blend Styles",
+    "StyleRegions": "Style Regions",
     "PerceptualUpscale": "Perceptual Upscale",
     "LoadPerceptualUpscaler": "Load Perceptual Upscaler",
     "OptimizeStyle": "Optimize Style (slow)",
@@ -22,7 +24,28 @@ NODES = {
 INPUTS = {
     # In this order for good: workflows keep values by position, so that new inputs are only ever appended.
     "LoadStyleModel": {"style": "COMBO", "download": "BOOLEAN", "channel_order": "COMBO", "output": "COMBO"},
-    "FastStylize": {"image": "IMAGE", "style_model": "PERCEPTUAL_STYLE_MODEL"},
+    "FastStylize": {
+        "image": "IMAGE",
+        "style_model": "PERCEPTUAL_STYLE_MODEL",
+        "strength": "FLOAT",
+        "stroke_size": "FLOAT",
+        "color": "COMBO",
+        "mask": "MASK",
+        "feather": "FLOAT",
+        "temporal": "FLOAT",
+    },
+    "BlendStyles": {
+        "style_model_1": "PERCEPTUAL_STYLE_MODEL",
+        "style_model_2": "PERCEPTUAL_STYLE_MODEL",
+        "amount": "FLOAT",
+    },
+    "StyleRegions": {
+        "style_model_1": "PERCEPTUAL_STYLE_MODEL",
+        "mask_1": "MASK",
+        "style_model_2": "PERCEPTUAL_STYLE_MODEL",
+        "mask_2": "MASK",
+        "feather": "FLOAT",
+    },
     "PerceptualUpscale": {
         "image": "IMAGE",
         "model": "COMBO",
@@ -48,6 +71,8 @@ INPUTS = {
 OUTPUTS = {
     "LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
     "FastStylize": {"image": "IMAGE"},
+    "BlendStyles": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
+    "StyleRegions": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
     "PerceptualUpscale": {"image": "IMAGE", "mask": "MASK"},
     "OptimizeStyle": {"image": "IMAGE"},
     "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},

@@ -1,0 +1,106 @@
+"""Flicker of stylized video, with and without ``temporal``: clips made of photos, one table, JSON.
+
+    python benchmarks/flicker.py --styles starry_night candy.model --paintings night.jpg candy.jpg --loss-weights FILE
+
+Each photo becomes two clips with noise of 5/255, rounded to 8 bits: one that stands still and one that pans. Flicker is the
+mean absolute difference of consecutive paintings, in 255ths; of the pan, which is known exactly, after taking it back. With
+the weights of the standard recipe's loss network and the paintings, its objective says whether the style is still there:
+with ``temporal`` over without, of the style part and of style and content together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+PHOTOS = ("astronaut.jpg", "coffee.jpg", "chelsea.jpg", "rocket.jpg")
+PAN = 3, 1  # px to the right and down in each frame
+NOISE = 5 / 255
+
+
+def clip(photo: Tensor, frames: int, size: int, pan: tuple[int, int]) -> Tensor:
+    """A clip (N, 3, size, size) of a camera that moves over a photo."""
+    generator = torch.Generator().manual_seed(0)
+    right, down = pan
+    parts = [photo[0, :, down * t : down * t + size, right * t : right * t + size] for t in range(frames)]
+    noisy = torch.stack(parts) + NOISE * torch.randn(frames, 3, size, size, generator=generator)
+    return noisy.clamp(0, 1).mul(255).round().div(255)
+
+
+def flicker(paintings: Tensor, pan: tuple[int, int]) -> float:
+    """Mean absolute difference of consecutive paintings where both show the same, in 255ths."""
+    (right, down), (height, width) = pan, paintings.shape[-2:]
+    before, after = paintings[:-1, :, down:, right:], paintings[1:, :, : height - down, : width - right]
+    return float((before - after).abs().mean()) * 255
+
+
+def objective_of(loss_weights: str, painting: str) -> Callable[[Tensor, Tensor], tuple[float, float]]:
+    """A function of paintings and frames (N, 3, H, W): style, and style and content, of the standard recipe's objective."""
+    from perceptual_style.core.images import read_image
+    from perceptual_style.core.loss_network import LossNetwork
+    from perceptual_style.core.objective import Objective
+    from perceptual_style.core.recipes import RECIPES
+
+    recipe = RECIPES["standard"]
+    network = LossNetwork(recipe.loss_network, loss_weights, recipe.weights.layers)
+    objective = Objective(network, recipe.weights, read_image(painting).pixels)
+
+    @torch.no_grad()
+    def measure(paintings: Tensor, frames: Tensor) -> tuple[float, float]:
+        style = both = 0.0
+        for one, frame in zip(paintings, frames, strict=True):
+            parts = objective(one[None], frame[None])
+            style += float(sum(value for name, value in parts.items() if name.startswith("style")))
+            both += float(sum(value for name, value in parts.items() if name.startswith(("style", "content"))))
+        return style, both
+
+    return measure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--styles", nargs="+", default=["starry_night"], help="names or files")
+    parser.add_argument(
+        "--photos", default=Path(__file__).resolve().parents[1] / "examples", help="folder of the examples"
+    )
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--size", type=int, default=256, help="side of the clips, px")
+    parser.add_argument("--temporal", type=float, default=1.0)
+    parser.add_argument("--loss-weights", metavar="FILE")
+    parser.add_argument("--paintings", nargs="+", default=[], metavar="FILE", help="of the styles, in their order")
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+
+    from perceptual_style.core import load_style
+    from perceptual_style.core.images import read_image
+
+    columns = ("style", "photo", "clip", "photo itself", "off", "on", "on/off", "style on/off", "objective on/off")
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    rows = []
+    for name, painting in itertools.zip_longest(arguments.styles, arguments.paintings):
+        model = load_style(name)
+        measure = objective_of(arguments.loss_weights, painting) if arguments.loss_weights and painting else None
+        for photo in PHOTOS:
+            pixels = read_image(Path(arguments.photos) / photo).pixels
+            for kind, pan in (("static", (0, 0)), ("pan", PAN)):
+                frames = clip(pixels, arguments.frames, arguments.size, pan)
+                off, on = (model.stylize(frames, temporal=amount) for amount in (0, arguments.temporal))
+                values = [flicker(frames, pan), flicker(off, pan), flicker(on, pan)]
+                values.append(values[2] / values[1])
+                if measure:
+                    values += [a / b for a, b in zip(measure(on, frames), measure(off, frames), strict=True)]
+                row = [model.name, Path(photo).stem, kind, *values]
+                rows.append(dict(zip(columns, row, strict=False)))
+                print("| " + " | ".join(x if isinstance(x, str) else f"{x:.2f}" for x in row) + " |", flush=True)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

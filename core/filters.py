@@ -1,0 +1,35 @@
+"""The two filters that control and video are made of: a Gaussian blur, and resizing."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def gaussian_blur(image: Tensor, sigma: float, radius: int | None = None) -> Tensor:
+    """Blur (N, C, H, W) float with a Gaussian of ``sigma`` px, cut off at ``radius`` px (None: 3 sigma); edges replicated."""
+    radius = math.ceil(3 * sigma) if radius is None else radius
+    if not radius:
+        return image
+    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(radius + 1)]
+    taps = [tap / (2 * sum(taps) - taps[0]) for tap in taps]
+    for axis, edges in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        # Sums of shifted images: a convolution of single channels takes seven times as long, and far more memory.
+        padded, side = F.pad(image, edges, mode="replicate"), image.shape[axis]
+        image = padded.narrow(axis, radius, side) * taps[0]
+        for offset in range(1, radius + 1):
+            for first in (radius - offset, radius + offset):
+                image.add_(padded.narrow(axis, first, side), alpha=taps[offset])
+    return image
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Resize (N, C, H, W) float by bicubic interpolation, antialiased where it becomes smaller; values may overshoot."""
+    if image.shape[-2:] == (height, width):
+        return image
+    try:
+        return F.interpolate(image, (height, width), mode="bicubic", antialias=True)
+    except NotImplementedError:  # not every backend has it
+        return F.interpolate(image.cpu(), (height, width), mode="bicubic", antialias=True).to(image.device)
