@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import closing, redirect_stdout
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from . import errors
@@ -74,7 +75,21 @@ def _add_common(command: Any) -> None:
     command.add_argument(
         "--memory", type=_size, metavar="SIZE", help="memory to work in beside photo and result, as 800M or 2G"
     )
-    command.add_argument("-v", "--verbose", action="store_true", help="say what each photo will take")
+    command.add_argument("-v", "--verbose", action="store_true", help="say what each photo took")
+    command.add_argument(
+        "--skip-existing", action="store_true",
+        help="leave out photos whose result is there, whatever made it: goes on where an interrupted run stopped",
+    )  # fmt: skip
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="photos computed at once (default: one for each GPU, or else each core)",
+    )
+    command.add_argument(
+        "--ray", metavar="ADDRESS|local",
+        help="use the machines of a Ray cluster, or worker processes here; photos and OUT may be URIs, s3://bucket/photos",
+    )  # fmt: skip
     add_overrides(command)
 
 
@@ -90,10 +105,24 @@ def _size(text: str) -> int:
     return size
 
 
+@dataclass(frozen=True)
+class _Stylizing:
+    """`StyleModel.stylize` with controls and a mask that fits each photo; goes to other processes and devices."""
+
+    model: Any
+    mask: Any
+    controls: Mapping[str, Any]
+
+    def __call__(self, photo: Any, **options: Any) -> Any:
+        from .masks import fit_mask
+
+        mask = None if self.mask is None else fit_mask(self.mask, *photo.shape[-2:])
+        return self.model.stylize(photo, mask=mask, **self.controls, **options)
+
+
 def _stylize(arguments: argparse.Namespace) -> int:
     from .color import luma
     from .images import read_image
-    from .masks import fit_mask
     from .models import load_style
     from .stylizer import Controls
 
@@ -103,10 +132,7 @@ def _stylize(arguments: argparse.Namespace) -> int:
     mask = None if arguments.mask is None else luma(read_image(arguments.mask).pixels)
     model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
 
-    def compute(photo: Any, **options: Any) -> Any:
-        fitting = None if mask is None else fit_mask(mask, *photo.shape[-2:])
-        return model.stylize(photo, mask=fitting, **controls, **options)
-
+    compute = _Stylizing(model, mask, controls)
     return _each_photo(arguments, model, compute, stroke_size=arguments.stroke_size)
 
 
@@ -134,61 +160,30 @@ def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[...
     """
     from tqdm import tqdm
 
-    from .devices import pick_device
-    from .images import read_image, save_image
-    from .upscale import enlarge_mask
+    from .bulk import Treatment, pick_devices, process_photos
+    from .places import plan_jobs
 
-    device = pick_device(arguments.device)
-    jobs = _plan(arguments.photos, Path(arguments.output))
-    failed = 0
-    for photo, target in tqdm(jobs, unit="photo", disable=len(jobs) == 1, file=sys.stderr):
-        try:
-            image = read_image(photo)
-            if arguments.verbose:
-                height, width = image.pixels.shape[-2:]
-                options = (device, arguments.precision, arguments.memory)
-                need = model.working_bytes(height, width, *options, **planned) / 2**20
-                tqdm.write(f"{photo}: {width}x{height} px, working in {need:,.0f} MiB", file=sys.stderr)
-            pixels = image.pixels.to(device)
-            pixels = compute(pixels, precision=arguments.precision, memory=arguments.memory).cpu()
-            alpha = image.alpha
-            if alpha is not None and model.spec.scale > 1:
-                alpha = 1 - enlarge_mask(1 - alpha, model.spec.scale)
-            warning = save_image(target, pixels, alpha, image.icc_profile, image.exif)
-            if warning:
-                tqdm.write(f"perceptual-style: {warning}", file=sys.stderr)
-        except errors.PerceptualStyleError as error:
-            failed += 1
-            tqdm.write(f"perceptual-style: {error}", file=sys.stderr)
-    return 2 if failed else 0
+    def tell(text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
 
+    treatment = Treatment(model, compute, arguments.precision, arguments.memory, planned)
+    devices = None if arguments.ray else pick_devices(arguments.device, arguments.workers)
+    jobs = plan_jobs(arguments.photos, arguments.output)
+    if arguments.skip_existing and (there := sum(not job.new for job in jobs)):
+        jobs = [job for job in jobs if job.new]
+        tell(f"perceptual-style: skipped {there} of {there + len(jobs)} photos, whose results are there")
+    if arguments.ray:
+        from .cluster import process_on_ray
 
-def _plan(sources: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
-    """Pairs of photo and target. A photo in a folder keeps its path below that folder."""
-    from .images import find_images
-
-    single = len(sources) == 1 and not Path(sources[0]).is_dir()
-    if single and output.suffix and not output.is_dir():
-        jobs = [(Path(sources[0]), output)]
-    elif output.suffix and output.is_file():
-        raise errors.InputError(
-            f"{output} is a file; with more than one photo, or a folder, give a folder as the output"
-        )
+        outcomes = process_on_ray(jobs, treatment, arguments.ray, arguments.workers, arguments.device)
     else:
-        jobs = []
-        for source in map(Path, sources):
-            for photo in find_images([source]):
-                below = photo.relative_to(source) if source.is_dir() else Path(photo.name)
-                jobs.append((photo, output / below))
-    photos = {photo.resolve() for photo, _ in jobs}
-    targets: dict[Path, Path] = {}
-    for photo, target in jobs:
-        if target.resolve() in photos or (target.exists() and target.samefile(photo)):
-            raise errors.InputError(
-                f"{target} is one of the photos itself and would be replaced; choose another output"
-            )
-        if targets.setdefault(target, photo) != photo:
-            raise errors.InputError(
-                f"{photo} and {targets[target]} would both be written to {target}; give them separately"
-            )
-    return jobs
+        outcomes = process_photos(jobs, treatment, devices)
+    failed = 0
+    with closing(outcomes), redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+        for outcome in tqdm(outcomes, total=len(jobs), unit="photo", disable=len(jobs) < 2, file=sys.stderr):
+            failed += outcome.error is not None
+            if arguments.verbose and outcome.note:
+                tell(outcome.note)
+            for line in filter(None, (outcome.error, outcome.warning)):
+                tell(f"perceptual-style: {line}")
+    return 2 if failed else 0

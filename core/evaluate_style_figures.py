@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from .errors import ImageError, InputError
+from .errors import ImageError
 from .evaluate_style import Example, StyleEvaluation
 from .evaluate_style_report import verdict
 from .evaluation_figures import in_a_row, save_figure, to_pillow
@@ -22,7 +22,7 @@ _LEAST_WIDTH = 192  # px of a panel, so that its text fits
 
 def plotting(folder: str | Path) -> ModuleType:
     """matplotlib, to be asked for before long work. Raises InputError with the command that installs it."""
-    return need("matplotlib.figure", "bench", Path(folder) / "style.png", "a plot", InputError)
+    return need("matplotlib.figure", "bench", f"{Path(folder) / 'style.png'} is a plot")
 
 
 def write_figures(evaluation: StyleEvaluation, folder: str | Path) -> list[Path]:

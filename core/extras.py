@@ -1,20 +1,17 @@
-"""Optional dependencies: imported when they are needed, with the command that installs what is missing."""
+"""Optional dependencies: imported when something needs them, with the command that installs what is missing."""
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from types import ModuleType
 
-from .errors import CheckpointError, InputError
+from .errors import InputError
 
 
-def need(module: str, extra: str, path: Path, kind: str, error: type[InputError] = CheckpointError) -> ModuleType:
-    """Import ``module``, which the package's ``extra`` installs. Raises ``error`` with the command to type."""
+def need(module: str, extra: str, what: str, error: type[InputError] = InputError) -> ModuleType:
+    """Import ``module``, which the package's ``extra`` installs, for ``what``. Raises ``error`` with the command to type."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        package = module.partition(".")[0]
-        raise error(
-            f'{path} is {kind}, which needs the package {package}: pip install "perceptual-style[{extra}]"'
-        ) from None
+        name = module.partition(".")[0]
+        raise error(f'{what}, which needs the package {name}: pip install "perceptual-style[{extra}]"') from None

@@ -68,7 +68,8 @@ def check_writable(path: str | Path) -> Path:
 
 
 def remove_leftovers(path: str | Path) -> list[Path]:
-    """Remove what `atomic_write` left next to ``path`` when its process was killed, and return those files.
+    """Remove what `atomic_write` left next to ``path``, or of all files in it if it is a folder, when its process was
+    killed; return those files.
 
     A file of a process that runs on this computer is left alone, and so is one of another computer (on a shared disk),
     until it has not changed for a day. Never raises.
@@ -76,9 +77,10 @@ def remove_leftovers(path: str | Path) -> list[Path]:
     target = Path(os.path.realpath(path))
     removed = []
     with contextlib.suppress(OSError):
-        for found in sorted(target.parent.iterdir()):
+        every = target.is_dir()
+        for found in sorted((target if every else target.parent).iterdir()):
             match = _OURS.fullmatch(found.name)
-            if match and match["name"] == target.name[-_KEPT_OF_NAME:] and _is_leftover(found, match):
+            if match and (every or match["name"] == target.name[-_KEPT_OF_NAME:]) and _is_leftover(found, match):
                 with contextlib.suppress(OSError):
                     found.unlink()
                     removed.append(found)

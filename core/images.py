@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +41,7 @@ _LAYOUT_TAGS = frozenset((*range(254, 269), 273, 274, *range(277, 282), 284, *ra
 _LAYOUT_TAGS |= frozenset((*range(512, 533), 700, 34377, 34675, 37724))
 _SIZE_TAGS = (40962, 40963)
 _BAND_PIXELS = 2**18
+_DAMAGED = "the file is damaged or incomplete: "
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,30 @@ def read_image(path: str | Path) -> ImageFile:
     Only profiles of RGB are kept. Grey is scaled by the range of its type: integers of 32 bits count as 16 if all fit
     in there, floats are 0..1, or 0..255, 0..65535, 0..maximum if they exceed that. Raises ImageError in one line.
     """
-    path = Path(path)
-    try:
-        if path.is_dir():
+    with open_file(path) as file:
+        return decode_image(file, path)
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """An image file, for `image_size` and `decode_image`. Raises ImageError."""
+    with _explained(f"cannot read {path}"):
+        if Path(path).is_dir():
             raise ImageError("it is a folder; expected an image file")
-        with path.open("rb") as file:
-            return _decode(open_image(file))
-    except Exception as error:  # on damaged data decoders raise nearly anything
-        raise ImageError(f"cannot read {path}: {_reason(error, 'the file is damaged or incomplete: ')}") from None
+        return Path(path).open("rb")
+
+
+def image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
+    """Height and width of the image in ``file``, before it is turned upright. Raises ImageError with ``name`` in it."""
+    with _explained(f"cannot read {name}", _DAMAGED):
+        width, height = open_image(file).size
+        return height, width
+
+
+def decode_image(file: BinaryIO, name: str | Path) -> ImageFile:
+    """`read_image` of an open file, from its start; messages call it ``name``."""
+    with _explained(f"cannot read {name}", _DAMAGED):
+        file.seek(0)
+        return _decode(open_image(file))
 
 
 def save_image(
@@ -88,9 +105,22 @@ def save_image(
     The file is written completely or not at all, see `atomic_write`. Returns a line for the user if the format cannot
     hold everything (transparency is then flattened on white), else None. Raises ImageError in one line.
     """
-    path = Path(path)
-    try:
-        kind = _format_of(path)
+    encoded, warning = encode_image(path, pixels, alpha, icc_profile, exif)
+    with _explained(f"cannot write {path}"), atomic_write(path) as temporary:
+        temporary.write_bytes(encoded)
+    return warning
+
+
+def encode_image(
+    name: str | Path,
+    pixels: Tensor,
+    alpha: Tensor | None = None,
+    icc_profile: bytes | None = None,
+    exif: bytes | None = None,
+) -> tuple[memoryview, str | None]:
+    """The content of the file that `save_image` writes under ``name``, and what it returns."""
+    with _explained(f"cannot write {name}"):
+        kind = _format_of(Path(name))
         pixels, alpha = _planes(pixels, alpha)
         height, width = pixels.shape[-2:]
         if max(height, width) > (longest := _LONGEST_SIDE.get(kind, height + width)):
@@ -98,9 +128,9 @@ def save_image(
         lost, options = [], dict(_OPTIONS.get(kind, {}))
         if alpha is not None and kind not in _HOLD_ALPHA and bool((alpha < 1).any()):
             lost.append("transparency (flattened on white)")
-        for key, value, name in (("icc_profile", icc_profile, "color profile"), ("exif", exif, "EXIF")):
+        for key, value, what in (("icc_profile", icc_profile, "color profile"), ("exif", exif, "EXIF")):
             if value and kind not in _HOLD_METADATA:
-                lost.append(name)
+                lost.append(what)
             elif value and (kind, key) == ("JPEG", "exif") and len(value) > _LONGEST_JPEG_EXIF:
                 lost.append("EXIF of more than 64 KB")
             elif value:
@@ -108,11 +138,7 @@ def save_image(
         # Encoded in memory first: on a full disk Pillow's JPEG encoder stops without an error, JPEG 2000 never stops.
         encoded = io.BytesIO()
         _to_pillow(pixels, alpha, keep_alpha=kind in _HOLD_ALPHA).save(encoded, kind, **options)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(encoded.getbuffer())
-    except Exception as error:  # encoders, too, have no error type of their own
-        raise ImageError(f"cannot write {path}: {_reason(error)}") from None
-    return f"{path}: {kind} holds no {' and no '.join(lost)}" if lost else None
+    return encoded.getbuffer(), f"{name}: {kind} holds no {' and no '.join(lost)}" if lost else None
 
 
 def check_target(path: str | Path) -> None:
@@ -345,6 +371,15 @@ def row_bands(height: int, width: int, least: int = 1) -> Iterable[slice]:
     """Slices of rows, ``least`` or more, so that what works on them needs little memory besides the image."""
     rows = max(least, _BAND_PIXELS // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+@contextlib.contextmanager
+def _explained(what: str, prefix: str = "") -> Iterator[None]:
+    """Turns any exception into an ImageError: decoders and encoders raise nearly anything, and have no type of their own."""
+    try:
+        yield
+    except Exception as error:
+        raise ImageError(f"{what}: {_reason(error, prefix)}") from None
 
 
 def _reason(error: Exception, prefix: str = "") -> str:

@@ -24,7 +24,7 @@ _PIXELS = "rgb in=255 out=255"
 
 def read(path: Path, families: list[Family]) -> Foreign:
     """Raises CheckpointError for graphs of other networks, naming the node, and for a missing package."""
-    onnx = need("onnx", "onnx", path, "an ONNX file")
+    onnx = need("onnx", "onnx", f"{path} is an ONNX file", CheckpointError)
     try:
         model = onnx.load(str(path), load_external_data=False)
         walk = _Walk(onnx, model.graph)

@@ -39,7 +39,7 @@ _MAX_LAYERS = 500
 
 def read(path: Path) -> Foreign:
     """Raises CheckpointError, also with the command to install what reads such files."""
-    pyfive = need("pyfive", "hdf5", path, "an HDF5 file")
+    pyfive = need("pyfive", "hdf5", f"{path} is an HDF5 file", CheckpointError)
     try:
         with warnings.catch_warnings(), pyfive.File(str(path)) as file:
             warnings.simplefilter("ignore")  # about attributes of unknown types, which are then missing

@@ -440,3 +440,29 @@ def test_a_budget_of_memory_is_kept_said_and_refused_when_too_small(run, refused
     )
     assert "'lots' is no size" in refused("stylize", source, "-o", tmp_path / "no.png", "--memory", "lots")
     assert not (tmp_path / "no.png").exists()
+
+
+def test_skip_existing_goes_on_where_a_run_stopped(run, style, tmp_path):
+    for name in ("a.png", "b.png", "sub/c.png"):
+        photo(tmp_path / "in" / name)
+    there = photo(tmp_path / "out" / "b.png", 3, 3)
+    before = there.read_bytes()
+    command = ["stylize", tmp_path / "in", "-o", tmp_path / "out", "--style", style]
+    status, _, lines = run(*command, "--skip-existing")
+    assert (status, len(lines)) == (0, 1) and "skipped 1 of 3 photos" in lines[0]
+    assert there.read_bytes() == before and (tmp_path / "out" / "sub" / "c.png").is_file()
+    status, _, lines = run(*command, "--skip-existing")
+    assert (status, len(lines)) == (0, 1) and "skipped 3 of 3 photos" in lines[0]
+    assert run(*command) == (0, "", [])
+    assert there.read_bytes() != before
+
+
+def test_workers_are_counted_and_ray_is_asked_for(run, refused, style, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "in" / name)
+    command = ["stylize", tmp_path / "in", "-o", tmp_path / "out", "--style", style]
+    assert "number of workers is 0" in refused(*command, "--workers", "0")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert 'needs the package ray: pip install "perceptual-style[ray]"' in refused(*command, "--ray", "local")
+    assert not (tmp_path / "out").exists()
+    assert run(*command, "--workers", "2") == (0, "", [])

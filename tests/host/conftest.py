@@ -45,6 +45,7 @@ class ComfyUI:
     def __init__(self, base: Path) -> None:
         self.base, self.log = base, base / "comfyui.log"
         self.hub = HubStandIn()
+        self.process: subprocess.Popen | None = None
         self.styles = base / "models" / "fast_style"
         self.upscalers = base / "models" / "perceptual_upscale"
         with socket.socket() as free:
@@ -168,7 +169,7 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
             shutil.copy(source, pack / name)
     host = ComfyUI(base)
     _add_hub_entry(host, pack / "weights_manifest.json")
-    process = host.start(Path(folder).resolve(), os.environ.get("COMFYUI_PYTHON") or sys.executable)
+    host.process = process = host.start(Path(folder).resolve(), os.environ.get("COMFYUI_PYTHON") or sys.executable)
     try:
         host.wait_until_up(process)
         yield host
