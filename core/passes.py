@@ -109,18 +109,16 @@ class BandedNetwork:
             band = read(source, dtype, window.padding, first * window.stride - top, rows, left, span, scratch)
             return F.conv2d(band, weight, center, window.stride)
 
-        # The bias that all phases share is not rounded to the compute type: it goes into the norm, or into the shift. In
-        # float32 without a norm it stays: after a ReLU, zeros are exact, where -b + b summed over all inputs is not.
-        shared = bias.view(-1, window.channels).mean(dim=0)
-        if window.norm is None and dtype == torch.float32:
-            shared = torch.zeros_like(shared)
-        center = (bias - shared.repeat(window.phases**2)).to(dtype)
+        # Of the bias nothing is lost to the compute type. What phases share goes into a norm; without one, the convolution
+        # adds the bias, rounded, and the rest goes into the shift. (A whole bias in the shift is missing in the stored
+        # values, and comes back larger from every convolution, until half precision holds little else.)
         if window.norm is not None:
+            center = (bias - bias.view(-1, window.channels).mean(dim=0).repeat(window.phases**2)).to(dtype)
             center = (center - self._mean(window, compute, positions, can_jump=source.compute is None)).to(dtype)
-        elif window.relu:
-            result.affine = Affine(None, shared.view(1, -1, 1, 1), -shared.view(1, -1, 1, 1))
         else:
-            result.affine = Affine(shift=shared.view(1, -1, 1, 1))
+            center = bias.to(dtype)
+            rest = (bias - center.float()).view(-1, window.channels).mean(dim=0).view(1, -1, 1, 1)
+            result.affine = Affine(shift=rest, threshold=-rest if window.relu else None)
         if step.store:
             for one in source.sources(keep):
                 one.release = True

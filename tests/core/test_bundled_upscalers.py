@@ -67,3 +67,4 @@ def test_the_engine_gives_what_the_network_gives(model, photo):
         expected = model.network(small).clamp(0, 1)
     assert (model.upscale(small, precision="fp32") - expected).abs().max() < 1e-4
     assert (model.upscale(small) - expected).abs().max() < 2 / 255
+    assert (model.upscale(small, precision="bf16") - expected).abs().max() < 4 / 255
