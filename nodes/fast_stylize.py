@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import images
-from .host import HostedModel, StyleModelType, io
+from .host import HostedModel, StyleModelType, io, search_aliases
 
 
 class FastStylize(io.ComfyNode):
@@ -15,10 +15,13 @@ class FastStylize(io.ComfyNode):
             node_id="FastStylize",
             display_name="Fast Stylize",
             category="Perceptual Style",
+            **search_aliases("style transfer", "neural style", "painting", "artistic filter"),
             description="Gives images a painting's style. Any size and batch; the result has the size of the input.",
             inputs=[
                 io.Image.Input("image", tooltip="Photos to stylize. Each is stylized on its own; alpha is kept."),
-                StyleModelType.Input("style_model", tooltip="The style, from Load Fast Style Model."),
+                StyleModelType.Input(
+                    "style_model", tooltip="The style, from Load Fast Style Model, Blend Styles or Style Regions."
+                ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The stylized images, same size as the input.")],
         )
