@@ -4,6 +4,8 @@ In ComfyUI this folder is a custom node; installed with pip it is the package ``
 here: the host calls `comfy_entrypoint`, Python users import ``perceptual_style.core``.
 """
 
+WEB_DIRECTORY = "./web"  # nothing but docs/<node id>.md, the help pages
+
 
 async def comfy_entrypoint():
     """What ComfyUI calls to get the nodes."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..core.blend import blend_styles, style_regions
 from . import images
 from .fast_stylize import feather_input
-from .host import HostedModel, StyleModelType, io
+from .host import HostedModel, StyleModelType, io, search_aliases
 
 
 class BlendStyles(io.ComfyNode):
@@ -17,6 +17,7 @@ class BlendStyles(io.ComfyNode):
             node_id="BlendStyles",
             display_name="Blend Styles",
             category="Perceptual Style",
+            **search_aliases("style transfer", "mix styles", "interpolate styles"),
             description="The style between two. Networks one of which was trained from the other become one network; of any "
             "others both paint, and their paintings are blended.",
             inputs=[
@@ -43,6 +44,7 @@ class StyleRegions(io.ComfyNode):
             node_id="StyleRegions",
             display_name="Style Regions",
             category="Perceptual Style",
+            **search_aliases("style transfer", "masked style", "several styles"),
             description="Two styles in one picture, each where its mask is, with one clean seam between them. Where neither "
             "is, the photo stays. For more regions, put one after another.",
             inputs=[

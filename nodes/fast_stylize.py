@@ -8,7 +8,7 @@ from ..core.errors import ImageError
 from ..core.masks import MOST_FEATHER, fit_mask
 from ..core.stylizer import COLORS, LARGEST_STROKE, SMALLEST_STROKE
 from . import images
-from .host import HostedModel, StyleModelType, io
+from .host import HostedModel, StyleModelType, io, search_aliases
 
 
 def feather_input(tooltip: str) -> io.Float.Input:
@@ -26,6 +26,7 @@ class FastStylize(io.ComfyNode):
             node_id="FastStylize",
             display_name="Fast Stylize",
             category="Perceptual Style",
+            **search_aliases("style transfer", "neural style", "painting", "artistic filter"),
             description="Gives images a painting's style. Any size and batch; the result has the size of the input.",
             inputs=[
                 io.Image.Input("image", tooltip="Photos to stylize. Each is stylized on its own; alpha is kept."),

@@ -66,6 +66,11 @@ def advanced(make: Any, *arguments: Any, **options: Any) -> Any:
     return make(*arguments, **options)
 
 
+def search_aliases(*words: str) -> dict[str, list[str]]:
+    """Arguments for a schema: other words that newer hosts find a node by."""
+    return {"search_aliases": list(words)} if "search_aliases" in inspect.signature(io.Schema).parameters else {}
+
+
 def model_files(folder: str) -> list[str]:
     """Names of the files in one of our folders, relative to it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.manifest import Entry
 from ..core.models import load_style
 from .choices import Choices
-from .host import STYLE_FOLDER, HostedModel, StyleModelType, advanced, folders, io, progress_callback
+from .host import STYLE_FOLDER, HostedModel, StyleModelType, advanced, folders, io, progress_callback, search_aliases
 
 _STYLES = Choices("style", STYLE_FOLDER, "style")
 _ORDERS = ("auto", "rgb", "bgr")
@@ -19,6 +19,7 @@ class LoadStyleModel(io.ComfyNode):
             node_id="LoadStyleModel",
             display_name="Load Fast Style Model",
             category="Perceptual Style",
+            **search_aliases("style transfer", "neural style", "painting"),
             description="Loads a network that gives photos one painting's style in a single pass. Reads the files of many "
             "other programs, too.",
             inputs=[

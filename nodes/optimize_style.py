@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.optimize import optimize_image
 from ..core.recipes import RECIPES, get_recipe
 from . import images, loss_networks
-from .host import advanced, intermediate, io, progress_callback, whole_device
+from .host import advanced, intermediate, io, progress_callback, search_aliases, whole_device
 
 
 class OptimizeStyle(io.ComfyNode):
@@ -18,6 +18,7 @@ class OptimizeStyle(io.ComfyNode):
             node_id="OptimizeStyle",
             display_name="Optimize Style (slow)",
             category="Perceptual Style",
+            **search_aliases("style transfer", "neural style", "gatys"),
             description="Gives images the style of any painting, without a trained network: the pixels themselves are "
             "optimized for what networks are trained on. Minutes for an image, not moments; a few hundred pixels a side are a "
             "good size.",

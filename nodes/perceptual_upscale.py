@@ -11,7 +11,7 @@ from ..core.manifest import Entry
 from ..core.upscale import UpscaleModel, load_upscaler, partner_file
 from . import images
 from .choices import Choices
-from .host import UPSCALE_FOLDER, HostedModel, folders, intermediate, io
+from .host import UPSCALE_FOLDER, HostedModel, folders, intermediate, io, search_aliases
 
 _UPSCALERS = Choices("upscale", UPSCALE_FOLDER, "upscaler", partner_file)
 _DEFAULT = "pixel_x4"
@@ -54,6 +54,7 @@ class PerceptualUpscale(io.ComfyNode):
             node_id="PerceptualUpscale",
             display_name="Perceptual Upscale",
             category="Perceptual Style",
+            **search_aliases("super-resolution", "enlarge", "upscaler", "style transfer"),
             description="Enlarges images two, four or eight times with a network, in one pass and without tiles. Any size "
             "and batch; the result is exactly that many times the input.",
             inputs=[
@@ -106,6 +107,7 @@ class LoadPerceptualUpscaler(io.ComfyNode):
             node_id="LoadPerceptualUpscaler",
             display_name="Load Perceptual Upscaler",
             category="Perceptual Style",
+            **search_aliases("super-resolution", "upscale model", "style transfer"),
             description="Loads an upscaler for Upscale Image (using Model) and for other packs' nodes that take an upscale "
             "model. Perceptual Upscale needs none of this.",
             inputs=[_model_input(), _fidelity_input()],

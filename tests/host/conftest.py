@@ -19,7 +19,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +35,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "some-Renamed.folder"  # not the pack's name, and with a dot, which the host replaces in the module's name
 _PACK = ("__init__.py", "pyproject.toml", "weights_manifest.json", "core", "nodes", "weights")
-_PACK_WHEN_THERE = ("web", "locales", "example_workflows")
+_PACK += ("web", "locales", "example_workflows")
 _START_SECONDS, _RUN_SECONDS = 300, 300
 TINY_ARCH = "c9s1-4,d8,d8,R8x1,n2,c3s1-8,n2,c3s1-4,c9s1-3 norm=instance padding=reflect output=tanh"
 
@@ -139,6 +140,12 @@ class ComfyUI:
         kind, config = self.get(f"/object_info/{node}")[node]["input"]["required"][name]
         return config["options"] if kind == "COMBO" else kind
 
+    def put_examples(self) -> None:
+        """The example photos, and what else the shipped workflows open, in ComfyUI's input folder."""
+        for path in (ROOT / "examples").iterdir():
+            if path.is_file():
+                shutil.copy(path, self.base / "input")
+
     def put_photo(self, name: str, width: int, height: int, *, alpha: bool = False, seed: int = 0) -> Path:
         """A photo-like image in ComfyUI's input folder: smooth, with some grain."""
         random = np.random.default_rng(seed)
@@ -152,35 +159,47 @@ class ComfyUI:
 
 
 @pytest.fixture(scope="session")
-def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    folder = os.environ.get("COMFYUI_PATH")
-    if not folder:
-        pytest.skip("COMFYUI_PATH is not set: it names the folder of a ComfyUI to test in")
-    base = tmp_path_factory.mktemp("comfyui")
-    for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
-        (base / name).mkdir()
-    pack = base / "custom_nodes" / PACK_FOLDER
-    pack.mkdir()
-    for name in _PACK + tuple(name for name in _PACK_WHEN_THERE if (ROOT / name).exists()):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, pack / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, pack / name)
-    host = ComfyUI(base)
-    _add_hub_entry(host, pack / "weights_manifest.json")
-    host.process = process = host.start(Path(folder).resolve(), os.environ.get("COMFYUI_PYTHON") or sys.executable)
-    try:
-        host.wait_until_up(process)
-        yield host
-    finally:
-        process.terminate()
+def start_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], AbstractContextManager[ComfyUI]]:
+    """What runs a ComfyUI for a while, with the pack in a folder of this name."""
+
+    @contextmanager
+    def start(pack_folder: str) -> Iterator[ComfyUI]:
+        folder = os.environ.get("COMFYUI_PATH")
+        if not folder:
+            pytest.skip("COMFYUI_PATH is not set: it names the folder of a ComfyUI to test in")
+        base = tmp_path_factory.mktemp("comfyui")
+        for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
+            (base / name).mkdir()
+        pack = base / "custom_nodes" / pack_folder
+        pack.mkdir()
+        for name in _PACK:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, pack / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, pack / name)
+        host = ComfyUI(base)
+        _add_hub_entry(host, pack / "weights_manifest.json")
+        host.process = process = host.start(Path(folder).resolve(), os.environ.get("COMFYUI_PYTHON") or sys.executable)
         try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        host.hub.close()
+            host.wait_until_up(process)
+            yield host
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            host.hub.close()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def comfyui(start_comfyui) -> Iterator[ComfyUI]:
+    with start_comfyui(PACK_FOLDER) as host:
+        yield host
 
 
 def _add_hub_entry(host: ComfyUI, manifest: Path) -> None:

@@ -169,6 +169,7 @@ class FakeHost:
     intermediate_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     intermediate_dtype: torch.dtype | None = None  # None: a host from before there was such a setting
     combo: type = _ComboInput  # newer hosts' takes more
+    schema: type = Schema  # likewise
     interrupt_at: int | None = None  # the check, counted from 1, at which the user has interrupted
     checks: int = 0
     interruption: Exception | None = None
@@ -222,7 +223,7 @@ class FakeHost:
             "get_filename_list": self._filenames,
             "get_full_path": self._full_path,
         }
-        io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": Schema, "Custom": _io_type}
+        io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": self.schema, "Custom": _io_type}
         io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", self.combo)}
         io |= {"Boolean": _io_type("BOOLEAN", _BooleanInput), "Float": _io_type("FLOAT", _FloatInput)}
         io |= {"Int": _io_type("INT", _IntInput)}

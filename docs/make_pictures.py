@@ -1,0 +1,316 @@
+"""Makes what shows the nodes at work again: the pictures of the help pages and of the workflow templates, and the examples
+that are not photos. Nothing goes in but the example photos and the bundled networks.
+
+    python docs/make_pictures.py [--loss-weights FILE] [NAME ...]
+
+NAME: of files without suffix, such as FastStylize; all by default
+FILE: weights of the loss network of the recipe standard, without which OptimizeStyle.jpg stays as it is
+
+The clip needs PyAV, which ComfyUI has.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from perceptual_style.core import blend_styles, list_styles, load_style, load_upscaler, style_regions
+from perceptual_style.core.bicubic import enlarge
+from perceptual_style.core.files import atomic_write
+from perceptual_style.core.images import read_image
+from perceptual_style.core.manifest import find_entry
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES, PAGES, TEMPLATES = ROOT / "examples", ROOT / "web" / "docs", ROOT / "example_workflows"
+_PANEL, _GAP, _LINE = 240, 8, 24
+_QUALITY = {"quality": 82, "optimize": True}
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+@cache
+def photo(name: str) -> Tensor:
+    """(1, 3, H, W)."""
+    return read_image(EXAMPLES / f"{name}.jpg").pixels
+
+
+@cache
+def styles() -> list:
+    """The bundled styles; a single one is followed by itself with red and blue swapped, so that there are two."""
+    names = [name for name in list_styles() if find_entry(name, "style").is_bundled]
+    found = [load_style(name) for name in sorted(names, key=lambda name: name != "starry_night")]
+    return found if len(found) > 1 else [*found, load_style(names[0], channel_order="bgr")]
+
+
+@cache
+def stylized(name: str, index: int = 0) -> Tensor:
+    return styles()[index].stylize(photo(name))
+
+
+@cache
+def head() -> Tensor:
+    """A mask of the astronaut's head, (1, 1, H, W)."""
+    mask = Image.new("L", (512, 512))
+    draw = ImageDraw.Draw(mask)
+    draw.ellipse((166, 26, 288, 124), fill=255)
+    draw.rounded_rectangle((186, 60, 266, 182), 38, fill=255)
+    return torch.from_numpy(np.array(mask))[None, None] / 255
+
+
+# --- how it is shown --------------------------------------------------------------------------------------------------
+
+
+def picture(image: Tensor) -> Image.Image:
+    """(1, 3, H, W) or a mask (1, 1, H, W) in [0, 1]."""
+    return Image.fromarray(image[0].expand(3, -1, -1).mul(255).round().byte().movedim(0, -1).numpy())
+
+
+def square(image: Tensor, side: int, left: float = 0.5) -> Image.Image:
+    """The largest square of an image, scaled; left: where it lies, from 0 to 1."""
+    whole = picture(image)
+    least = min(whole.size)
+    x, y = round((whole.width - least) * left), (whole.height - least) // 2
+    return whole.crop((x, y, x + least, y + least)).resize((side, side), Image.Resampling.LANCZOS)
+
+
+def panels(columns: int, titled: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures of one size in rows, each above its title."""
+    width, height = titled[0][1].size
+    rows = -(-len(titled) // columns)
+    canvas = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _LINE + _GAP) - _GAP), (32, 32, 32))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
+    for index, (title, each) in enumerate(titled):
+        x, y = index % columns * (width + _GAP), index // columns * (height + _LINE + _GAP)
+        canvas.paste(each, (x, y))
+        draw.text((x + width / 2, y + height + 3), title, (225, 225, 225), font, anchor="ma")
+    return canvas
+
+
+def strips(images: list[Tensor], side: int) -> Image.Image:
+    """The same place of several images, one strip of each beside the other."""
+    whole = [square(image, side) for image in images]
+    for index, each in enumerate(whole[1:], start=1):
+        x = index * side // len(whole)
+        whole[0].paste(each.crop((x, 0, side, side)), (x, 0))
+        ImageDraw.Draw(whole[0]).line((x, 0, x, side), "white", 2)
+    return whole[0]
+
+
+# --- help pages -------------------------------------------------------------------------------------------------------
+
+
+def load_style_model() -> Image.Image:
+    bundled = [(style.name, style) for style in styles() if style.pixels == styles()[0].pixels]
+    shown = [(name, square(style.stylize(photo("chelsea")), _PANEL)) for name, style in bundled]
+    shown.insert(0, ("photo", square(photo("chelsea"), _PANEL)))
+    return panels(min(3, len(shown)), shown)
+
+
+def fast_stylize() -> Image.Image:
+    style, image = styles()[0], photo("astronaut")
+    outside = {"mask": 1 - head(), "feather": 16}
+    choices = {
+        "strength 0.5": {"strength": 0.5}, "as it is": {}, "stroke_size 2": {"stroke_size": 2.0},
+        "color keep": {"color": "keep"}, "a mask that leaves the head out": outside,
+    }  # fmt: skip
+    shown = [(title, square(style.stylize(image, **choice), _PANEL)) for title, choice in choices.items()]
+    return panels(3, [("photo", square(image, _PANEL)), *shown])
+
+
+def blend() -> Image.Image:
+    shown = []
+    for amount in (0.0, 0.5, 1.0):
+        style = blend_styles(*styles()[:2], amount)
+        shown.append((f"amount {amount:g}", square(style.stylize(photo("chelsea")), _PANEL)))
+    return panels(3, shown)
+
+
+def regions() -> Image.Image:
+    style = style_regions(styles()[0], head(), styles()[1], feather=16)
+    shown = {"photo": photo("astronaut"), "mask_1": head(), "both styles": style.stylize(photo("astronaut"))}
+    return panels(3, [(title, square(image, _PANEL)) for title, image in shown.items()])
+
+
+def train_style() -> Image.Image:
+    names = ("rocket", "coffee", "chelsea")
+    shown = [(name, square(photo(name), _PANEL)) for name in names]
+    return panels(3, shown + [(f"{name}, {styles()[0].name}", square(stylized(name), _PANEL)) for name in names])
+
+
+@cache
+def optimize_style(loss_weights: str) -> Image.Image:
+    from perceptual_style.core import optimize_image
+
+    content = torch.from_numpy(np.array(square(photo("coffee"), 256))).movedim(-1, 0)[None] / 255
+    style = stylized("rocket")
+    result = optimize_image(content, style, recipe="standard", loss_weights=loss_weights, iterations=150)
+    shown = {"content": content, "style_image": style, "150 iterations": result}
+    return panels(3, [(title, square(image, _PANEL)) for title, image in shown.items()])
+
+
+def perceptual_upscale() -> Image.Image:
+    small = photo("chelsea")[..., 96:156, 110:170]
+    upscaled = load_upscaler("pixel_x4").upscale(small)
+    shown = {"60 x 60 pixels": small, "bicubic, x4": enlarge(small, 4).clamp(0, 1), "pixel_x4": upscaled}
+    nearest = Image.Resampling.NEAREST
+    return panels(3, [(title, picture(image).resize((240, 240), nearest)) for title, image in shown.items()])
+
+
+def load_perceptual_upscaler() -> Image.Image:
+    small = photo("rocket")[..., 150:180, 300:330]
+    shown = [(f"pixel_x{n}", load_upscaler(f"pixel_x{n}").upscale(small)) for n in (2, 4, 8)]
+    return panels(3, [(title, picture(image).resize((240, 240), Image.Resampling.NEAREST)) for title, image in shown])
+
+
+# --- templates and examples -------------------------------------------------------------------------------------------
+
+
+def detail() -> Image.Image:
+    """A stylized photo, and a part of it as the upscaler gives it."""
+    whole, box = square(stylized("astronaut"), 512), (160, 50, 224, 114)
+    part = load_upscaler("pixel_x4").upscale(stylized("astronaut")[..., box[1] : box[3], box[0] : box[2]])
+    draw = ImageDraw.Draw(whole)
+    draw.rectangle(box, outline="white", width=2)
+    whole.paste(picture(part), (250, 250))
+    draw.rectangle((249, 249, 506, 506), outline="white", width=2)
+    return whole
+
+
+def keep_colors() -> Image.Image:
+    return square(styles()[0].stylize(photo("astronaut"), color="keep", mask=1 - head(), feather=16), 512)
+
+
+def blended() -> Image.Image:
+    return strips([blend_styles(*styles()[:2], amount).stylize(photo("chelsea")) for amount in (0, 0.5, 1)], 512)
+
+
+def in_regions() -> Image.Image:
+    return square(style_regions(styles()[0], head(), styles()[1], feather=16).stylize(photo("astronaut")), 512)
+
+
+def trained() -> Image.Image:
+    canvas = Image.new("RGB", (512, 512))
+    for index, name in enumerate(("rocket", "coffee", "chelsea", "astronaut")):
+        canvas.paste(square(stylized(name), 256), (index % 2 * 256, index // 2 * 256))
+    return canvas
+
+
+def optimized(loss_weights: str) -> Image.Image:
+    whole = optimize_style(loss_weights)
+    return whole.crop((2 * (_PANEL + _GAP), 0, whole.width, _PANEL)).resize((512, 512), Image.Resampling.LANCZOS)
+
+
+def upscaled() -> Image.Image:
+    """Pixels on the left, and what becomes of them."""
+    small = photo("chelsea")[..., 76:140, 116:180]
+    whole = picture(small).resize((512, 512), Image.Resampling.NEAREST)
+    whole.paste(picture(load_upscaler("pixel_x8").upscale(small)).crop((256, 0, 512, 512)), (256, 0))
+    ImageDraw.Draw(whole).line((256, 0, 256, 512), "white", 2)
+    return whole
+
+
+def frames() -> list[Image.Image]:
+    """A camera that moves over a photo and grains: 24 frames of 320 x 240."""
+    whole, grain = picture(photo("rocket")).resize((480, 320), Image.Resampling.LANCZOS), np.random.default_rng(0)
+    shown = []
+    for index in range(24):
+        pixels = np.array(whole.crop((40 + 3 * index, 40, 360 + 3 * index, 280)), dtype=np.float32)
+        pixels += grain.normal(0, 3, pixels.shape)
+        shown.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+    return shown
+
+
+def film() -> Image.Image:
+    canvas = Image.new("RGB", (512, 512), (16, 16, 16))
+    draw = ImageDraw.Draw(canvas)
+    for index, frame in enumerate(frames()[::6]):
+        pixels = torch.from_numpy(np.array(frame)).movedim(-1, 0)[None] / 255
+        canvas.paste(
+            picture(styles()[0].stylize(pixels)).resize((230, 230)), (16 + index % 2 * 250, 16 + index // 2 * 250)
+        )
+    for y in range(0, 512, 32):
+        for x in (3, 250, 500):
+            draw.rounded_rectangle((x, y + 8, x + 8, y + 22), 2, fill="white")
+    return canvas
+
+
+def masked_photo(path: Path) -> None:
+    """The astronaut with a transparent head, as the host's mask editor saves what was painted over."""
+    image = picture(photo("astronaut"))
+    image.putalpha(picture(1 - head()).convert("L"))
+    with atomic_write(path) as part:
+        image.save(part, "WEBP", quality=90, exact=True)
+
+
+def painting(path: Path) -> None:
+    """Stands for a painting in the workflows that need one."""
+    with atomic_write(path) as part:
+        picture(stylized("rocket")).save(part, "JPEG", quality=92)
+
+
+def clip(path: Path) -> None:
+    import av
+
+    with atomic_write(path) as part, av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=12, options={"crf": "26"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for frame in frames():
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        container.mux(stream.encode())
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+
+def saved(make: Callable[[], Image.Image], path: Path) -> None:
+    with atomic_write(path) as part:
+        make().save(part, "JPEG", **_QUALITY)
+
+
+def everything(loss_weights: str | None) -> dict[str, Callable[[], None]]:
+    pages = {
+        "LoadStyleModel": load_style_model, "FastStylize": fast_stylize, "BlendStyles": blend, "StyleRegions": regions,
+        "TrainStyle": train_style, "PerceptualUpscale": perceptual_upscale,
+        "LoadPerceptualUpscaler": load_perceptual_upscaler,
+    }  # fmt: skip
+    templates = {
+        "stylize": lambda: strips([photo("astronaut"), stylized("astronaut")], 512), "stylize_then_upscale": detail,
+        "keep_colors_with_a_mask": keep_colors, "blend_two_styles": blended, "two_styles_in_regions": in_regions,
+        "upscale": upscaled, "train_a_style": trained, "video_frames": film,
+    }  # fmt: skip
+    if loss_weights is not None:
+        pages["OptimizeStyle"] = partial(optimize_style, loss_weights)
+        templates["any_painting_without_training"] = partial(optimized, loss_weights)
+    files = {
+        EXAMPLES / "astronaut_masked.webp": masked_photo,
+        EXAMPLES / "painting.jpg": painting,
+        EXAMPLES / "rocket_pan.mp4": clip,
+    }
+    found = {path.stem: partial(make, path) for path, make in files.items()}
+    found |= {name: partial(saved, make, PAGES / f"{name}.jpg") for name, make in pages.items()}
+    return found | {name: partial(saved, make, TEMPLATES / f"{name}.jpg") for name, make in templates.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--loss-weights", metavar="FILE")
+    arguments = parser.parse_args()
+    makers = everything(arguments.loss_weights)
+    unknown = set(arguments.names) - set(makers)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; expected some of {', '.join(makers)}")
+    for name in arguments.names or makers:
+        makers[name]()
+        print(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The host's own frontend in a browser: workflows from its template browser, help pages, the search for nodes, languages.
+
+Needs Chromium (named by CHROMIUM, or found under its usual names) and the Python package playwright. Screenshots stay in
+pytest's temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workflows import NAMES, api_form, bare
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK_NAME = "perceptual-style"
+_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+_FLAGS += ("--disable-component-update", "--disable-sync")
+_MS = 60_000  # for a step on a busy machine
+
+
+class Frontend:
+    """A page with the host's frontend."""
+
+    def __init__(self, page: Any, url: str, screenshots: Path) -> None:
+        self.page, self.url, self.screenshots = page, url, screenshots
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self) -> None:
+        self.page.goto(self.url)
+        self.page.wait_for_function("window.app?.graph && window.app.extensionManager?.workflow?.activeWorkflow")
+        self.page.wait_for_function("'FastStylize' in LiteGraph.registered_node_types")
+
+    def command(self, name: str) -> None:
+        self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
+
+    def set(self, name: str, value: Any) -> None:
+        self.page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [name, value])
+
+    def close_dialogs(self) -> None:
+        masks = self.page.locator(".p-dialog-mask")
+        while masks.count():
+            self.page.keyboard.press("Escape")
+            masks.last.wait_for(state="detached")
+
+    def templates(self) -> None:
+        """Open the template browser at our pack."""
+        self.close_dialogs()
+        self.command("Comfy.BrowseTemplates")
+        self.page.get_by_role("dialog").get_by_text(PACK_NAME, exact=True).click()
+        self.page.get_by_test_id(f"template-workflow-{NAMES[0]}").wait_for()
+
+    def load(self, name: str) -> None:
+        """Load a workflow by a click on its card."""
+        self.templates()
+        before = self.page.evaluate("app.extensionManager.workflow.activeWorkflow.path")
+        self.errors.clear()
+        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.page.wait_for_function(
+            "path => app.extensionManager.workflow.activeWorkflow?.path !== path && app.graph.nodes.length > 1",
+            arg=before,
+        )
+
+    def shot(self, name: str) -> None:
+        self.page.wait_for_timeout(1000)  # drawing is not awaited by anything
+        self.page.screenshot(path=self.screenshots / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def comfyui(start_comfyui) -> Iterator[Any]:
+    """Another one, since the frontend asks for help pages where a folder's name ends at its first dot."""
+    with start_comfyui(PACK_NAME) as host:
+        host.put_examples()
+        yield host
+
+
+@pytest.fixture(scope="module")
+def frontend(request, tmp_path_factory) -> Iterator[Frontend]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    browser = next((found for name in names if name and (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("there is no Chromium; CHROMIUM can name its program")
+    comfyui = request.getfixturevalue("comfyui")  # started for nothing if one of these were missing
+    profile, screenshots = tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("screenshots")
+    with playwright.sync_playwright() as started:
+        context = started.chromium.launch_persistent_context(
+            profile, executable_path=browser, headless=True, args=list(_FLAGS), locale="en-US",
+            viewport={"width": 1600, "height": 1000},
+        )  # fmt: skip
+        context.set_default_timeout(_MS)
+        page = Frontend(context.new_page(), f"http://127.0.0.1:{comfyui.port}/", screenshots)
+        page.open()
+        yield page
+        context.close()
+
+
+def test_template_browser_shows_our_workflows_and_their_pictures(frontend):
+    frontend.templates()
+    for name in NAMES:
+        card = frontend.page.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()
+        frontend.page.wait_for_function(
+            "image => image.complete && image.naturalWidth === 512", arg=card.locator("img").first.element_handle()
+        )
+    frontend.shot("templates")
+    frontend.close_dialogs()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_opens_without_red_nodes_and_is_the_api_form(frontend, name):
+    frontend.load(name)
+    frontend.shot(name)
+    assert frontend.page.locator(".p-dialog-mask").count() == 0, "a dialog has opened: missing nodes or models"
+    state = frontend.page.evaluate(
+        """() => app.graph.nodes.map(node => ({
+            type: node.type, known: node.type in LiteGraph.registered_node_types, errors: !!node.has_errors,
+            overlaps: app.graph.nodes.filter(other => other !== node
+                && other.pos[0] < node.pos[0] + node.size[0] && node.pos[0] < other.pos[0] + other.size[0]
+                && other.pos[1] - 30 < node.pos[1] + node.size[1] && node.pos[1] - 30 < other.pos[1] + other.size[1]
+            ).map(other => other.type)}))"""
+    )
+    assert [node for node in state if not node["known"] or node["errors"]] == []
+    assert [node for node in state if node["overlaps"]] == []
+    sent = json.loads(frontend.page.evaluate("async () => JSON.stringify((await app.graphToPrompt()).output)"))
+    for node in sent.values():
+        node["inputs"].pop("video-preview", None)  # the frontend's own
+    assert bare(sent) == bare(api_form(name))
+    assert frontend.errors == []
+
+
+def test_queued_workflow_shows_its_picture(frontend):
+    frontend.load("stylize")
+    frontend.command("Comfy.QueuePrompt")
+    frontend.page.wait_for_function(
+        "() => app.graph.nodes.some(node => node.type === 'SaveImage' && node.imgs?.[0]?.naturalWidth === 512)"
+    )
+    frontend.shot("queued")
+
+
+def test_help_pages_open(frontend, comfyui):
+    frontend.load("stylize")
+    info = comfyui.get("/object_info")
+    ours = [node for node, each in info.items() if each["python_module"] == f"custom_nodes.{PACK_NAME}"]
+    assert len(ours) >= 4
+    help_page = frontend.page.locator(".node-help-content .markdown-content")
+    for node in ours:
+        x, y = frontend.page.evaluate(
+            """type => { const node = LiteGraph.createNode(type); node.pos = [0, 700]; app.graph.add(node);
+                app.canvas.deselectAll(); app.canvas.centerOnNode(node);
+                return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }""",
+            node,
+        )
+        frontend.page.mouse.click(x, y)
+        frontend.page.get_by_test_id("info-button").click()
+        help_page.get_by_role("heading", name=info[node]["display_name"], exact=True).wait_for()
+        frontend.page.wait_for_function(
+            "image => image.complete && image.naturalWidth > 0", arg=help_page.locator("img").first.element_handle()
+        )
+        assert help_page.get_by_role("heading", name="Troubleshooting").count() == 1
+        frontend.shot(f"help-{node}")
+        frontend.page.evaluate(
+            "app.graph.nodes.filter(node => node.pos[1] === 700).forEach(node => app.graph.remove(node))"
+        )
+
+
+def _found(frontend: Frontend, words: str) -> list[str]:
+    frontend.page.keyboard.press("Escape")
+    frontend.command("Workspace.SearchBox.Toggle")
+    box = frontend.page.locator(".comfy-vue-node-search-box input")
+    box.fill(words)
+    frontend.page.wait_for_timeout(1500)  # it searches while one types
+    options = frontend.page.locator(".comfy-vue-node-search-box [role=option] .option-display-name")
+    names = [text.split("\n")[0].strip() for text in options.all_inner_texts()]
+    frontend.shot(f"search-{words}")
+    frontend.page.keyboard.press("Escape")
+    frontend.page.wait_for_timeout(300)
+    return names
+
+
+def test_search_finds_each_node_by_name_and_the_pack_by_style_transfer(frontend, comfyui):
+    frontend.close_dialogs()
+    shown = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    for node, each in comfyui.get("/object_info").items():
+        if each["python_module"] == f"custom_nodes.{PACK_NAME}":
+            assert shown[node]["display_name"] in _found(frontend, each["display_name"]), node
+    assert _found(frontend, "style transfer")[0] == shown["FastStylize"]["display_name"]
+
+
+def test_nodes_speak_the_language_of_the_frontend(frontend):
+    texts = json.loads((ROOT / "locales" / "fr" / "nodeDefs.json").read_text(encoding="utf-8"))["FastStylize"]
+    frontend.set("Comfy.Locale", "fr")
+    frontend.page.reload()
+    try:
+        frontend.open()
+        frontend.load("stylize")
+        node = "app.graph.nodes.find(node => node.type === 'FastStylize')"
+        assert frontend.page.evaluate(f"{node}.constructor.title") == texts["display_name"]
+        labels = frontend.page.evaluate(f"{node}.inputs.map(each => [each.name, each.localized_name])")
+        assert {name: label for name, label in labels} == {name: texts["inputs"][name]["name"] for name, _ in labels}
+        frontend.shot("fr")
+    finally:
+        frontend.set("Comfy.Locale", "en")

@@ -1,0 +1,141 @@
+"""What the host shows about the nodes beside them: help pages, translations, and other words to find them by."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES, LOCALES = ROOT / "web" / "docs", ROOT / "locales"
+LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es")
+
+
+def _nodes(language: str) -> dict[str, dict]:
+    return json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def _inputs(schema) -> dict[str, str]:
+    return {each.id: each.tooltip for each in schema.inputs}
+
+
+def _outputs(schema) -> dict[str, str]:
+    return {each.display_name: each.tooltip for each in schema.outputs}
+
+
+def _listed(page: str, title: str) -> list[str]:
+    """The names in the list below a title."""
+    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.findall(r"^- `(\w+)`: ", section, re.MULTILINE)
+
+
+def test_host_finds_the_pages(load_root):
+    assert (ROOT / load_root().WEB_DIRECTORY / "docs").resolve() == PAGES
+    # Scripts in there would be run by the host's frontend, and pages of no node would be an error in a name.
+    assert {path.suffix for path in PAGES.parent.rglob("*") if path.is_file()} == {".md", ".jpg"}
+
+
+def test_page_names_every_input_and_output(pack):
+    missing = []
+    for node in pack.nodes:
+        path, schema = PAGES / f"{node}.md", pack.schema(node)
+        if not path.exists():
+            missing.append(path.name)
+            continue
+        page = path.read_text(encoding="utf-8")
+        assert page.startswith(f"# {schema.display_name}\n")
+        for title, names in (("Inputs", _inputs(schema)), ("Outputs", _outputs(schema))):
+            missing += [f"{path.name}, {title}: {name}" for name in names if name not in _listed(page, title)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_page_helps(path):
+    page = path.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == ["Inputs", "Outputs", "Tips", "Troubleshooting"]
+    assert page.split("## Troubleshooting\n")[1].count("\n**") >= 2
+    # The frontend looks for pictures in the folder of the pages, by a path that it writes into <img src="">.
+    (picture,) = re.findall(r"^!\[.+\]\((.+)\)$", page, re.MULTILINE)
+    assert picture == f"{path.stem}.jpg"
+    with Image.open(PAGES / picture) as image:
+        assert image.format == "JPEG" and 400 <= image.width <= 1000
+    assert (PAGES / picture).stat().st_size < 200_000
+
+
+def test_english_says_what_the_nodes_say(pack):
+    """It covers the schema's texts, so that an old one would stay on the screen; other languages are translated from it.
+
+    Names of nodes may have words added by which hosts find them that know no aliases.
+    """
+    english, wrong = _nodes("en"), []
+    for node in pack.nodes:
+        schema, shown = pack.schema(node), english.get(node, {})
+        inputs = {name: each["tooltip"] for name, each in shown.get("inputs", {}).items()}
+        outputs = {each["name"]: each["tooltip"] for each in shown.get("outputs", {}).values()}
+        wrong += [f"{node}: description"] * (shown.get("description") != schema.description)
+        wrong += [f"{node}: display_name"] * (not shown.get("display_name", "").startswith(schema.display_name))
+        for said, wanted in ((inputs, _inputs(schema)), (outputs, _outputs(schema))):
+            wrong += [f"{node}: {name}" for name, tooltip in wanted.items() if said.get(name) != tooltip]
+    assert wrong == [], "other than locales/en/nodeDefs.json; the other languages need a look then, too"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_language_has_everything_that_english_has(language):
+    def paths(tree: dict, *above: str) -> set[tuple[str, ...]]:
+        return {
+            path
+            for key, each in tree.items()
+            for path in (paths(each, *above, key) if isinstance(each, dict) else {(*above, key)})
+        }
+
+    english, translated = _nodes("en"), _nodes(language)
+    assert paths(translated) == paths(english)
+    for path in paths(translated):
+        text = translated
+        for key in path:
+            text = text[key]
+        assert text.strip() == text != "", path
+        # Signs that the frontend's translations are written with: {name}, @:link, one | many.
+        assert not re.search(r"[{}@|]", text), path
+
+
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
+def test_language_is_translated(language):
+    english, translated = _nodes("en"), _nodes(language)
+    for node, texts in english.items():
+        theirs = translated[node]
+        same = [texts["description"] == theirs["description"]]
+        same += [each["tooltip"] == theirs["inputs"][name]["tooltip"] for name, each in texts["inputs"].items()]
+        same += [each["tooltip"] == theirs["outputs"][name]["tooltip"] for name, each in texts["outputs"].items()]
+        assert not any(same), node
+
+
+def test_names_of_nodes_differ_in_each_language():
+    for language in LANGUAGES:
+        names = [each["display_name"] for each in _nodes(language).values()]
+        assert len(set(names)) == len(names)
+
+
+def test_style_transfer_is_found_where_names_alone_are_searched():
+    assert "Style Transfer" in _nodes("en")["FastStylize"]["display_name"]
+
+
+def test_newer_hosts_find_each_node_by_other_words(host, load_pack):
+    @dataclass
+    class NewerSchema(host.schema):
+        search_aliases: list[str] | None = None
+
+    host.schema = NewerSchema
+    pack = load_pack()
+    without = [node for node in pack.nodes if "style transfer" not in (pack.schema(node).search_aliases or ())]
+    assert without == [], "expected **search_aliases(...) with 'style transfer' in their schemas"
+
+
+def test_older_hosts_are_not_told_other_words(host, pack):
+    assert "search_aliases" not in {field.name for field in fields(host.schema)}
+    for node in pack.nodes:
+        assert not hasattr(pack.schema(node), "search_aliases")

@@ -1,0 +1,74 @@
+"""The shipped workflows as files: complete, the same in both forms, and of our nodes as they are now."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+from workflows import EXAMPLES, LOADERS, NAMES, NOTES, TEMPLATES, api_form, as_api_form, bare, ui_form, widget_values
+
+
+def test_every_workflow_has_both_forms_and_a_picture():
+    assert len(NAMES) >= 6
+    assert sorted(path.stem for path in TEMPLATES.glob("*.json")) == NAMES
+    assert sorted(path.stem for path in TEMPLATES.glob("*.jpg")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_picture_fits_the_template_browser(name):
+    path = TEMPLATES / f"{name}.jpg"
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (512, 512))  # twice the card's 256 px
+    assert path.stat().st_size < 120_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_forms_are_the_same_graph(name):
+    assert as_api_form(ui_form(name)) == bare(api_form(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ui_form_is_whole(name):
+    ui = ui_form(name)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    assert len(nodes) == len(ui["nodes"]) and max(nodes) == ui["last_node_id"]
+    assert max(link[0] for link in ui["links"]) == ui["last_link_id"]
+    given = {link[0]: (nodes[link[1]]["outputs"][link[2]], link[5]) for link in ui["links"]}
+    for number, (output, kind) in given.items():
+        assert output["type"] == kind and number in output["links"]
+    taken = [each["link"] for node in ui["nodes"] for each in node["inputs"] if each["link"] is not None]
+    assert sorted(taken) == sorted(given)
+    (note,) = [node for node in ui["nodes"] if node["type"] in NOTES]
+    assert note["widgets_values"][0].startswith("## ")
+
+
+def test_ids_of_workflows_differ():
+    assert len({ui_form(name)["id"] for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_among_the_examples(name):
+    files = [
+        each["inputs"][LOADERS[kind]] for each in api_form(name).values() if (kind := each["class_type"]) in LOADERS
+    ]
+    assert files and [file for file in files if not (EXAMPLES / file).exists()] == []
+    note = next(node for node in ui_form(name)["nodes"] if node["type"] in NOTES)["widgets_values"][0]
+    assert "`examples`" in note, "says where the file comes from"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_nodes_have_every_input_in_its_place(pack, name):
+    """Values are kept by position, so that the order counts; what is left out would take another's value."""
+    for node in ui_form(name)["nodes"]:
+        if node["type"] not in pack.nodes:
+            continue
+        inputs = pack.schema(node["type"]).inputs
+        there = [each["name"] for each in node["inputs"]]
+        assert [each.id for each in inputs if each.id not in there] == [], node["type"]
+        widgets = list(widget_values(node))
+        expected = [each.id for each in inputs if each.id in widgets]
+        assert [name for name in widgets if name in expected] == expected, node["type"]
+
+
+def test_every_node_is_in_a_workflow(pack):
+    used = {each["class_type"] for name in NAMES for each in api_form(name).values()}
+    assert set(pack.nodes) - used == set()
