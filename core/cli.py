@@ -16,12 +16,16 @@ from .cli_checkpoints import add_checkpoint_commands
 from .cli_evaluate import add_evaluate_command
 from .cli_hub import add_hub_commands
 from .cli_images import add_image_commands
+from .cli_processes import leave
 from .cli_training import add_training_commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv`` (default: the program's arguments) and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    return leave(_run(_parser().parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()
@@ -31,6 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (errors.PerceptualStyleError, MemoryError, OSError) as error:
         return _complain(str(error) or "out of memory")
+    except RuntimeError as error:
+        from .devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        return _complain(f"out of memory: {error}")
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
         return 130
@@ -66,3 +76,7 @@ def _printed(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.
         return 0
 
     return run
+
+
+if __name__ == "__main__":  # as torchrun -m starts it
+    sys.exit(main())

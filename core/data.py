@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from torch import Tensor
 
 from .errors import ImageError, InputError
 from .images import find_images, open_image, read_image
+
+Share = tuple[int, int]  # (part, parts), part from 0: what one of several processes takes of each batch
+WHOLE: Share = (0, 1)
 
 _LARGEST_ZOOM = 1.25  # a crop's photo has a short side of 1 to 1.25 times the crop: whole scenes, not details
 _FAINT = 0.02  # a deviation below which a channel is not raised to the painting's: noise, a single color
@@ -40,14 +43,13 @@ class PhotoFolder:
         self.size, self.batch_size, self.seed, self.shadows = size, batch_size, seed, shadows
         self.skipped: dict[Path, str] = {}
 
-    def batch(self, index: int) -> Tensor:
-        """Batch ``index`` of the run: (batch_size, 3, size, size) RGB in [0, 1]."""
-        first = index * self.batch_size
-        return torch.stack([self._crop(position) for position in range(first, first + self.batch_size)])
+    def batch(self, index: int, share: Share = WHOLE) -> Tensor:
+        """Batch ``index`` of the run, or a share of it: (batch_size, 3, size, size) RGB in [0, 1]."""
+        return torch.stack([self._crop(position) for position in positions(index, self.batch_size, share)])
 
-    def batches(self, start: int, stop: int) -> Iterator[Tensor]:
+    def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[Tensor]:
         """Batches start ... stop - 1, each prepared while the one before is in use."""
-        return ahead(self.batch, start, stop)
+        return ahead(partial(self.batch, share=share), start, stop)
 
     def _crop(self, position: int) -> Tensor:
         for path in ordered(self.files, self.seed, position):
@@ -62,6 +64,12 @@ class PhotoFolder:
         raise ImageError(
             f"none of the {len(self.files)} photos can be read; the first: {next(iter(self.skipped.items()))}"
         )
+
+
+def positions(index: int, batch_size: int, share: Share = WHOLE) -> range:
+    """Where in the run the photos of batch ``index`` are, or those of a share of it."""
+    part, parts = share
+    return range(index * batch_size + part, (index + 1) * batch_size, parts)
 
 
 def ahead(batch: Callable[[int], Any], start: int, stop: int) -> Iterator[Any]:

@@ -47,6 +47,13 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
     return None
 
 
+def release_memory(device: torch.device) -> None:
+    """Give what torch keeps for later back to a device, where it can then be had in other sizes."""
+    backend = getattr(torch, device.type, None)
+    if hasattr(backend, "empty_cache"):
+        backend.empty_cache()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, whatever the backend (CUDA, MPS, XPU, CPU) calls it."""
     if isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
