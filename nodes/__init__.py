@@ -6,8 +6,9 @@ from .fast_stylize import FastStylize
 from .host import ComfyExtension, io
 from .load_style_model import LoadStyleModel
 from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
+from .train_style import TrainStyle
 
-NODES: list[type[io.ComfyNode]] = [LoadStyleModel, FastStylize, PerceptualUpscale, LoadPerceptualUpscaler]
+NODES: list[type[io.ComfyNode]] = [LoadStyleModel, FastStylize, PerceptualUpscale, LoadPerceptualUpscaler, TrainStyle]
 
 
 class PerceptualStyleExtension(ComfyExtension):

@@ -17,6 +17,7 @@ NODES = {
     "FastStylize": "Fast Stylize",
     "PerceptualUpscale": "Perceptual Upscale",
     "LoadPerceptualUpscaler": "Load Perceptual Upscaler",
+    "TrainStyle": "Train Style",
 }
 INPUTS = {
     # In this order for good: workflows keep values by position, so that new inputs are only ever appended.
@@ -30,12 +31,32 @@ INPUTS = {
         "mask": "MASK",
     },
     "LoadPerceptualUpscaler": {"model": "COMBO", "fidelity": "FLOAT"},
+    "TrainStyle": {
+        "style_image": "IMAGE",
+        "content": "COMBO",
+        "name": "STRING",
+        "preset": "COMBO",
+        "steps": "INT",
+        "size": "INT",
+        "batch": "INT",
+        "width": "INT",
+        "content_weight": "FLOAT",
+        "style_weight": "FLOAT",
+        "tv_weight": "FLOAT",
+        "style_size": "INT",
+        "loss_network": "COMBO",
+        "start_from": "COMBO",
+        "resume": "BOOLEAN",
+        "seed": "INT",
+        "photos": "IMAGE",
+    },
 }
 OUTPUTS = {
     "LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
     "FastStylize": {"image": "IMAGE"},
     "PerceptualUpscale": {"image": "IMAGE", "mask": "MASK"},
     "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},
+    "TrainStyle": {"style_model": "PERCEPTUAL_STYLE_MODEL", "loss_map": "LOSS_MAP", "preview": "IMAGE"},
 }
 
 
