@@ -312,6 +312,21 @@ class ArchSpec:
         """The same layers with other options (norm, padding, output, styles, ...)."""
         return replace(self, **options)
 
+    def with_width(self, width: int) -> ArchSpec:
+        """The same network with ``width`` channels in its first layer and all others in proportion, but for the last one's.
+
+        Raises ArchError where that gives no whole numbers, or too many channels.
+        """
+
+        def scaled(layer: Layer) -> Layer:
+            channels = Fraction(layer.channels * width, self.width)
+            if width < 1 or channels.denominator != 1:
+                raise ArchError(f"{self} cannot be {width} channels wide; expected a number such as {2 * self.width}")
+            return replace(layer, channels=int(channels))
+
+        layers = (*map(scaled, self.layers[:-1]), self.layers[-1])
+        return ArchSpec.parse(str(replace(self, layers=layers)))  # which checks their number
+
 
 def _eps(text: str) -> float:
     try:

@@ -17,12 +17,16 @@ from .cli_evaluate import add_evaluate_command
 from .cli_hub import add_hub_commands
 from .cli_images import add_image_commands
 from .cli_optimize import add_optimize_command
+from .cli_processes import leave
 from .cli_training import add_training_commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv`` (default: the program's arguments) and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    return leave(_run(_parser().parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()
@@ -74,3 +78,7 @@ def _printed(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.
         return 0
 
     return run
+
+
+if __name__ == "__main__":  # as torchrun -m starts it
+    sys.exit(main())

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .cli_processes import process_group
+
 
 def add_training_commands(commands: Any) -> None:
     """Add the commands to the parser's ``commands``."""
@@ -46,7 +48,9 @@ def _add_train_style(commands: Any) -> None:
         "train-style",
         help="learn a painting's style",
         description="Train a style network from one painting and a folder of photos; from several paintings, one network "
-        "of several styles. An interrupted training goes on where it was when the same command is given again.",
+        "of several styles. An interrupted training goes on where it was when the same command is given again. Several GPUs "
+        "or machines share the work when torchrun starts it: torchrun --nproc-per-node=2 -m perceptual_style.core.cli "
+        "train-style ...",
     )
     command.add_argument("style_images", metavar="STYLE_IMAGE", nargs="+", help="the painting, or several")
     command.add_argument(
@@ -55,10 +59,14 @@ def _add_train_style(commands: Any) -> None:
     command.add_argument(
         "--content", required=True, metavar="DIR", help="folder of photos to learn on; a thousand is plenty"
     )
-    command.add_argument("--recipe", default="standard", help="standard, paper or authors (default: %(default)s)")
+    command.add_argument(
+        "--recipe", default="standard", help="quick, standard, paper or authors (default: %(default)s)"
+    )
     start = command.add_mutually_exclusive_group()
     start.add_argument(
-        "--init-from", metavar="NAME|FILE", help="start from this style: a fraction of the steps will do"
+        "--init-from",
+        metavar="NAME|FILE",
+        help="start from this style, or none: a fraction of the steps will do (default: a bundled one for quick, else none)",
     )
     start.add_argument(
         "--add-to",
@@ -70,7 +78,8 @@ def _add_train_style(commands: Any) -> None:
         "--preview", metavar="IMAGE", help="a photo to stylize every 100 steps, into FILE's .preview.png"
     )
     numbers = (
-        ("size", int, "crop side, px"), ("style-size", int, "longest side of the painting, px: larger for larger strokes"),
+        ("width", int, "channels of the first layer, the others in proportion"), ("size", int, "crop side, px"),
+        ("style-size", int, "longest side of the painting, px: larger for larger strokes"),
         ("style-weight", float, "factor on the style weights"), ("tv-weight", float, "factor on the total variation weight"),
     )  # fmt: skip
     _add_common(command, numbers)
@@ -107,6 +116,7 @@ def _add_train_upscaler(commands: Any) -> None:
 
 
 def _train_style(arguments: argparse.Namespace) -> int:
+    from .bases import base_file
     from .images import read_image, save_image
     from .recipes import get_recipe
     from .style_training import train_style
@@ -115,14 +125,18 @@ def _train_style(arguments: argparse.Namespace) -> int:
     preview = Path(arguments.output).with_suffix(".preview.png")
     weights = {"content": arguments.content_weight, "style": arguments.style_weight, "tv": arguments.tv_weight}
     recipe = _changed(get_recipe(arguments.recipe), arguments, weights)
-    with step_bar(lambda image: save_image(preview, image)) as show:
+    unbased = arguments.arch or arguments.add_to
+    start = "none" if unbased and not arguments.init_from else arguments.init_from
+    init_from = base_file(start, recipe.name, arguments.width)
+    with _shown(arguments.device, lambda image: save_image(preview, image)) as show:
         path = train_style(
             style_image, arguments.content, arguments.output, recipe=recipe, progress=show,
             preview_steps=100 if arguments.preview else 0,
             preview_image=read_image(arguments.preview).pixels if arguments.preview else None,
-            add_to=_file_of(arguments.add_to, "style"), **_settings(arguments, "style"),
+            add_to=_file_of(arguments.add_to, "style"), init_from=init_from, **_settings(arguments),
         )  # fmt: skip
-    print(path)
+    if show is not None:
+        print(path)
     return 0
 
 
@@ -154,20 +168,21 @@ def _train_upscaler(arguments: argparse.Namespace) -> int:
 
     weights = {"content": arguments.content_weight, "pixel": arguments.pixel_weight}
     recipe = _changed(upscale_recipe(arguments.recipe, arguments.factor), arguments, weights)
-    with step_bar() as show:
+    init_from = _file_of(arguments.init_from, "upscale")
+    with _shown(arguments.device) as show:
         path = train_upscaler(
             arguments.photos, arguments.output, recipe=recipe, progress=show, validation=arguments.validation,
-            validation_steps=500, **_settings(arguments, "upscale"),
+            validation_steps=500, init_from=init_from, **_settings(arguments),
         )  # fmt: skip
-    print(path)
+    if show is not None:
+        print(path)
     return 0
 
 
-def _settings(arguments: argparse.Namespace, task: str) -> dict[str, Any]:
-    init_from = _file_of(arguments.init_from, task)
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     facts = {key: getattr(arguments, key) for key in ("title", "license", "credit") if getattr(arguments, key)}
     names_ = ("loss_weights", "seed", "half", "device", "precision")
-    return {"init_from": init_from, "facts": facts, **{name: getattr(arguments, name) for name in names_}}
+    return {"facts": facts, **{name: getattr(arguments, name) for name in names_}}
 
 
 def _file_of(name: str | None, task: str) -> str | None:
@@ -183,9 +198,24 @@ def _file_of(name: str | None, task: str) -> str | None:
 
 def _changed(recipe: Any, arguments: argparse.Namespace, weights: dict[str, float | None]) -> Any:
     """The recipe with the numbers given on the command line in place of its own."""
-    names = {field.name for field in dataclasses.fields(recipe)} - {"name", "weights"}
-    given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
-    return dataclasses.replace(recipe, weights=recipe.weights.scaled(**weights), **given)
+    from .recipes import adjusted
+
+    names = {field.name for field in dataclasses.fields(recipe)} - {"name", "weights"} | {"width"}
+    return adjusted(recipe, weights, **{name: getattr(arguments, name, None) for name in names})
+
+
+@contextmanager
+def _shown(device: str, save_preview: Callable[[Any], Any] | None = None) -> Iterator[Callable[[Any], None] | None]:
+    """What shows the progress, in the process group that there may be; None in all its processes but the first."""
+    from .processes import is_first
+
+    with process_group(device) as check, step_bar(save_preview) as show:
+
+        def shown(progress: Any) -> None:
+            show(progress)
+            check()
+
+        yield shown if is_first() else None
 
 
 @contextmanager

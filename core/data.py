@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from torch import Tensor
 
 from .errors import ImageError, InputError
 from .images import find_images, open_image, read_image
+
+Share = tuple[int, int]  # (part, parts), part from 0: what one of several processes takes of each batch
+WHOLE: Share = (0, 1)
 
 _LARGEST_ZOOM = 1.25  # a crop's photo has a short side of 1 to 1.25 times the crop: whole scenes, not details
 
@@ -39,14 +42,13 @@ class PhotoFolder:
         self.size, self.batch_size, self.seed, self.shadows = size, batch_size, seed, shadows
         self.skipped: dict[Path, str] = {}
 
-    def batch(self, index: int) -> Tensor:
-        """Batch ``index`` of the run: (batch_size, 3, size, size) RGB in [0, 1]."""
-        first = index * self.batch_size
-        return torch.stack([self._crop(position) for position in range(first, first + self.batch_size)])
+    def batch(self, index: int, share: Share = WHOLE) -> Tensor:
+        """Batch ``index`` of the run, or a share of it: (batch_size, 3, size, size) RGB in [0, 1]."""
+        return torch.stack([self._crop(position) for position in positions(index, self.batch_size, share)])
 
-    def batches(self, start: int, stop: int) -> Iterator[Tensor]:
+    def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[Tensor]:
         """Batches start ... stop - 1, each prepared while the one before is in use."""
-        return ahead(self.batch, start, stop)
+        return ahead(partial(self.batch, share=share), start, stop)
 
     def _crop(self, position: int) -> Tensor:
         for path in ordered(self.files, self.seed, position):
@@ -63,6 +65,12 @@ class PhotoFolder:
         )
 
 
+def positions(index: int, batch_size: int, share: Share = WHOLE) -> range:
+    """Where in the run the photos of batch ``index`` are, or those of a share of it."""
+    part, parts = share
+    return range(index * batch_size + part, (index + 1) * batch_size, parts)
+
+
 class StyledPhotos(PhotoFolder):
     """A PhotoFolder for ``styles`` styles that are trained together: each crop comes with the one that it is to learn.
 
@@ -73,11 +81,10 @@ class StyledPhotos(PhotoFolder):
         super().__init__(*arguments, **settings)
         self.styles = styles
 
-    def batch(self, index: int) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of the run: photos as PhotoFolder's, and the rows of their styles (batch_size), int64."""
-        first = index * self.batch_size
-        rows = [self._row(position) for position in range(first, first + self.batch_size)]
-        return super().batch(index), torch.tensor(rows)
+    def batch(self, index: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
+        """Batch ``index`` of the run: photos as PhotoFolder's, and the rows of their styles, int64."""
+        rows = [self._row(position) for position in positions(index, self.batch_size, share)]
+        return super().batch(index, share), torch.tensor(rows)
 
     def _row(self, position: int) -> int:
         turn, place = divmod(position, self.styles)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
+
 import torch
 
 from .errors import InputError
@@ -45,6 +48,16 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
     if precision == "bf16" or (precision == "auto" and has_fast_bf16(device)):
         return torch.bfloat16
     return None
+
+
+def release_memory(device: torch.device) -> None:
+    """Give what torch, or on a CPU the C library, keeps for later back to a device, where it can be had in other sizes."""
+    backend = getattr(torch, device.type, None)
+    if hasattr(backend, "empty_cache"):
+        backend.empty_cache()
+    if device.type == "cpu":
+        with suppress(AttributeError, OSError, TypeError):  # glibc has this function, other systems do not need it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

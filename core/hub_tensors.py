@@ -41,10 +41,18 @@ from .tensorfile import read_metadata
 DEFAULT_LAYER = "relu4_3"  # the deepest of the published recipes
 
 
-def loss_weights_file(name: str, layers: Iterable[str], folder: Folder = None) -> Path:
+def loss_weights_file(
+    name: str,
+    layers: Iterable[str],
+    folder: Folder = None,
+    *,
+    download: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Path:
     """The downloaded weights of a loss network, as deep as these layers.
 
-    Raises CheckpointError with the command that downloads them, when they are not there.
+    download: whether they may be downloaded now, with ``progress`` in bytes. Raises CheckpointError with the command that
+    does so, when they are not there, HubError (one, too) when they could not be downloaded.
     """
     entry = next((entry for entry in entries("loss-network") if entry.family == name), None)
     if entry is None:
@@ -52,6 +60,8 @@ def loss_weights_file(name: str, layers: Iterable[str], folder: Folder = None) -
             f"weights of {name} cannot be downloaded by name; give a file of them (--loss-weights FILE)"
         )
     deepest = deepest_of(entry, layers)
+    if download:
+        return fetch_tensors(entry, deepest, folder=folder, progress=progress)
     found = find_tensors(entry, deepest, folder=folder)
     if found is None:
         more = "" if _depth(entry, deepest) <= _depth(entry, DEFAULT_LAYER) else f" --layer {deepest}"

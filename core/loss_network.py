@@ -98,6 +98,21 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def recognize(weights: str | Path, layers: Iterable[str], expected: str) -> str:
+    """Which loss network a file has the weights of, as deep as ``layers``: the expected one if it can be that.
+
+    Returns a key of ARCHITECTURES. Raises CheckpointError when it is none of them, with what is wrong with the expected.
+    """
+    tensors, refusal, layers = read_tensors(weights), "", tuple(layers)
+    for name in dict.fromkeys([expected, *ARCHITECTURES]):
+        try:
+            LossNetwork(name, tensors, layers)
+            return name
+        except InputError as error:
+            refusal = refusal or str(error)
+    raise CheckpointError(f"{weights} is not a loss network that can be used here: {refusal}")
+
+
 class LossNetwork(nn.Module):
     """Features of a fixed, pretrained network.
 

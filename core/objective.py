@@ -63,6 +63,11 @@ class ObjectiveWeights:
         )
 
     @property
+    def sums(self) -> frozenset[str]:
+        """Parts of the objective that are sums over the images; all others are means."""
+        return frozenset({"tv"} if self.tv_form == "code" else ())
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """The loss network's layers that are needed."""
         return tuple(dict.fromkeys([*self.content, *self.style]))

@@ -6,13 +6,14 @@ As in data.py, batch n of a run depends on the seed and n alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .data import ahead, ordered
+from .data import WHOLE, Share, ahead, ordered, positions
 from .errors import ImageError, InputError
 from .images import find_images, read_image
 from .resample import DEGRADATIONS, bicubic_resize, crop_to_multiple, degrade
@@ -47,16 +48,16 @@ class PairFolder:
         self._decoded: dict[tuple[Path, float], dict[str, Tensor]] = {}
         self._bytes = 0
 
-    def batch(self, index: int) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of the run: LR (N, 3, size, size), HR (N, 3, factor size, factor size), RGB in [0, 1]."""
-        first = index * self.batch_size
-        pairs = [self._pair(position) for position in range(first, first + self.batch_size)]
+    def batch(self, index: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
+        """Batch ``index`` of the run, or a share of it: LR (N, 3, size, size), HR (N, 3, factor size, factor size), RGB in
+        [0, 1]."""
+        pairs = [self._pair(position) for position in positions(index, self.batch_size, share)]
         low, high = (torch.stack(images).float() / 255 for images in zip(*pairs, strict=True))
         return low, high
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches start ... stop - 1, each prepared while the one before is in use."""
-        return ahead(self.batch, start, stop)
+        return ahead(partial(self.batch, share=share), start, stop)
 
     def _pair(self, position: int) -> tuple[Tensor, Tensor]:
         for path in ordered(self.files, self.seed, position):

@@ -146,7 +146,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     facts = {"task": "style", "name": out.stem, **begun.facts(run.facts), "recipe": training_state.as_json(recipe)}
     return train(
         Training(
-            out, identity, recipe, network, photos, losses, start,
+            out, identity, recipe, network, photos, losses, recipe.weights.sums, start,
             report=lambda step, _: {"preview": _preview(run, network, step)},
             facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds, result=begun.result,
         ),

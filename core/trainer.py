@@ -2,14 +2,14 @@
 
 What an interruption must not change is kept in one checkpoint beside the result, NAME.training.safetensors: network,
 optimizer and step. Batches follow from seed and step (data.py), so nothing else has a state, and a resumed training ends
-with the same weights, bit for bit on the CPU.
+with the same weights, bit for bit on the CPU. Several processes can share the work, see processes.py.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import training_state
+from . import processes, training_state
 from .checkpoint import save_network
 from .errors import CheckpointError, InputError, TrainingError
 from .files import remove_leftovers
-from .network import TransformNet
+from .gradients import Gradients, Losses
+from .network import ConvStage, TransformNet
 from .progress import Progress, ProgressCallback
 from .recipes import Schedule
 from .training_state import CHECKPOINT_SUFFIX, save_checkpoint
@@ -36,7 +37,8 @@ class Training:
 
     out: the file to write; identity: what must be equal for a checkpoint to be this run's
     schedule: steps and learning rate; network: on its device, in training mode; data: PhotoFolder or the like
-    losses: from a batch and its step to the parts of the objective; start: called before step 0, not when a run is resumed
+    losses: from a batch and its step to the parts of the objective; sums: the parts that are sums over its photos
+    start: called before step 0, not when a run is resumed
     report: what the user is shown after a step, from the weights that would be the result: fields of Progress
     facts: what the finished file says of itself; half: write it as float16
     average: decay of an exponential moving average of the weights, which becomes the result (0: the last weights)
@@ -48,7 +50,8 @@ class Training:
     schedule: Schedule
     network: TransformNet
     data: Any
-    losses: Callable[[Any, int], dict[str, Tensor]]
+    losses: Losses
+    sums: Set[str] = frozenset()
     start: Callable[[], None] | None = None
     report: Callable[[int, Mapping[str, Tensor]], dict[str, Any]] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -91,32 +94,37 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
     """Carry out a run, or go on with one that was interrupted, and write ``run.out``. Returns its path.
 
     Whatever the progress callback raises stops the training after a checkpoint was written. Raises CheckpointError for
-    a full disk, TrainingError when the objective stays non-finite or the checkpoint is another run's.
+    a full disk, TrainingError when the objective stays non-finite, memory does not suffice for a single photo, the
+    checkpoint is another run's or another process of this run has ended.
     """
     network, schedule, checkpoint = run.network, run.schedule, checkpoint_path(run.out)
     has_statistics = next(network.buffers(), None) is not None  # which the forward pass changes
+    _rest_idle_biases(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
+    device = next(network.parameters()).device
+    gradients = Gradients(network, run.losses, run.data.batch_size, run.sums)
     step, history, average = training_state.resume(checkpoint, run.identity, network, optimizer)
+    processes.check_same(f"{run.identity} {step}", device)
     if not step and run.start is not None:
         run.start()
+    processes.take_from_first([*network.parameters(), *network.buffers()])
     if run.average and average is None:
         average = {key: value.detach().clone() for key, value in network.state_dict().items()}
 
     def save() -> None:
-        save_checkpoint(checkpoint, run.identity, network, optimizer, step, history, average)
+        if processes.is_first():
+            save_checkpoint(checkpoint, run.identity, network, optimizer, step, history, average)
 
     clock, started, first = time.monotonic(), time.monotonic(), step
     noted: set[Path] = set()
     failures, whole = 0, True  # whole: network, optimizer, step and history belong together
     try:
-        for batch in run.data.batches(step, schedule.steps):
+        for batch in run.data.batches(step, schedule.steps, processes.share()):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(schedule, step)
             whole = not has_statistics
-            parts = run.losses(batch, step)
+            parts, notes = gradients(batch, step)
             loss = sum(parts.values())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), schedule.clip or math.inf)
             if bool(torch.isfinite(loss) & torch.isfinite(norm)):
                 whole = False
@@ -128,11 +136,11 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
                 failures += 1
                 if failures >= _PATIENCE:
                     raise _diverged(step, parts, failures)
-            history.append([float(value.detach()) for value in parts.values()])
+            history.append([float(value) for value in parts.values()])
             step += 1
             whole = True
 
-            notes = [f"skipped {p}: {why}" for p, why in run.data.skipped.items() if p not in noted]
+            notes += [f"skipped {p}: {why}" for p, why in run.data.skipped.items() if p not in noted]
             noted.update(run.data.skipped)
             if time.monotonic() - clock > run.checkpoint_seconds and failures == 0:
                 clock = time.monotonic()
@@ -146,8 +154,6 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
                 shown = {} if run.report is None else run.report(step, average or network.state_dict())
                 shown["notes"] = (*notes, *shown.get("notes", ()))
                 progress(Progress(step, schedule.steps, losses, seconds_left=left, **shown))
-    except TrainingError:
-        raise
     except BaseException:
         if failures == 0 and whole and step > first:
             save()
@@ -160,9 +166,11 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
     facts = {**run.facts, "run": run.identity, "figures": figures, "loss curve": training_state.thinned(history)}
     if average is not None:
         network.load_state_dict(average)
-    save_network(run.out, network if run.result is None else run.result(network), facts, half=run.half)
-    with suppress(OSError):
-        checkpoint.unlink()
+    if processes.is_first():
+        save_network(run.out, network if run.result is None else run.result(network), facts, half=run.half)
+        with suppress(OSError):
+            checkpoint.unlink()
+    processes.wait_for_all(device)
     return run.out
 
 
@@ -172,6 +180,14 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     if schedule.schedule == "cosine":
         rate *= 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     return rate
+
+
+def _rest_idle_biases(network: TransformNet) -> None:
+    """Leave alone the biases that a normalization takes off again: their gradient is rounding noise, which Adam scales up
+    to steps of full size, so that they would walk about and differ between any two ways to compute the same."""
+    for stage in network.modules():
+        if isinstance(stage, ConvStage) and stage.norm is not None and stage.shuffle == 1:
+            stage.conv.bias.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -118,8 +118,8 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         facts.setdefault("partner", Path(run.init_from).stem)  # what it can be blended with
     return train(
         Training(
-            out, identity, recipe, network, photos, losses, report=report, average=recipe.average, half=run.half,
-            facts={**facts, "recipe": training_state.as_json(recipe)}, checkpoint_seconds=run.checkpoint_seconds,
+            out, identity, recipe, network, photos, losses, recipe.weights.sums, report=report, average=recipe.average,
+            half=run.half, facts={**facts, "recipe": training_state.as_json(recipe)}, checkpoint_seconds=run.checkpoint_seconds,
         ),
         progress,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from .host import ComfyExtension, io
 from .load_style_model import LoadStyleModel
 from .optimize_style import OptimizeStyle
 from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
+from .train_style import TrainStyle
 
 NODES: list[type[io.ComfyNode]] = [
     LoadStyleModel,
@@ -16,6 +17,7 @@ NODES: list[type[io.ComfyNode]] = [
     StyleRegions,
     PerceptualUpscale,
     LoadPerceptualUpscaler,
+    TrainStyle,
     OptimizeStyle,
 ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
+import logging
 import math
 import os
 import time
@@ -17,9 +19,11 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_api.latest import ComfyExtension, io  # noqa: F401  (nodes take them from here)
+from comfy_api.latest import ComfyExtension, io, ui  # noqa: F401  (nodes take them from here)
 from PIL import Image
+from server import PromptServer
 
+from ..core.devices import release_memory
 from ..core.models import ImageModel
 from ..core.progress import Progress, ProgressCallback
 from ..core.stylizer import AnyStyle
@@ -97,6 +101,23 @@ def listed_path(folder: str, name: str) -> Path | None:
     return None if path is None else Path(path)
 
 
+def input_folders() -> list[str]:
+    """Names of the folders in the host's input folder, and in those."""
+    return sorted(folder_paths.get_input_subfolders())
+
+
+def input_folder(name: str) -> Path | None:
+    """The folder of a name that `input_folders` gives, None for any other."""
+    return Path(folder_paths.get_input_directory()) / name if name in input_folders() else None
+
+
+def temporary_folder() -> Path:
+    """Where the host keeps what may be gone when it is started again."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @dataclass(frozen=True)
 class HostedModel:
     """A model whose networks the host moves between devices as it does its own models."""
@@ -171,7 +192,53 @@ def progress_callback(images: int) -> ProgressCallback:
     return report
 
 
+@contextlib.contextmanager
+def training() -> Iterator[torch.device]:
+    """`whole_device` for a training, outside of the inference mode in which the host runs nodes.
+
+    Tensors that were made before are still inference tensors: clone what gradients are to go through.
+    """
+    try:
+        with whole_device() as device, torch.inference_mode(False):
+            yield device
+    finally:
+        gc.collect()
+        release_memory(torch.device("cpu"))
+
+
+def training_callback(node_id: str | None) -> ProgressCallback:
+    """A callback for a training: the host's bar counts steps and shows previews, the node the time that is left.
+
+    Notes go to the log. Once the user interrupts, it raises the host's exception.
+    """
+    bar = comfy.utils.ProgressBar(1)
+    log, shown = logging.getLogger(__name__), -1.0
+
+    def report(progress: Progress) -> None:
+        nonlocal shown
+        for note in progress.notes:
+            log.warning("TrainStyle: %s", note)
+        preview = None if progress.preview is None else _preview(progress.preview)
+        model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(progress.done, progress.total, preview)
+        if node_id is not None and (time.monotonic() - shown > 1 or progress.done == progress.total):
+            shown = time.monotonic()
+            PromptServer.instance.send_progress_text(_in_words(progress), node_id)
+
+    return report
+
+
+def _in_words(progress: Progress) -> str:
+    """Steps, time and objective in one line."""
+    if not progress.done or progress.seconds_left is None:
+        return f"getting ready for {progress.total} steps"
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f"step {progress.done} of {progress.total}, {left} left, objective {sum(progress.losses.values()):.3g}"
+
+
 def _preview(image: torch.Tensor) -> tuple[str, Image.Image, int]:
     """(1, 3, H, W) in [0, 1] as the host takes previews: format, picture, longest side (to which it would enlarge, too)."""
-    picture = Image.fromarray(image[0].mul(255).round().byte().movedim(0, -1).cpu().numpy())
+    picture = Image.fromarray(image[0].clamp(0, 1).mul(255).round().byte().movedim(0, -1).cpu().numpy())
     return "JPEG", picture, min(_PREVIEW_SIDE, max(picture.size))

@@ -74,6 +74,20 @@ def loss_weights(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def deep_loss_weights(tmp_path_factory) -> Path:
+    """A file of random weights as deep as any recipe needs: of a VGG-16 that has four channels everywhere."""
+    tensors, generator, channels = {}, torch.Generator().manual_seed(17), 3
+    for index in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24):
+        spread = (2 / (9 * channels)) ** 0.5
+        tensors[f"features.{index}.weight"] = spread * torch.randn(4, channels, 3, 3, generator=generator)
+        tensors[f"features.{index}.bias"] = 0.1 * torch.randn(4, generator=generator)
+        channels = 4
+    path = tmp_path_factory.mktemp("deep loss network") / "vgg16.safetensors"
+    save_file(tensors, path)
+    return path
+
+
 @pytest.fixture
 def hub_standin():
     """A Hub on 127.0.0.1."""

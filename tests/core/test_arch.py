@@ -268,3 +268,17 @@ def test_the_start_padding_makes_up_for_the_residual_blocks_or_the_network_is_re
         return
     side = 8 * spec.multiple_of
     assert network(torch.zeros(1, 3, side, side, dtype=torch.float64)).shape[-1] == spec.scale * side
+
+
+def test_a_network_of_another_width_has_all_channels_in_proportion():
+    half, paper = ArchSpec.parse(HALF_WIDTH_ARCH), ArchSpec.parse(PAPER_ARCH)
+    assert str(half.with_width(32)).startswith("c9s1-32,d64,d128,R128x5,n2,c3s1-64,n2,c3s1-32,c9s1-3 norm=instance")
+    assert half.with_width(32).with_width(16) == half == half.with_width(16)
+    assert str(paper.with_width(16)).startswith("c9s1-16,d32,d64,R64x5,u32,u16,c9s1-3 norm=batch")
+    assert half.with_width(1).width == 1 and TransformNet(half.with_width(1)).spec.out_channels == 3
+
+
+@pytest.mark.parametrize("width", [0, -16, 5, 10_000])
+def test_a_width_that_gives_no_network_is_refused(width):
+    with pytest.raises(ArchError, match="channels wide|filters"):
+        ArchSpec.parse("c3s1-6,R6,c3s1-4,c3s1-3").with_width(width)

@@ -247,3 +247,14 @@ def test_shading_keeps_the_range_and_makes_large_flat_areas():
         flat += bool(still.any())  # 24 px without a change
     assert flat >= 8
     assert torch.equal(shaded(crop, np.random.default_rng(7)), shaded(crop, np.random.default_rng(7)))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_shares_of_a_batch_make_up_the_whole(parts, photos):
+    folder = PhotoFolder(photos, 32, 5, seed=3)
+    shares = [list(PhotoFolder(photos, 32, 5, seed=3).batches(1, 3, (part, parts))) for part in range(parts)]
+    for index in (1, 2):
+        whole, pieces = folder.batch(index), [share[index - 1] for share in shares]
+        assert sum(map(len, pieces)) == 5 and max(map(len, pieces)) - min(map(len, pieces)) <= 1
+        for part, piece in enumerate(pieces):
+            assert torch.equal(piece, whole[part::parts])

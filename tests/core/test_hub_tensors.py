@@ -83,6 +83,13 @@ def test_without_a_download_the_error_names_the_command(publish):
         LossNetwork("vgg19_distilled", None, ["relu2_1"])
 
 
+def test_a_training_can_have_them_downloaded_as_deep_as_it_needs(publish, tmp_path):
+    publish()
+    path = hub_tensors.loss_weights_file("vgg16", ["relu1_1", "relu4_1"], tmp_path, download=True)
+    assert path == tmp_path / "vgg16.relu4_1.safetensors" and "features.19.weight" not in load_file(path)
+    assert hub_tensors.loss_weights_file("vgg16", ["relu2_1"], tmp_path) == path
+
+
 def test_deeper_layers_are_another_download_and_serve_for_all(publish):
     entry = publish()
     fetch(entry)

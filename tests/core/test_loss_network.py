@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 from perceptual_style.core.errors import CheckpointError, InputError
-from perceptual_style.core.loss_network import ARCHITECTURES, LossNetwork
+from perceptual_style.core.loss_network import ARCHITECTURES, LossNetwork, recognize
 from safetensors.torch import save_file
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -307,3 +307,23 @@ def test_the_real_vgg16_stops_where_its_file_does(shared_data):
     path = shared_data / "loss_networks" / "vgg16_caffe_conv1_1-conv2_2.safetensors"
     with pytest.raises(CheckpointError, match="lacks relu3_1 of vgg16"):
         LossNetwork("vgg16", path, ["relu3_3"])
+
+
+@pytest.mark.parametrize("expected", ARCHITECTURES)
+def test_a_file_is_recognized_by_its_tensors(expected, rng, tmp_path):
+    layers = ("relu1_1", "relu3_1", "relu4_1")
+    for name, tensors in (("vgg16", narrow_vgg16(rng, 21)), ("vgg19_distilled", distilled(rng))):
+        save_file(tensors, tmp_path / "any.safetensors")
+        assert recognize(tmp_path / "any.safetensors", layers, expected) == name
+
+
+def test_a_file_that_could_be_several_is_the_expected_one(rng, tmp_path):
+    save_file(narrow_vgg16(rng, 7), tmp_path / "a.safetensors")
+    for name in ("vgg16", "vgg19"):
+        assert recognize(tmp_path / "a.safetensors", ["relu2_2"], name) == name
+
+
+def test_a_file_of_none_of_them_is_refused_with_what_the_expected_one_lacks(rng, tmp_path):
+    save_file(narrow_vgg16(rng, 7), tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="a.safetensors is not a loss network.* lacks relu3_1 of vgg19"):
+        recognize(tmp_path / "a.safetensors", ["relu1_2", "relu3_1"], "vgg19")

@@ -69,3 +69,11 @@ def test_bad_folders_and_settings_are_refused(folder, tmp_path):
         PairFolder(folder, 4, 64, 4).batch(0)
     with pytest.raises(InputError, match="'jpeg'.*bicubic, blur or mix"):
         PairFolder(folder, 4, 16, 4, "jpeg")
+
+
+def test_the_shares_of_a_batch_make_up_the_whole(folder):
+    photos = PairFolder(folder, 2, 16, 3, "mix", seed=5)
+    whole = photos.batch(1)
+    for part in range(2):
+        (share,) = photos.batches(1, 2, (part, 2))
+        assert all(torch.equal(piece, images[part::2]) for piece, images in zip(share, whole, strict=True))

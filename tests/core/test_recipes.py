@@ -11,7 +11,8 @@ from perceptual_style.core import losses
 from perceptual_style.core.arch import ArchSpec
 from perceptual_style.core.errors import InputError
 from perceptual_style.core.loss_network import ARCHITECTURES
-from perceptual_style.core.recipes import RECIPES, get_recipe
+from perceptual_style.core.recipes import RECIPES, adjusted, get_recipe
+from perceptual_style.core.upscale_recipes import upscale_recipe
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -84,3 +85,24 @@ def test_numbers_without_meaning_are_refused(change, named):
 def test_recipes_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         get_recipe("standard").steps = 1
+
+
+def test_quick_is_standard_with_fewer_and_larger_steps():
+    quick, standard = get_recipe("quick"), get_recipe("standard")
+    assert (quick.steps, quick.batch_size, quick.size) == (260, 4, 256)
+    same = {"name", "steps", "batch_size", "warmup", "sources"}
+    for field in {field.name for field in dataclasses.fields(quick)} - same:
+        assert getattr(quick, field) == getattr(standard, field), field
+
+
+def test_a_recipe_is_adjusted_where_something_is_given():
+    standard = get_recipe("standard")
+    assert adjusted(standard, {}, width=None, steps=None) == standard
+    other = adjusted(standard, {"style": 2.0, "tv": 0.0, "content": None}, width=8, steps=7)
+    assert (other.steps, other.weights.tv, ArchSpec.parse(other.arch).width) == (7, 0.0, 8)
+    assert other.weights.style == {layer: 2 * weight for layer, weight in standard.weights.style.items()}
+    assert other.weights.content == standard.weights.content
+    assert adjusted(upscale_recipe("pixel", 4), {"pixel": 3.0}, steps=9).weights.pixel == 3.0
+    for wrong in ({"steps": 0}, {"width": -1}, {"size": 8}):
+        with pytest.raises(InputError):
+            adjusted(standard, {}, **wrong)

@@ -93,7 +93,7 @@ def test_a_large_gradient_is_clipped(new_run, monkeypatch):
     norms, original = [], torch.optim.Adam.step
 
     def step(self, *arguments):
-        gradients = [p.grad for p in self.param_groups[0]["params"]]
+        gradients = [p.grad for p in self.param_groups[0]["params"] if p.grad is not None]
         norms.append(float(torch.nn.utils.get_total_norm(gradients)))
         return original(self, *arguments)
 
@@ -232,3 +232,14 @@ def test_a_training_from_a_style_does_not_learn_to_reproduce_its_input(new_run):
     style = run_training(new_run("base", steps=1))
     run_training(new_run("from", steps=2, identity_steps=5, init_from=style), seen.append)
     assert [progress.done for progress in seen] == [1, 2]
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+def test_biases_that_a_normalization_takes_off_again_are_left_alone(norm, new_run):
+    run = new_run(norm, arch=f"c3s1-4,R4,c3s1-3 padding=zero norm={norm}", steps=3, learning_rate=1e-3, warmup=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        start = build_network(run.recipe.arch).state_dict()
+    moved = {key: not torch.equal(start[key], tensor) for key, tensor in load_file(run_training(run)).items()}
+    idle = {"stages.0.conv.bias", "stages.1.first.conv.bias", "stages.1.second.conv.bias"} if norm != "none" else set()
+    assert {key for key, value in moved.items() if not value} == idle

@@ -49,11 +49,14 @@ class ComfyUI:
         self.process: subprocess.Popen | None = None
         self.styles = base / "models" / "fast_style"
         self.upscalers = base / "models" / "perceptual_upscale"
+        self.loss_networks = base / "models" / "loss_networks"
+        self.process: subprocess.Popen | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
     def start(self, comfyui: Path, python: str) -> subprocess.Popen:
+        """Start ComfyUI, ``process`` from now on."""
         command = [python, "main.py", "--cpu", "--disable-auto-launch", "--disable-api-nodes"]
         command += ["--base-directory", str(self.base), "--listen", "127.0.0.1", "--port", str(self.port)]
         command += ["--database-url", f"sqlite:///{self.base / 'comfyui.db'}"]
@@ -63,7 +66,8 @@ class ComfyUI:
         environment |= {"HF_HOME": str(self.base / "hf"), "HF_ENDPOINT": self.hub.endpoint, "HF_HUB_OFFLINE": "0"}
         environment.pop("HF_HUB_CACHE", None)
         with self.log.open("wb") as log:
-            return subprocess.Popen(command, cwd=comfyui, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, cwd=comfyui, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        return self.process
 
     def wait_until_up(self, process: subprocess.Popen) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -154,6 +158,7 @@ class ComfyUI:
         smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
         pixels = (smooth + random.integers(-9, 10, smooth.shape)).clip(0, 255).astype(np.uint8)
         path = self.base / "input" / name
+        path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(path)
         return path
 

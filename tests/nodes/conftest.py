@@ -23,6 +23,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "/anywhere/perceptual_x_y"
 HOST_MODULES = ("comfy", "comfy.model_management", "comfy.utils", "comfy.model_patcher", "folder_paths", "comfy_api")
+HOST_MODULES += ("server",)
 TINY_ARCH = "c9s1-4,d8,d8,R8x1,n2,c3s1-8,n2,c3s1-4,c9s1-3 norm=instance padding=reflect output=tanh"
 
 
@@ -38,7 +39,7 @@ class _Locked(type):
 
 
 class ComfyNode(metaclass=_Locked):
-    pass
+    hidden = SimpleNamespace(unique_id="7")
 
 
 class ComfyExtension:
@@ -139,6 +140,30 @@ class _IntInput:
 
 
 @dataclass
+class _StringInput:
+    id: str
+    display_name: str | None = None
+    optional: bool = False
+    tooltip: str | None = None
+    lazy: bool | None = None
+    multiline: bool = False
+    placeholder: str | None = None
+    default: str | None = None
+    dynamic_prompts: bool | None = None
+    socketless: bool | None = None
+    force_input: bool | None = None
+
+
+@dataclass
+class PreviewImage:
+    """What a node shows of itself, for which the host writes a file."""
+
+    image: torch.Tensor
+    animated: bool = False
+    cls: type | None = None
+
+
+@dataclass
 class _Output:
     id: str | None = None
     display_name: str | None = None
@@ -177,6 +202,7 @@ class FakeHost:
     bars: list[list[tuple[int, int]]] = field(default_factory=list)
     previews: list[tuple[str, Any, int]] = field(default_factory=list)
     freed: list[str] = field(default_factory=list)  # what was asked to give memory back, in order
+    texts: list[tuple[str, str]] = field(default_factory=list)  # what a node says below itself, and its id
     folders: dict[str, tuple[list[str], set[str]]] = field(default_factory=dict)
 
     @property
@@ -193,6 +219,16 @@ class FakeHost:
     def loss_networks(self) -> Path:
         """models/loss_networks, made when asked for."""
         return self._folder("loss_networks")
+
+    @property
+    def input(self) -> Path:
+        """The input folder, made when asked for."""
+        return self._folder("../input")
+
+    @property
+    def temp(self) -> Path:
+        """The folder of temporary files, which the host does not always make."""
+        return self.models.parent / "temp"
 
     def _folder(self, name: str) -> Path:
         folder = self.models / name
@@ -222,14 +258,21 @@ class FakeHost:
             "add_model_folder_path": self._add_model_folder_path,
             "get_filename_list": self._filenames,
             "get_full_path": self._full_path,
+            "get_input_directory": lambda: str(self.input),
+            "get_temp_directory": lambda: str(self.temp),
+            "get_input_subfolders": self._input_folders,
         }
+        contents["server"] = {"PromptServer": SimpleNamespace(instance=SimpleNamespace(send_progress_text=self._text))}
         io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": self.schema, "Custom": _io_type}
         io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", self.combo)}
         io |= {"Boolean": _io_type("BOOLEAN", _BooleanInput), "Float": _io_type("FLOAT", _FloatInput)}
         io |= {"Int": _io_type("INT", _IntInput)}
         io |= {"Mask": _io_type("MASK"), "UpscaleModel": _io_type("UPSCALE_MODEL")}
+        io |= {"Int": _io_type("INT", _IntInput), "String": _io_type("STRING", _StringInput)}
+        io |= {"LossMap": _io_type("LOSS_MAP"), "Hidden": SimpleNamespace(unique_id="UNIQUE_ID")}
         io |= {"NumberDisplay": SimpleNamespace(number="number", slider="slider")}
-        contents["comfy_api.latest"] = {"io": SimpleNamespace(**io), "ComfyExtension": ComfyExtension}
+        ui = SimpleNamespace(PreviewImage=PreviewImage)
+        contents["comfy_api.latest"] = {"io": SimpleNamespace(**io), "ui": ui, "ComfyExtension": ComfyExtension}
         modules = {name: ModuleType(name) for name in contents}
         for name, module in modules.items():
             vars(module).update(contents[name])
@@ -257,6 +300,12 @@ class FakeHost:
             self.previews += [preview] if preview is not None else []
 
         return SimpleNamespace(update_absolute=update_absolute)
+
+    def _text(self, text: str, node_id: str, sid: str | None = None) -> None:
+        self.texts.append((text, node_id))
+
+    def _input_folders(self) -> list[str]:
+        return [str(path.relative_to(self.input)) for path in self.input.rglob("*") if path.is_dir()]
 
     def _add_model_folder_path(self, folder_name: str, full_folder_path: str, is_default: bool = False) -> None:
         paths, _ = self.folders.setdefault(folder_name, ([], set()))

@@ -49,7 +49,7 @@ def test_leaves_out_hidden_files(pack, host):
         "wave.safetensors",
     ):
         (host.styles / name).write_bytes(b"any")
-    assert [name for name in _options(pack) if "wave" in name] == ["wave.safetensors"]
+    assert [name for name in _options(pack) if "wave." in name] == ["wave.safetensors"]
 
 
 def test_new_file_appears_without_a_restart(pack, host):

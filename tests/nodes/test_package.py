@@ -20,6 +20,7 @@ NODES = {
     "PerceptualUpscale": "Perceptual Upscale",
     "LoadPerceptualUpscaler": "Load Perceptual Upscaler",
     "OptimizeStyle": "Optimize Style (slow)",
+    "TrainStyle": "Train Style",
 }
 INPUTS = {
     # In this order for good: workflows keep values by position, so that new inputs are only ever appended.
@@ -67,6 +68,25 @@ INPUTS = {
         "loss_network": "COMBO",
         "style_size": "INT",
     },
+    "TrainStyle": {
+        "style_image": "IMAGE",
+        "content": "COMBO",
+        "name": "STRING",
+        "preset": "COMBO",
+        "steps": "INT",
+        "size": "INT",
+        "batch": "INT",
+        "width": "INT",
+        "content_weight": "FLOAT",
+        "style_weight": "FLOAT",
+        "tv_weight": "FLOAT",
+        "style_size": "INT",
+        "loss_network": "COMBO",
+        "start_from": "COMBO",
+        "resume": "BOOLEAN",
+        "seed": "INT",
+        "photos": "IMAGE",
+    },
 }
 OUTPUTS = {
     "LoadStyleModel": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
@@ -76,6 +96,7 @@ OUTPUTS = {
     "PerceptualUpscale": {"image": "IMAGE", "mask": "MASK"},
     "OptimizeStyle": {"image": "IMAGE"},
     "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},
+    "TrainStyle": {"style_model": "PERCEPTUAL_STYLE_MODEL", "loss_map": "LOSS_MAP", "preview": "IMAGE"},
 }
 
 

@@ -1,0 +1,189 @@
+"""TrainStyle through ComfyUI's HTTP API: trained, interrupted, resumed, cached, and its memory given back."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.host
+STEPS = 20
+
+
+@pytest.fixture
+def training(comfyui, deep_loss_weights):
+    """A graph: TrainStyle (2) on eight photos, its style into FastStylize (4), its losses into the host's graph (6)."""
+    comfyui.loss_networks.mkdir(exist_ok=True)
+    (comfyui.loss_networks / "vgg16.safetensors").write_bytes(deep_loss_weights.read_bytes())
+    for n in range(8):
+        comfyui.put_photo(f"eight/{n}.png", 90 + n, 80, seed=n)
+    painting, photo = comfyui.put_photo("painting.png", 100, 90, seed=20), comfyui.put_photo("photo.png", 61, 47)
+
+    def graph(name: str, **inputs) -> dict:
+        settings = {"style_image": ["1", 0], "name": name, "content": "eight", "preset": "quick", "steps": STEPS}
+        settings |= {"size": 64, "batch": 6, "style_size": 80, "loss_network": "vgg16.safetensors", **inputs}
+        return {
+            "1": {"class_type": "LoadImage", "inputs": {"image": painting.name}},
+            "2": {"class_type": "TrainStyle", "inputs": settings},
+            "3": {"class_type": "LoadImage", "inputs": {"image": photo.name}},
+            "4": {"class_type": "FastStylize", "inputs": {"image": ["3", 0], "style_model": ["2", 0]}},
+            "5": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "trained"}},
+            "6": {"class_type": "LossGraphNode", "inputs": {"loss": ["2", 1], "filename_prefix": "losses"}},
+            "7": {"class_type": "SaveImage", "inputs": {"images": ["2", 2], "filename_prefix": "preview"}},
+        }
+
+    return graph
+
+
+@pytest.fixture
+def watch(comfyui):
+    """Run a graph as a browser does; returns its history entry and what was seen of node 2: steps, previews, texts."""
+    websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
+
+    def watch(graph: dict, on_step=lambda step, prompt_id: None) -> tuple[dict, list[int], list[bytes], list[str]]:
+        client = websocket.create_connection(f"ws://127.0.0.1:{comfyui.port}/ws?clientId=train", timeout=240)
+        steps, previews, texts = [], [], []
+        try:
+            prompt_id = comfyui.submit(graph, client_id="train")
+            while True:
+                message = client.recv()
+                if isinstance(message, bytes):
+                    kind = int.from_bytes(message[:4], "big")
+                    if kind in (1, 4):
+                        previews.append(message)
+                    elif kind == 3:
+                        texts.append(message[9:].decode())  # after the length and the id of the node
+                    continue
+                message = json.loads(message)
+                data = message.get("data", {})
+                if message["type"] == "progress" and data["node"] == "2":
+                    steps.append(data["value"])
+                    assert data["max"] == STEPS
+                    on_step(data["value"], prompt_id)
+                ended = message["type"] in ("execution_success", "execution_error", "execution_interrupted")
+                if ended and data["prompt_id"] == prompt_id:
+                    return comfyui.wait(prompt_id), steps, previews, texts
+        finally:
+            client.close()
+
+    return watch
+
+
+@pytest.fixture
+def weights(comfyui):
+    return lambda name: load_file(comfyui.styles / f"{name}.safetensors")
+
+
+def test_a_training_in_a_graph(comfyui, training, watch):
+    graph = training("in a graph")
+    entry, steps, previews, texts = watch(graph)
+    assert entry["status"]["status_str"] == "success", entry["messages"].get("execution_error")
+    assert steps == list(range(1, STEPS + 1))
+    assert len(previews) == STEPS and len(set(previews)) > 1 and all(b"\xff\xd8\xff" in preview for preview in previews)
+    assert texts[-1].startswith(f"step {STEPS} of {STEPS}, 0 s left, objective ")
+    (stylized,), (preview,) = comfyui.images(entry, "5"), comfyui.images(entry, "7")
+    assert (stylized.size, preview.size) == ((61, 47), (90, 80))
+    (plot,), (shown,) = comfyui.images(entry, "6"), comfyui.images(entry, "2")
+    assert plot.size == (840, 520) and shown.size == (90, 80)
+
+    assert "in a graph.safetensors" in comfyui.options()
+    assert not [name for name in comfyui.options() if "training" in name]
+    again, steps, _, _ = watch(graph)
+    assert set(again["messages"]["execution_cached"]["nodes"]) == set(graph) and steps == []
+    graph["3"]["inputs"]["image"] = "painting.png"  # what comes after the training is another matter
+    again, steps, _, _ = watch(graph)
+    assert "2" in again["messages"]["execution_cached"]["nodes"] and steps == []
+
+
+def test_an_interrupted_training_goes_on_and_ends_as_an_uninterrupted_one(comfyui, training, watch, weights, core):
+    watch(training("whole"))
+
+    def interrupt(step: int, prompt_id: str) -> None:
+        if step == 10:
+            comfyui.request("/interrupt", {"prompt_id": prompt_id})
+
+    entry, _, _, _ = watch(training("halved"), interrupt)
+    assert entry["messages"].get("execution_interrupted", {}).get("node_type") == "TrainStyle", entry["status"]
+    checkpoint = comfyui.styles / "halved.training.safetensors"
+    done = core.checkpoint.load_tensors(checkpoint)[1]["step"]
+    assert 10 <= done < STEPS and not (comfyui.styles / "halved.safetensors").exists()
+    assert not [name for name in comfyui.options() if "halved" in name]
+
+    entry, steps, _, _ = watch(training("halved"))
+    assert entry["status"]["status_str"] == "success" and steps == list(range(done + 1, STEPS + 1))
+    whole, halved = weights("whole"), weights("halved")
+    assert whole.keys() == halved.keys() and all((whole[key] == halved[key]).all() for key in whole)
+    assert not checkpoint.exists()
+
+
+def test_a_finished_training_is_not_done_again_when_the_host_has_forgotten_it(comfyui, training, watch, weights):
+    watch(training("finished"))
+    before = (comfyui.styles / "finished.safetensors").stat().st_mtime_ns
+    comfyui.request("/free", {"unload_models": True, "free_memory": True})
+    time.sleep(1)  # the host does so between prompts
+    entry, steps, _, _ = watch(training("finished"))
+    assert entry["status"]["status_str"] == "success" and steps == []
+    assert "2" not in entry["messages"]["execution_cached"]["nodes"]
+    assert (comfyui.styles / "finished.safetensors").stat().st_mtime_ns == before
+
+
+def test_photos_from_a_list_are_one_training(comfyui, training, watch):
+    graph = training("from images", content="(none)", photos=["8", 0])
+    graph["8"] = {"class_type": "ImageBatch", "inputs": {"image1": ["1", 0], "image2": ["3", 0]}}
+    entry, steps, _, _ = watch(graph)
+    assert entry["status"]["status_str"] == "success", entry["messages"].get("execution_error")
+    assert steps == list(range(1, STEPS + 1))
+
+
+def resident(process) -> float:
+    """MiB in memory."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_comes_back(comfyui, training, watch):
+    def free() -> float:
+        comfyui.request("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(2)
+        return resident(comfyui.process)
+
+    watch(training("first"))
+    before, peak = free(), []
+    watch(training("large", size=192, batch=4, steps=STEPS), lambda step, _: peak.append(resident(comfyui.process)))
+    after = free()
+    assert max(peak) > before + 150, "the training was too small to tell"
+    assert after < before + 0.3 * (max(peak) - before), (
+        f"{before:.0f} MiB before, {max(peak):.0f} at most, {after:.0f} after"
+    )
+
+
+@pytest.mark.parametrize("name", ["a/b", "../outside", ""])
+def test_a_name_that_is_no_files_is_refused_before_anything_runs(comfyui, training, name):
+    (error,) = comfyui.refused(training(name))["node_errors"]["2"]["errors"]
+    assert repr(name) in error["details"] and "my_style" in error["details"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"loss_network": "auto"}, "put its weights into models/loss_networks as vgg19_distilled.safetensors"),
+        ({"loss_network": "../../x.pth"}, "no loss network named '../../x.pth'"),
+        ({"content": "../models"}, "input folder has no '../models'"),
+        ({"width": 32}, "starry_night is 16 channels wide, not 32"),
+        ({"size": 66}, "multiple of 4"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_clear_message(comfyui, training, inputs, message):
+    entry = comfyui.wait(comfyui.submit(training("never", **inputs)))
+    error = entry["messages"]["execution_error"]
+    assert message in error["exception_message"] and len(error["exception_message"].strip().splitlines()) == 1
+    assert not list(comfyui.styles.glob("never*"))
+
+
+def test_numbers_out_of_range_are_refused(comfyui, training):
+    (error,) = comfyui.refused(training("never", steps=-1))["node_errors"]["2"]["errors"]
+    assert error["type"] == "value_smaller_than_min"
