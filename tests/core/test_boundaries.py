@@ -135,6 +135,31 @@ def test_importing_core_imports_no_host_and_prints_nothing(run_python):
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
+def test_importing_core_takes_torch_and_little_else(run_python):
+    """What only some calls need is imported by them; and no import warns."""
+    later = {
+        "torchvision",
+        "huggingface_hub",
+        "tqdm",
+        "scipy",
+        "matplotlib",
+        "onnx",
+        "pyfive",
+        "spandrel",
+        "pyarrow",
+        "ray",
+    }
+    process = run_python(
+        "import sys, warnings, torch\n"
+        "before = set(sys.modules)\n"
+        "warnings.simplefilter('error')\n"
+        "import perceptual_style.core\n"
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        f"sys.exit(repr(loaded & {later!r}) if loaded & {later!r} else 0)"
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
 def test_public_names_are_there():
     from perceptual_style import core
 

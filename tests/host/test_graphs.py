@@ -19,7 +19,7 @@ def _pixels(image) -> np.ndarray:
 def test_pack_loads(comfyui):
     about_the_pack = [line for line in comfyui.log_text().splitlines() if "some-Renamed.folder" in line]
     assert about_the_pack, "the pack is not in the table of import times"
-    trouble = ("IMPORT FAILED", "Cannot import", "Error", "Skip", "Unable", 'File "')
+    trouble = ("IMPORT FAILED", "Cannot import", "Error", "Warning", "Skip", "Unable", 'File "')
     failed = [line for line in about_the_pack if any(word in line for word in trouble)]
     assert failed == []
 
