@@ -11,8 +11,8 @@ TEMPLATES, API, EXAMPLES = ROOT / "example_workflows", ROOT / "examples" / "api"
 NAMES = sorted(path.stem for path in API.glob("*.json"))
 NOTES = ("MarkdownNote", "Note")
 LOADERS = {"LoadImage": "image", "LoadVideo": "file"}
+SEEDS = ("seed", "noise_seed")
 _AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
-_SEEDS = ("seed", "noise_seed")
 
 
 def ui_form(name: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def widget_values(node: dict[str, Any]) -> dict[str, Any]:
     values, found = list(node["widgets_values"]), {}
     for name in names:
         found[name] = values.pop(0)
-        if name in _SEEDS and values and values[0] in _AFTER_GENERATE:  # the frontend's own widget after a seed
+        if name in SEEDS and values and values[0] in _AFTER_GENERATE:  # the frontend's own widget after a seed
             del values[0]
     if node["type"] in LOADERS:
         values.pop()  # the button for uploads

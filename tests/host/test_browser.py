@@ -152,13 +152,18 @@ def test_help_pages_open(frontend, comfyui):
     assert len(ours) >= 4
     help_page = frontend.page.locator(".node-help-content .markdown-content")
     for node in ours:
-        x, y = frontend.page.evaluate(
+        frontend.page.evaluate(
             """type => { const node = LiteGraph.createNode(type); node.pos = [0, 700]; app.graph.add(node);
-                app.canvas.deselectAll(); app.canvas.centerOnNode(node);
-                return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }""",
+                app.canvas.deselectAll(); app.canvas.centerOnNode(node); }""",
             node,
         )
+        frontend.page.wait_for_timeout(500)  # the canvas is drawn, where nodes are hit
+        x, y = frontend.page.evaluate(
+            """() => { const node = app.graph.nodes.at(-1);
+                return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }"""
+        )
         frontend.page.mouse.click(x, y)
+        frontend.page.wait_for_timeout(500)  # the toolbox comes, and goes while the canvas moves
         frontend.page.get_by_test_id("info-button").click()
         help_page.get_by_role("heading", name=info[node]["display_name"], exact=True).wait_for()
         frontend.page.wait_for_function(

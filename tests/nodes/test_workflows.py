@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 from PIL import Image
-from workflows import EXAMPLES, LOADERS, NAMES, NOTES, TEMPLATES, api_form, as_api_form, bare, ui_form, widget_values
+from workflows import (
+    EXAMPLES,
+    LOADERS,
+    NAMES,
+    NOTES,
+    SEEDS,
+    TEMPLATES,
+    api_form,
+    as_api_form,
+    bare,
+    ui_form,
+    widget_values,
+)
 
 
 def test_every_workflow_has_both_forms_and_a_picture():
@@ -67,8 +79,18 @@ def test_our_nodes_have_every_input_in_its_place(pack, name):
         widgets = list(widget_values(node))
         expected = [each.id for each in inputs if each.id in widgets]
         assert [name for name in widgets if name in expected] == expected, node["type"]
+        # The frontend adds a widget of its own after a seed, unless it is told not to.
+        seeds = [each for each in inputs if each.id in SEEDS and each.control_after_generate is not False]
+        assert len(node["widgets_values"]) == len(widgets) + len(seeds), node["type"]
 
 
 def test_every_node_is_in_a_workflow(pack):
     used = {each["class_type"] for name in NAMES for each in api_form(name).values()}
     assert set(pack.nodes) - used == set()
+
+
+def test_pictures_can_be_made_again():
+    """By docs/make_pictures.py, which names each."""
+    script = (EXAMPLES.parent / "docs" / "make_pictures.py").read_text(encoding="utf-8")
+    pictures = [*NAMES, *(path.stem for path in (EXAMPLES.parent / "web" / "docs").glob("*.jpg"))]
+    assert [name for name in pictures if f'"{name}"' not in script] == []
