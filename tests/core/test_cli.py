@@ -291,9 +291,10 @@ def test_an_interrupt_is_status_130(run, style, tmp_path, monkeypatch):
     assert (status, out, lines) == (130, "", ["cancelled"]) and not (tmp_path / "b.png").exists()
 
 
-def test_too_little_memory_is_one_line(refused, style, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")])
+def test_too_little_memory_is_one_line(error, refused, style, tmp_path, monkeypatch):
     def too_large(*_, **__):
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("perceptual_style.core.models.StyleModel.stylize", too_large)
     assert "memory" in refused("stylize", photo(tmp_path / "a.png"), "-o", tmp_path / "b.png", "--style", style)
@@ -330,6 +331,25 @@ def test_train_style_writes_a_style_and_prints_its_path(run, training, tmp_path)
     assert facts["title"] == "Noise" and facts["recipe"]["steps"] == 4
     assert facts["recipe"]["weights"]["content"] == {"relu2_1": 0.5}
     assert read_image(tmp_path / "mine.preview.png").pixels.shape[-2:] == (45, 40)
+
+
+@pytest.mark.usefixtures("shallow_recipe")
+def test_train_style_makes_networks_of_any_width_unless_they_start_from_another(
+    run, refused, training, style, tmp_path
+):
+    assert run(*training, "--width", "8")[0] == 0
+    assert load_style(tmp_path / "mine.safetensors").spec.width == 8
+    assert "is 4 channels wide, not 8" in refused(*training, "--init-from", style, "--width", "8")
+    assert "cannot be 0 channels wide" in refused(*training, "--width", "0")
+
+
+def test_the_recipe_quick_starts_from_a_bundled_style(run, refused, training, deep_loss_weights, tmp_path):
+    arguments = [*training[:6], "--recipe", "quick", "--loss-network", "vgg16", "--loss-weights", deep_loss_weights]
+    arguments += ["--steps", "1", "--size", "32", "--batch-size", "1", "--learning-rate", "1e-9"]
+    assert "starry_night is 16 channels wide, not 32" in refused(*arguments, "--width", "32")
+    assert run(*arguments)[0] == 0
+    trained, start = (load_style(name).network.state_dict() for name in (tmp_path / "mine.safetensors", "starry_night"))
+    assert all(torch.allclose(trained[key], tensor, atol=1e-7) for key, tensor in start.items())
 
 
 def test_a_loss_network_that_is_not_deep_enough_is_refused_in_one_line(refused, training, tmp_path):

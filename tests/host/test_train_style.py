@@ -10,12 +10,14 @@ import pytest
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.host
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 20
 
 
 @pytest.fixture
 def training(comfyui, deep_loss_weights):
-    """A graph: TrainStyle (2) on eight photos, its style into FastStylize (4), its losses into the host's graph (6)."""
+    """The example's graph, on eight tiny photos: TrainStyle (2), its style into FastStylize (4), its losses into the host's
+    graph (6)."""
     comfyui.loss_networks.mkdir(exist_ok=True)
     (comfyui.loss_networks / "vgg16.safetensors").write_bytes(deep_loss_weights.read_bytes())
     for n in range(8):
@@ -23,17 +25,12 @@ def training(comfyui, deep_loss_weights):
     painting, photo = comfyui.put_photo("painting.png", 100, 90, seed=20), comfyui.put_photo("photo.png", 61, 47)
 
     def graph(name: str, **inputs) -> dict:
-        settings = {"style_image": ["1", 0], "name": name, "content": "eight", "preset": "quick", "steps": STEPS}
-        settings |= {"size": 64, "batch": 6, "style_size": 80, "loss_network": "vgg16.safetensors", **inputs}
-        return {
-            "1": {"class_type": "LoadImage", "inputs": {"image": painting.name}},
-            "2": {"class_type": "TrainStyle", "inputs": settings},
-            "3": {"class_type": "LoadImage", "inputs": {"image": photo.name}},
-            "4": {"class_type": "FastStylize", "inputs": {"image": ["3", 0], "style_model": ["2", 0]}},
-            "5": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "trained"}},
-            "6": {"class_type": "LossGraphNode", "inputs": {"loss": ["2", 1], "filename_prefix": "losses"}},
-            "7": {"class_type": "SaveImage", "inputs": {"images": ["2", 2], "filename_prefix": "preview"}},
-        }
+        nodes = json.loads((ROOT / "examples" / "api" / "train_style.json").read_text(encoding="utf-8"))
+        nodes["1"]["inputs"]["image"], nodes["3"]["inputs"]["image"] = painting.name, photo.name
+        settings = {"name": name, "content": "eight", "steps": STEPS, "size": 64, "batch": 6, "style_size": 80}
+        nodes["2"]["inputs"] |= {**settings, "loss_network": "vgg16.safetensors", **inputs}
+        nodes["7"] = {"class_type": "SaveImage", "inputs": {"images": ["2", 2], "filename_prefix": "preview"}}
+        return nodes
 
     return graph
 
@@ -70,6 +67,18 @@ def watch(comfyui):
             client.close()
 
     return watch
+
+
+@pytest.fixture
+def free(comfyui):
+    """Have the host forget all that it can."""
+
+    def free() -> None:
+        time.sleep(2)  # until it has cleared up after the last prompt: it would miss the call meanwhile
+        comfyui.request("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(2)
+
+    return free
 
 
 @pytest.fixture
@@ -119,11 +128,10 @@ def test_an_interrupted_training_goes_on_and_ends_as_an_uninterrupted_one(comfyu
     assert not checkpoint.exists()
 
 
-def test_a_finished_training_is_not_done_again_when_the_host_has_forgotten_it(comfyui, training, watch, weights):
+def test_a_finished_training_is_not_done_again_when_the_host_has_forgotten_it(comfyui, training, watch, free):
     watch(training("finished"))
     before = (comfyui.styles / "finished.safetensors").stat().st_mtime_ns
-    comfyui.request("/free", {"unload_models": True, "free_memory": True})
-    time.sleep(1)  # the host does so between prompts
+    free()
     entry, steps, _, _ = watch(training("finished"))
     assert entry["status"]["status_str"] == "success" and steps == []
     assert "2" not in entry["messages"]["execution_cached"]["nodes"]
@@ -145,16 +153,13 @@ def resident(process) -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-def test_memory_comes_back(comfyui, training, watch):
-    def free() -> float:
-        comfyui.request("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(2)
-        return resident(comfyui.process)
-
+def test_memory_comes_back(comfyui, training, watch, free):
     watch(training("first"))
-    before, peak = free(), []
+    free()
+    before, peak = resident(comfyui.process), []
     watch(training("large", size=192, batch=4, steps=STEPS), lambda step, _: peak.append(resident(comfyui.process)))
-    after = free()
+    free()
+    after = resident(comfyui.process)
     assert max(peak) > before + 150, "the training was too small to tell"
     assert after < before + 0.3 * (max(peak) - before), (
         f"{before:.0f} MiB before, {max(peak):.0f} at most, {after:.0f} after"
