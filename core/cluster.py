@@ -2,8 +2,8 @@
 
 Workers are Ray actors that take one photo after the other; what becomes of photos and results is bulk.py's. A worker that
 dies is started again, on another machine if need be, and its photos are done again: nothing is lost, since a result
-appears under its name as a whole. Plain actors rather than Ray Data: its reading stops everything at the first file that
-cannot be read, and its writing leaves half a file where a worker dies; its file systems are the ones used (places.py).
+appears under its name as a whole. These are plain actors, not a Ray Dataset: a photo that cannot be read is passed over,
+and each result is written under its own name, in its own format, at once. The file systems are Ray Data's (places.py).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def process_on_ray(
     if workers is not None and workers < 1:
         raise InputError(f"the number of workers is {workers}; expected 1 or more")
     jobs = [replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in jobs]
-    ours = not ray.is_initialized()
+    ours = bool(jobs) and not ray.is_initialized()
     if ours:
         _connect(ray, address, workers)
     return _process(ray, jobs, treatment, workers, device, ours)
@@ -60,6 +60,8 @@ def _process(
     ray: Any, jobs: list[Job], treatment: Treatment, workers: int | None, device: str, ours: bool
 ) -> Iterator[Outcome]:
     """ours: whether to leave the cluster at the end."""
+    if not jobs:
+        return
     folders = {str(Path(job.target).parent) for job in jobs if not is_uri(job.target)}
     try:
         for folder in folders:
@@ -92,9 +94,12 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
 def _start_workers(ray: Any, jobs: int, shipped: Any, workers: int | None, device: str) -> list[Any]:
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0)) if device not in ("cpu", "mps") else 0
-    count = min(workers or gpus or int(resources.get("CPU", 1)), max(jobs, 1))
+    units = gpus or int(resources.get("CPU", 0))
+    if not units:
+        raise InputError("the Ray cluster has neither GPUs nor CPUs to work with; add a machine")
+    count = min(workers or units, jobs)
+    options = {"num_gpus" if gpus else "num_cpus": 1 / math.ceil(count / units)}  # more workers than units share them
     on_each = math.ceil(count / max(1, sum(node["Alive"] for node in ray.nodes())))
-    options = {"num_gpus": min(1.0, gpus / count)} if gpus else {"num_cpus": 1}
     actor = ray.remote(max_restarts=-1, max_task_retries=1, max_concurrency=_IN_HAND, **options)(Worker)
     return [actor.remote([shipped], device, MEMORY_SHARE / on_each) for _ in range(count)]
 

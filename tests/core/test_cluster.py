@@ -19,7 +19,7 @@ from perceptual_style.core.errors import InputError
 from perceptual_style.core.images import read_image
 from perceptual_style.core.models import StyleModel, load_style
 from perceptual_style.core.network import build_network
-from perceptual_style.core.places import plan_jobs
+from perceptual_style.core.places import Job, plan_jobs
 from PIL import Image
 
 ARCH = "c9s1-8,d16,d16,R16x2,n2,c3s1-16,n2,c3s1-8,c9s1-3 norm=instance padding=reflect output=tanh"
@@ -107,7 +107,8 @@ def test_a_photo_that_kills_its_worker_is_told_and_the_others_are_done(environme
     source = photos(tmp_path / "in", 12)
     Image.new("RGB", (65, 64)).save(source / "005.png")
     jobs = plan_jobs([str(source)], str(tmp_path / "out"))
-    outcomes = {each.job.source[-7:]: each.error for each in cluster.process_on_ray(jobs, Treatment(model, compute))}
+    found = cluster.process_on_ray(jobs, Treatment(model, compute), workers=1)
+    outcomes = {each.job.source[-7:]: each.error for each in found}
     assert len(outcomes) == 12
     assert "each worker that had" in outcomes.pop("005.png")
     assert set(outcomes.values()) == {None}
@@ -115,9 +116,10 @@ def test_a_photo_that_kills_its_worker_is_told_and_the_others_are_done(environme
 
 
 def test_what_cannot_be_reached_is_told(environment, monkeypatch):
-    treatment = Treatment(StyleModel(build_network("c3s1-3"), "tiny"), torch.clone)
+    treatment, jobs = Treatment(StyleModel(build_network("c3s1-3"), "tiny"), torch.clone), [Job("a.png", "b.png")]
     for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):
         with pytest.raises(InputError, match=f"there is no Ray cluster at '{address}'"):
-            cluster.process_on_ray([], treatment, address)
+            cluster.process_on_ray(jobs, treatment, address)
     with pytest.raises(InputError, match="number of workers is 0"):
-        cluster.process_on_ray([], treatment, workers=0)
+        cluster.process_on_ray(jobs, treatment, workers=0)
+    assert list(cluster.process_on_ray([], treatment)) == []
