@@ -14,7 +14,7 @@ from .recipes import BASES
 NOTHING = "none"
 
 
-def base_file(init_from: str | Path | None, recipe: str, width: int | None = None) -> str | None:
+def base_file(init_from: str | Path | None, recipe: str, width: int | None = None) -> Path | None:
     """The file to start from, for ``init_from`` of a training; None for a new network.
 
     init_from: a style's name or a file, FILE#STYLE for one of several styles; None: what the recipe of this name is meant
@@ -34,4 +34,4 @@ def base_file(init_from: str | Path | None, recipe: str, width: int | None = Non
             f"{name} is {theirs} channels wide, not {width}, and a training keeps the width that it starts from; leave "
             f"the width alone, or start from a style as wide or from none"
         )
-    return f"{path}{mark}{style}"
+    return Path(f"{path}{mark}{style}")

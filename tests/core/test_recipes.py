@@ -87,11 +87,12 @@ def test_recipes_cannot_be_changed_in_place():
         get_recipe("standard").steps = 1
 
 
-def test_quick_is_standard_with_fewer_and_larger_steps():
+def test_quick_is_standard_with_fewer_steps_and_more_of_the_content():
     quick, standard = get_recipe("quick"), get_recipe("standard")
-    assert (quick.steps, quick.batch_size, quick.size) == (260, 4, 256)
-    same = {"name", "steps", "batch_size", "warmup", "sources"}
-    for field in {field.name for field in dataclasses.fields(quick)} - same:
+    assert (quick.steps, quick.batch_size, quick.size) == (300, 4, 256)
+    assert quick.weights == standard.weights.scaled(content=2.0)  # forms stay readable
+    other = {"name", "steps", "warmup", "style_size", "weights", "sources"}
+    for field in {field.name for field in dataclasses.fields(quick)} - other:
         assert getattr(quick, field) == getattr(standard, field), field
 
 

@@ -10,7 +10,6 @@ import pytest
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.host
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 20
 
 
@@ -25,7 +24,7 @@ def training(comfyui, deep_loss_weights):
     painting, photo = comfyui.put_photo("painting.png", 100, 90, seed=20), comfyui.put_photo("photo.png", 61, 47)
 
     def graph(name: str, **inputs) -> dict:
-        nodes = json.loads((ROOT / "examples" / "api" / "train_style.json").read_text(encoding="utf-8"))
+        nodes = json.loads(Path(__file__).with_name("train_style.json").read_text(encoding="utf-8"))
         nodes["1"]["inputs"]["image"], nodes["3"]["inputs"]["image"] = painting.name, photo.name
         settings = {"name": name, "content": "eight", "steps": STEPS, "size": 64, "batch": 6, "style_size": 80}
         nodes["2"]["inputs"] |= {**settings, "loss_network": "vgg16.safetensors", **inputs}

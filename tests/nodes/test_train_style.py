@@ -84,7 +84,7 @@ def test_a_style_is_trained_listed_and_handed_on(train, ready, host):
     style, losses, preview = train()
     assert "mine.safetensors" in ready.schema("LoadStyleModel").inputs[0].options
     assert not [name for name in ready.schema("LoadStyleModel").inputs[0].options if "training" in name]
-    assert style.model.name == "mine" and style.patcher.model is style.model.network
+    assert style.model.name == "mine" and style.patchers[0].model is style.model.network
     assert len(losses["loss"]) == 3 and all(isinstance(value, float) for value in losses["loss"])
     assert (
         preview.shape == (1, 45, 55, 3) and preview.dtype == torch.float32 and 0 <= preview.min() < preview.max() <= 1
@@ -113,7 +113,7 @@ def test_the_host_sees_steps_previews_of_one_photo_and_the_time_left(train, host
     bar = next(bar for bar in host.bars if bar)
     assert bar == [(step, 5) for step in range(1, 6)]
     kinds, pictures, sides = zip(*host.previews, strict=True)
-    assert set(kinds) == {"JPEG"} and set(sides) == {512} and {picture.size for picture in pictures} == {(55, 45)}
+    assert set(kinds) == {"JPEG"} and set(sides) == {55} and {picture.size for picture in pictures} == {(55, 45)}
     assert len(pictures) == 5 and pictures[0].tobytes() != pictures[-1].tobytes()
     texts, nodes = zip(*host.texts, strict=True)
     assert set(nodes) == {"7"} and texts[0].startswith("step 1 of 5, ") and "left, objective" in texts[0]
