@@ -99,12 +99,13 @@ class _Handler(BaseHTTPRequestHandler):
         for begin in range(0, len(data), 2**16):
             time.sleep(self.hub.delay)
             part = data[begin : begin + 2**16]
+            self.hub.sent += len(part)  # before the client can have them, and ask
             try:
                 self.wfile.write(part)
             except OSError:
+                self.hub.sent -= len(part)
                 self.close_connection = True
                 return
-            self.hub.sent += len(part)
 
     def _fail(self, status: int, code: str) -> None:
         self.send_response(status)
