@@ -43,10 +43,10 @@ def photo(name: str) -> Tensor:
 
 @cache
 def styles() -> list:
-    """The bundled styles; a single one is followed by itself with red and blue swapped, so that there are two."""
+    """The bundled styles, the two of the workflows first."""
     names = [name for name in list_styles() if find_entry(name, "style").is_bundled]
-    found = [load_style(name) for name in sorted(names, key=lambda name: name != "starry_night")]
-    return found if len(found) > 1 else [*found, load_style(names[0], channel_order="bgr")]
+    first = ("starry_night", "the_scream")
+    return [load_style(name) for name in (*first, *(name for name in names if name not in first))]
 
 
 @cache
@@ -107,10 +107,8 @@ def strips(images: list[Tensor], side: int) -> Image.Image:
 
 
 def load_style_model() -> Image.Image:
-    bundled = [(style.name, style) for style in styles() if style.pixels == styles()[0].pixels]
-    shown = [(name, square(style.stylize(photo("chelsea")), _PANEL)) for name, style in bundled]
-    shown.insert(0, ("photo", square(photo("chelsea"), _PANEL)))
-    return panels(min(3, len(shown)), shown)
+    shown = [(style.name, square(style.stylize(photo("chelsea")), _PANEL)) for style in styles()]
+    return panels(3, [("photo", square(photo("chelsea"), _PANEL)), *shown])
 
 
 def fast_stylize() -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ def examples(comfyui) -> None:
 
 
 @pytest.fixture
-def loss_network(comfyui) -> str:
-    """A loss network of the recipe standard that takes a moment; its name in models/loss_networks."""
+def loss_network(comfyui) -> Iterator[None]:
+    """A loss network of the recipe standard that takes a moment, in models/loss_networks for the time of a test."""
     from small_networks import distilled
 
-    distilled(comfyui.base / "models" / "loss_networks" / LOSS_NETWORK)
-    return LOSS_NETWORK
+    path = distilled(comfyui.base / "models" / "loss_networks" / LOSS_NETWORK)
+    yield
+    path.unlink()
 
 
 def _size(name: str) -> tuple[int, int]:
