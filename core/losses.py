@@ -109,8 +109,9 @@ def peak_loss(features: Tensor, limit: float = 4.0) -> Tensor:
     With one high peak where nothing is compared, in a large flat area, a network sets how instance normalization scales the
     rest of the image: such peaks are seen as blots (the droplets of StyleGAN2's authors, arXiv 1912.04958, section 2).
     """
-    variance, mean = torch.var_mean(_float(features), dim=(2, 3), keepdim=True, correction=0)
-    return (((_float(features) - mean) * (variance + 1e-5).rsqrt()).abs() - limit).relu().square().mean()
+    features = _float(features)
+    variance, mean = torch.var_mean(features, dim=(2, 3), keepdim=True, correction=0)
+    return (((features - mean) * (variance + 1e-5).rsqrt()).abs() - limit).relu().square().mean()
 
 
 TV_FORMS = ("code", "mean")

@@ -122,11 +122,13 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     _check_fit(network.spec, recipe.size)
     network.to(device, memory_format=torch.channels_last).train()
 
+    compared = [stage for stage in network.stages if isinstance(stage, ResidualStage)] if recipe.peaks else []
+
     def losses(batch: Any, _: int) -> dict[str, Tensor]:
         content, rows = (batch[0], batch[1].to(device)) if several else (batch, None)
         content = content.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-            with _recorded(stage for stage in network.stages if isinstance(stage, ResidualStage)) as residuals:
+            with _recorded(compared) as residuals:
                 raw = network(content, raw=True, row=rows).float()
             output = output_function(raw, network.spec.output)
             parts = objective(output, content, None, rows)

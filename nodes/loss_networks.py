@@ -12,15 +12,19 @@ from ..core.recipes import StyleRecipe
 from .choices import Choices
 from .host import LOSS_FOLDER, folders, io, model_files, model_path, progress_callback
 
-_NETWORKS = Choices("loss-network", LOSS_FOLDER, "loss network")
-_AUTO = "auto"
+LOSS_NETWORKS = Choices("loss-network", LOSS_FOLDER, "loss network")
+AUTO = "auto"
+
+
+def loss_network_options() -> list[str]:
+    return [AUTO, *LOSS_NETWORKS.options()]
 
 
 def loss_network_input(**options: object) -> io.Combo.Input:
     return io.Combo.Input(
         "loss_network",
-        options=[_AUTO, *_NETWORKS.options()],
-        default=_AUTO,
+        options=loss_network_options(),
+        default=AUTO,
         tooltip="Weights of the loss network that the recipe is made for: one marked (download) is fetched once, verified, "
         "into models/loss_networks; or a file there. auto takes what fits of what is here and downloads nothing.",
         **options,
@@ -29,12 +33,12 @@ def loss_network_input(**options: object) -> io.Combo.Input:
 
 def validate(name: str | None) -> bool | str:
     """For validate_inputs."""
-    return True if name == _AUTO else _NETWORKS.validate(name)
+    return True if name == AUTO else LOSS_NETWORKS.validate(name)
 
 
 def fingerprint(name: str | None) -> str:
     """For fingerprint_inputs: whichever file auto finds, it holds the same network."""
-    return _AUTO if name == _AUTO else _NETWORKS.fingerprint(name)
+    return AUTO if name == AUTO else LOSS_NETWORKS.fingerprint(name)
 
 
 def loss_weights(name: str, recipe: StyleRecipe) -> Path:
@@ -42,9 +46,9 @@ def loss_weights(name: str, recipe: StyleRecipe) -> Path:
 
     Raises InputError for an unknown name or one of another network, CheckpointError when auto finds nothing.
     """
-    if name == _AUTO:
+    if name == AUTO:
         return _fitting(recipe)
-    chosen = _NETWORKS.chosen(name)
+    chosen = LOSS_NETWORKS.chosen(name)
     if isinstance(chosen, Path):
         return chosen  # whether it holds the network is seen when it is opened
     if chosen.family != recipe.loss_network:
@@ -52,7 +56,7 @@ def loss_weights(name: str, recipe: StyleRecipe) -> Path:
             f"the recipe {recipe.name} is made for the loss network {recipe.loss_network}, not {chosen.family}; choose a file "
             f"of it in models/{LOSS_FOLDER}, or another recipe"
         )
-    progress = progress_callback(1) if _NETWORKS.is_to_download(chosen) else None
+    progress = progress_callback(1) if LOSS_NETWORKS.is_to_download(chosen) else None
     return fetch_tensors(chosen, _deepest(chosen, recipe), folder=folders(LOSS_FOLDER), progress=progress)
 
 

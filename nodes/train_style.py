@@ -26,14 +26,12 @@ from .host import (
     training_callback,
     ui,
 )
+from .loss_networks import AUTO, LOSS_NETWORKS, loss_network_options
 from .training_inputs import (
-    AUTO,
-    LOSS_NETWORKS,
     NO_FOLDER,
     STYLES,
     content_options,
     first_photo,
-    loss_network_options,
     painting,
     photo_folder,
     start_file,

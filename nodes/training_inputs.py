@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from ..core.bases import NOTHING, base_file
+from ..core.data import fitted
 from ..core.errors import CheckpointError, ImageError, InputError
 from ..core.hub_tensors import loss_weights_file
 from ..core.images import find_images, read_image
@@ -36,10 +36,9 @@ from .host import (
     progress_callback,
     temporary_folder,
 )
+from .loss_networks import AUTO, LOSS_NETWORKS
 
-AUTO = "auto"
 NO_FOLDER = "(none)"
-LOSS_NETWORKS = Choices("loss-network", LOSS_FOLDER, "loss network")
 STYLES = Choices("style", STYLE_FOLDER, "style")
 
 _TEST_SIDE = 512  # px
@@ -49,10 +48,6 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT"
 
 def content_options() -> list[str]:
     return [NO_FOLDER, *input_folders()]
-
-
-def loss_network_options() -> list[str]:
-    return [AUTO, *LOSS_NETWORKS.options()]
 
 
 def start_options() -> list[str]:
@@ -176,7 +171,5 @@ def first_photo(folder: Path) -> Tensor:
         except ImageError as error:
             reasons.append(str(error))
             continue
-        scale = min(1.0, _TEST_SIDE / max(pixels.shape[-2:]))
-        size = [max(1, round(side * scale)) for side in pixels.shape[-2:]]
-        return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        return fitted(pixels, _TEST_SIDE)
     raise ImageError(f"none of the {len(reasons)} photos in {folder} can be read; the first: {reasons[0]}")
