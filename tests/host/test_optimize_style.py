@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +20,11 @@ WEIGHTS = "small_distilled.safetensors"
 
 
 @pytest.fixture
-def weights(comfyui):
-    """A small loss network of the recipe standard in models/loss_networks."""
-    return distilled(comfyui.base / "models" / "loss_networks" / WEIGHTS)
+def weights(comfyui) -> Iterator[Path]:
+    """A small loss network of the recipe standard in models/loss_networks, for the time of a test."""
+    path = distilled(comfyui.loss_networks / WEIGHTS)
+    yield path
+    path.unlink()
 
 
 def _graph(content: str, style_image: str, **inputs) -> dict:
