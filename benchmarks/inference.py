@@ -95,6 +95,7 @@ def worker(way: str, width: str, size: int, pipe) -> None:
                 difference = float((result.float() - build(width)(photo(size))).abs().max()) * 255
             else:
                 difference = None
+            del result  # which would be in memory beside the next one
             run()
         except Exception as error:  # a runtime that is missing, or cannot: say so in the table
             pipe.send({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"})

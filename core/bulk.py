@@ -46,6 +46,7 @@ class Treatment:
 
     precision, memory: its arguments; on a CPU ``memory`` is for all photos that are computed at once
     planned: options of the model's working_bytes
+    in_order: whether photos must be computed one after the other, for ``compute`` remembers them
     """
 
     model: ImageModel
@@ -53,6 +54,7 @@ class Treatment:
     precision: str = "auto"
     memory: int | None = None
     planned: Mapping[str, Any] = field(default_factory=dict)
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,17 @@ def pick_devices(name: str = "auto", workers: int | None = None) -> list[torch.d
 def process_photos(jobs: Sequence[Job], treatment: Treatment, devices: Sequence[torch.device]) -> Iterator[Outcome]:
     """Carry out ``jobs``, and yield what became of each, in the order in which they end.
 
-    devices: one for each photo that is computed at the same time, see `pick_devices`
+    devices: one for each photo that is computed at the same time, see `pick_devices`; in order, only one
 
     A photo that cannot be read, computed or written is an Outcome with an error, and the others go on. Closing the
     iterator stops the work. Each result is there completely or not at all.
     """
     for folder in {str(Path(job.target).parent) for job in jobs if not is_uri(job.target)}:
         remove_leftovers(folder)
-    devices = devices[: max(1, len(jobs))]
+    devices = devices[: 1 if treatment.in_order else max(1, len(jobs))]
     processor = Processor(treatment, devices)
     spare = _SPARE_ON_CPU if processor.on_cpu else min(_SPARE_ON_GPU, os.cpu_count() or 1)
+    spare = 0 if treatment.in_order else spare
     waiting, next_one = iter(jobs), threading.Lock()
     ended: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
 

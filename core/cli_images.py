@@ -60,6 +60,10 @@ def _add_controls(command: Any) -> None:
     command.add_argument(
         "--feather", type=float, default=0.0, metavar="PX", help="px over which the mask fades in, inside of its edges"
     )
+    command.add_argument(
+        "--temporal", type=float, default=0.0, metavar="T",
+        help="from 0 to 1: less flicker, for photos that are the frames of one video, in the order of their names",
+    )  # fmt: skip
 
 
 def _add_common(command: Any) -> None:
@@ -120,20 +124,40 @@ class _Stylizing:
         return self.model.stylize(photo, mask=mask, **self.controls, **options)
 
 
+@dataclass
+class _Filming:
+    """The same for the frames of a video, in order: what one frame leaves behind, the next one needs."""
+
+    model: Any
+    mask: Any
+    controls: Mapping[str, Any]
+    stylizer: Any = None
+    size: Any = None
+
+    def __call__(self, photo: Any, *, progress: Any = None, **options: Any) -> Any:
+        from .masks import fit_mask
+
+        if photo.shape != self.size:
+            mask = None if self.mask is None else fit_mask(self.mask, *photo.shape[-2:])
+            self.size, self.stylizer = photo.shape, self.model.stylizer(mask=mask, **self.controls, **options)
+        return self.stylizer(photo, progress)
+
+
 def _stylize(arguments: argparse.Namespace) -> int:
     from .color import luma
     from .images import read_image
     from .models import load_style
     from .stylizer import Controls
 
-    names = ("strength", "stroke_size", "color", "feather")
+    names = ("strength", "stroke_size", "color", "feather", "temporal")
     controls = {name: getattr(arguments, name) for name in names}
     Controls(**controls)  # a mistake is said once, not for each photo
     mask = None if arguments.mask is None else luma(read_image(arguments.mask).pixels)
     model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
 
-    compute = _Stylizing(model, mask, controls)
-    return _each_photo(arguments, model, compute, stroke_size=arguments.stroke_size)
+    compute = (_Filming if arguments.temporal else _Stylizing)(model, mask, controls)
+    planned = {"stroke_size": arguments.stroke_size, "temporal": arguments.temporal}
+    return _each_photo(arguments, model, compute, in_order=bool(arguments.temporal), **planned)
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
@@ -151,10 +175,12 @@ def _upscale(arguments: argparse.Namespace) -> int:
     return _each_photo(arguments, model, partial(model.upscale, match_colors=arguments.match_colors))
 
 
-def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[..., Any], **planned: Any) -> int:
+def _each_photo(
+    arguments: argparse.Namespace, model: Any, compute: Callable[..., Any], in_order: bool = False, **planned: Any
+) -> int:
     """Read each photo, ``compute`` its colors, enlarge its alpha as much, and write it; returns the exit status.
 
-    planned: options of the model's working_bytes
+    in_order: one photo after the other; planned: options of the model's working_bytes
 
     A photo that cannot be read or written is one line on stderr, and the others go on.
     """
@@ -166,7 +192,13 @@ def _each_photo(arguments: argparse.Namespace, model: Any, compute: Callable[...
     def tell(text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
-    treatment = Treatment(model, compute, arguments.precision, arguments.memory, planned)
+    if in_order:
+        if arguments.ray or arguments.skip_existing or arguments.workers not in (None, 1):
+            raise errors.InputError(
+                "with --temporal each frame needs the ones before it: leave out --ray, --workers and --skip-existing"
+            )
+        arguments.workers = 1
+    treatment = Treatment(model, compute, arguments.precision, arguments.memory, planned, in_order)
     devices = None if arguments.ray else pick_devices(arguments.device, arguments.workers)
     jobs = plan_jobs(arguments.photos, arguments.output)
     if arguments.skip_existing and (there := sum(not job.new for job in jobs)):

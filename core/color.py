@@ -49,7 +49,7 @@ def match_palette(image: Tensor, reference: Tensor) -> Tensor:
         (mean, covariance), (wanted_mean, wanted) = _moments(one), _moments(other)
         root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
         matrix = (inverse @ _power(root @ wanted @ root, 0.5) @ inverse).to(image)
-        shift = (wanted_mean - matrix.double().cpu() @ mean).to(image)
+        shift = (wanted_mean - matrix.cpu().double() @ mean).to(image)
         for rows in row_bands(*image.shape[-2:]):
             band = one[:, rows].flatten(1)
             target[:, rows] = torch.addmm(shift[:, None], matrix, band).view_as(target[:, rows]).clamp_(0, 1)
@@ -106,7 +106,7 @@ def _matched(plane: Tensor, target: Tensor) -> Tensor:
 
 
 def _bins(plane: Tensor) -> Tensor:
-    return (plane.double().clamp(0, 1) * (_BINS - 1)).round_().int()
+    return (plane.float().clamp(0, 1) * (_BINS - 1)).round_().int()
 
 
 def _quantiles(bins: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -156,14 +156,17 @@ class BandedNetwork:
         scratch = Scratch()
         skip.release = True
         current.release = current.chunks[0][1].dtype != self.dtype  # otherwise the sum takes its place
+        # In half precision throughout, sums are rounded as all else is; between half and full they are made in full.
+        exact = self.dtype if current.chunks[0][1].dtype == self.dtype else torch.float32
+        factor = factor if isinstance(factor, int) else factor.to(exact)
+        scale = None if scale is None else scale.to(exact)
         for first, piece in _pieces(current, step.rows):
-            # Half precision is slow element by element: the sum is made in float32.
-            band = read(skip, torch.float32, "zero", first + crop, piece.shape[2], 0, skip.width, scratch)
+            band = read(skip, exact, "zero", first + crop, piece.shape[2], 0, skip.width, scratch)
             band = band[..., crop : crop + current.width]
             if not isinstance(factor, int) or factor != 1:
                 band.mul_(factor)
-            in_place = piece.dtype == torch.float32 == self.dtype and piece.device == band.device
-            added = piece if in_place else scratch.get("added", tuple(piece.shape), torch.float32, band.device)
+            in_place = piece.dtype == exact and piece.device == band.device
+            added = piece if in_place else scratch.get("added", tuple(piece.shape), exact, band.device)
             if not in_place:
                 added.copy_(piece)
             if scale is None:

@@ -21,7 +21,7 @@ from .network import TransformNet
 from .passes import BandedNetwork
 from .progress import Progress, ProgressCallback
 
-_CACHE_BAND = 2 << 20  # bytes of a band on a CPU: what stays in the cache beside its neighbors
+_CACHE_BAND = 3 << 20  # bytes of a band on a CPU: what stays in the cache beside its neighbors
 _GPU_BAND = 256 << 20  # on a GPU: enough to fill it
 _COMFORT = 1 << 30  # storing the largest maps saves a tenth of the time: worth this much memory, or, for large images,
 _COMFORT_RATIO = 3  # so many times what image and result take

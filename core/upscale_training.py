@@ -20,6 +20,7 @@ from .errors import InputError
 from .hub_tensors import loss_weights_file
 from .images import find_images, read_image
 from .loss_network import LossNetwork
+from .losses import grid_loss
 from .metrics import psnr
 from .network import ConvStage, ResidualStage, TransformNet, build_network
 from .objective import Objective
@@ -105,7 +106,11 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         # (the paper, section 4.2, sees it too): with another place each time there is none to learn.
         y, x = np.random.default_rng([run.seed, 3, step]).integers(_SHIFTS, size=2) if layers else (0, 0)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-            return objective(network(low)[..., y:, x:], high[..., y:, x:])
+            output = network(low)
+            parts = objective(output[..., y:, x:], high[..., y:, x:])
+            if recipe.grid:
+                parts["grid"] = recipe.grid * grid_loss(output, high, factor)
+            return parts
 
     def report(step: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         if not run.validation or not run.validation_steps or step % run.validation_steps:

@@ -50,7 +50,14 @@ class OptimizeStyle(io.ComfyNode):
                     default="content",
                     tooltip="What the optimization starts from: the photo is soon readable, white noise is the paper's way.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Seed of the noise."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,  # a new seed would be minutes of work again
+                    tooltip="Seed of the noise.",
+                ),
                 loss_networks.loss_network_input(),
                 advanced(
                     io.Int.Input,

@@ -92,3 +92,30 @@ def test_mistakes_are_one_line_and_come_before_any_work(refused, style, photo, t
     assert "--color" in refused(*start, "--color", "grey")
     assert "there is no such file" in refused(*start, "--mask", tmp_path / "nothing.png")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Noisy frames of a picture that stands still."""
+    random = np.random.default_rng(1)
+    still = random.integers(40, 216, (33, 40, 3))
+    (tmp_path / "frames").mkdir()
+    for index in range(5):
+        frame = (still + random.normal(0, 5, still.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(frame).save(tmp_path / "frames" / f"frame_{index}.png")
+    return tmp_path / "frames"
+
+
+def test_frames_of_a_video_are_taken_in_order(run, style, film, tmp_path):
+    assert run("stylize", film, "-o", tmp_path / "out", "--style", style, "--temporal", "1")[0] == 0
+    frames = [read_image(path).pixels for path in sorted(film.iterdir())]
+    expected = load_style(style).stylize(torch.cat(frames), temporal=1)
+    for path, frame in zip(sorted((tmp_path / "out").iterdir()), expected, strict=True):
+        assert difference(path, frame) <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("option", [("--ray", "local"), ("--workers", "2"), ("--skip-existing",)])
+def test_frames_of_a_video_need_each_other(option, run, style, film, tmp_path):
+    status, _, errors = run("stylize", film, "-o", tmp_path / "out", "--style", style, "--temporal", "1", *option)
+    assert status == 2 and "each frame needs the ones before it" in errors[0]
+    assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from perceptual_style.core.losses import (
     TV_FORMS,
     feature_loss,
     gram_matrix,
+    grid_loss,
     peak_loss,
     pixel_loss,
     saturation_loss,
@@ -54,6 +55,20 @@ def test_a_peak_is_what_leaves_four_deviations():
     expected = ((5 - 0.05) / (0.25 - 0.0025 + 1e-5) ** 0.5 - 4) ** 2 / 100
     assert float(peak_loss(one)) == pytest.approx(expected, rel=1e-5)
     assert float(peak_loss(one * 7 + 3)) == pytest.approx(expected, rel=1e-3)  # whatever the scale
+
+
+def test_a_grid_is_what_the_blocks_have_in_common(rng):
+    target = rand(rng, 2, 3, 32, 48)
+    pattern = rand(rng, 1, 3, 4, 4) - 0.5
+    repeated = pattern.repeat(2, 1, 8, 12)
+    assert float(grid_loss(target, target, 4)) == 0
+    assert float(grid_loss(target + repeated, target, 4)) == pytest.approx(float(pattern.square().mean()), rel=1e-9)
+    # detail that is the same in no two blocks hardly counts: 64 blocks a window leave a 64th of its square
+    noise = 0.1 * torch.randn(target.shape, generator=rng, dtype=torch.float64)
+    assert float(grid_loss(target + noise, target, 4)) < 0.01 / 40
+    # what does not fill a block, or a window, is no error
+    assert float(grid_loss(target[..., :30, :47], target[..., :30, :47], 4)) == 0
+    assert float(grid_loss(target[..., :5, :5] + repeated[..., :5, :5], target[..., :5, :5], 4)) > 0.01
 
 
 @pytest.mark.parametrize("loss", [feature_loss, pixel_loss])

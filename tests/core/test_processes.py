@@ -39,7 +39,7 @@ with process_group("cpu") as check:
 
     try:
         run_training(run, progress)
-        print(f"{part} of {parts} done", flush=True)
+        os.write(1, f"{part} of {parts} done\\n".encode())  # in one piece: print may write the end of the line apart
     except PerceptualStyleError as error:
         print(f"{part} of {parts}: {error}", file=sys.stderr)
         leave(2)
