@@ -5,6 +5,9 @@ Its forward is the reference: what training uses, and what any faster way to run
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -284,3 +287,27 @@ def interpolate(network: TransformNet, partner: TransformNet, weight: float) -> 
     }
     between.load_state_dict(weights, assign=True)
     return between.eval().requires_grad_(False)
+
+
+def deepened(network: TransformNet, like: TransformNet) -> TransformNet | None:
+    """A network of ``like``'s architecture that gives what ``network`` gives, where that has fewer residual blocks in a row
+    and is the same otherwise; None where it is not.
+
+    The blocks that are missing come last in the row: those of ``like`` with nothing in their second convolution.
+    """
+    layers, fewer = like.spec.layers, network.spec.layers
+    more = len(layers) - len(fewer)
+    last = max((i for i, layer in enumerate(fewer) if layer.kind == "residual"), default=-1) + 1
+    same = replace(like.spec, layers=layers[:last] + layers[last + more :]) == network.spec
+    if more < 0 or not last or not same or any(layer != fewer[last - 1] for layer in layers[last : last + more]):
+        return None
+    result = copy.deepcopy(like)
+    last += len(network.stages) - len(fewer)  # stages that are no layers come first
+    stages = list(result.stages)
+    with torch.no_grad():
+        for stage in stages[last : last + more]:
+            for parameter in stage.second.parameters():
+                parameter.zero_()
+    for mine, theirs in zip(stages[:last] + stages[last + more :], network.stages, strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    return result

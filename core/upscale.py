@@ -16,7 +16,7 @@ from .errors import CheckpointError, InputError
 from .hub import Folder
 from .manifest import bundled_file, bundled_path, entries, find_entry, names
 from .models import ImageModel, network_file, open_model
-from .network import TransformNet, interpolate
+from .network import TransformNet, deepened, interpolate
 from .progress import ProgressCallback
 
 SCALES = (2, 4, 8)
@@ -26,7 +26,8 @@ SCALES = (2, 4, 8)
 class UpscaleModel(ImageModel):
     """A super-resolution network and its facts.
 
-    partner: the network of the same architecture that was trained for pixel values alone, where there is one
+    partner: the network that was trained for pixel values alone, where there is one: of the same architecture, or with
+        fewer residual blocks
     """
 
     partner: TransformNet | None = None
@@ -52,12 +53,13 @@ class UpscaleModel(ImageModel):
             named = self.facts.get("partner")
             hint = f", or put its partner {named!r} beside it" if named else ""
             raise InputError(f"{self.name} has no partner to blend it with for fidelity {fidelity}; use 0{hint}")
-        if self.partner.spec != self.spec:
+        partner = deepened(self.partner, self.network)
+        if partner is None:
             raise InputError(
                 f"the partner of {self.name} is another architecture ({self.partner.spec}, expected {self.spec}), "
                 f"so that they cannot be blended; use fidelity 0"
             )
-        return replace(self, network=interpolate(self.network, self.partner, fidelity), partner=None)
+        return replace(self, network=interpolate(self.network, partner, fidelity), partner=None)
 
     @torch.no_grad()
     def upscale(

@@ -45,9 +45,10 @@ class UpscaleRecipe:
             raise InputError(f"average is {self.average}; expected a decay below 1, such as 0.999")
 
 
-def _ours(factor: int) -> str:
+def _ours(factor: int, deeper: bool = False) -> str:
     """Everything at low resolution; x8 shuffles twice, which costs a fraction of one shuffle by 8."""
     body = {2: "R48x5,p2-3", 4: "R48x8,p4-3", 8: "R48x5,p2-48,p4-3"}[factor]
+    body = body.replace("R48x8", "R48x16") if deeper else body
     return f"c3s1-48,{body} norm=none padding=zero output=linear base=bicubic"
 
 
@@ -78,11 +79,11 @@ def _pixel(factor: int) -> UpscaleRecipe:
 
 
 def _perceptual(factor: int) -> UpscaleRecipe:
-    """From a network of the recipe `pixel` (init_from)."""
+    """From a network of the recipe `pixel` (init_from), which may have fewer residual blocks."""
     return UpscaleRecipe(
-        "perceptual", _ours(factor),
-        ObjectiveWeights(content={"relu2_2": 1e-5}, pixel=1.0, pixel_form="charbonnier"),
-        steps=2_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=3e-4, schedule="cosine", warmup=100,
+        "perceptual", _ours(factor, deeper=True),
+        ObjectiveWeights(content={"relu2_2": 2e-5}, pixel=0.3, pixel_form="charbonnier"), grid=300.0,
+        steps=5_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=1e-3, schedule="cosine", warmup=100,
         clip=1.0, average=0.999, sources=_OURS_SOURCES,
     )  # fmt: skip
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,15 +29,13 @@ from .resample import crop_to_multiple, degrade
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 from .upscale_recipes import UpscaleRecipe, upscale_recipe
 
-_SHIFTS = 4  # px, twice the stride of relu2_2
-
 
 @dataclass
 class UpscaleTraining:
     """Everything that defines one run; fields that StyleTraining has mean the same here.
 
     photos: folder of high resolution photos
-    init_from: file of a network of the same architecture to start from, or None
+    init_from: file of a network to start from, of the same architecture, another depth or factor, or None
     validation: folder of photos to measure PSNR on every ``validation_steps`` steps (0: never), never trained on
     """
 
@@ -102,13 +99,10 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
 
     def losses(batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         low, high = (images.to(device, memory_format=torch.channels_last) for images in batch)
-        # The loss network's pooling sees every second pixel of a fixed grid, and would leave that grid in the result
-        # (the paper, section 4.2, sees it too): with another place each time there is none to learn.
-        y, x = np.random.default_rng([run.seed, 3, step]).integers(_SHIFTS, size=2) if layers else (0, 0)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             output = network(low)
-            parts = objective(output[..., y:, x:], high[..., y:, x:])
-            if recipe.grid:
+            parts = objective(output, high)
+            if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
                 parts["grid"] = recipe.grid * grid_loss(output, high, factor)
             return parts
 

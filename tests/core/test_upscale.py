@@ -11,11 +11,10 @@ import torch
 from perceptual_style.core import manifest
 from perceptual_style.core.checkpoint import save_network
 from perceptual_style.core.errors import Cancelled, CheckpointError, ImageError, InputError
-from perceptual_style.core.network import build_network, forward_any_size
+from perceptual_style.core.network import build_network, deepened, forward_any_size, interpolate
 from perceptual_style.core.upscale import (
     UpscaleModel,
     enlarge_mask,
-    interpolate,
     list_upscalers,
     load_upscaler,
     upscaler_for,
@@ -127,6 +126,21 @@ def test_fidelity_goes_from_the_network_to_its_partner(scale, rng):
     torch.testing.assert_close(middle, expected)
     assert (middle - pixel).abs().max() > 0.01 and (middle - model.upscale(image)).abs().max() > 0.01
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
+
+
+def test_a_partner_may_have_fewer_residual_blocks(rng):
+    torch.manual_seed(3)
+    deep = build_network(ARCHS[4].replace("R8x2", "R8x5")).eval().requires_grad_(False)
+    partner, image = network_of(4, 7), torch.rand(1, 3, 10, 12, generator=rng)
+    model = UpscaleModel(deep, "deep", partner=partner)
+    assert deepened(partner, deep).spec == deep.spec
+    torch.testing.assert_close(deepened(partner, deep)(image), partner(image))
+    torch.testing.assert_close(model.upscale(image, fidelity=1), UpscaleModel(partner, "pixel").upscale(image))
+    middle = model.upscale(image, fidelity=0.5)
+    assert (middle - model.upscale(image)).abs().max() > 0.01
+    assert deepened(deep, partner) is None, "the partner is the one with fewer"
+    assert deepened(network_of(2), deep) is None
+    assert deepened(build_network(ARCHS[4].replace("R8x2", "R8x5").replace("none", "batch")), deep) is None
 
 
 def test_a_blend_that_cannot_be_made_is_refused(rng):
