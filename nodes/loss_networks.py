@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import CheckpointError, InputError
@@ -47,7 +49,10 @@ def loss_weights(name: str, recipe: StyleRecipe) -> Path:
     Raises InputError for an unknown name or one of another network, CheckpointError when auto finds nothing.
     """
     if name == AUTO:
-        return _fitting(recipe)
+        return fitting(
+            recipe,
+            [f"{entry.id} (download)" for entry in entries("loss-network") if entry.family == recipe.loss_network],
+        )
     chosen = LOSS_NETWORKS.chosen(name)
     if isinstance(chosen, Path):
         return chosen  # whether it holds the network is seen when it is opened
@@ -60,21 +65,24 @@ def loss_weights(name: str, recipe: StyleRecipe) -> Path:
     return fetch_tensors(chosen, _deepest(chosen, recipe), folder=folders(LOSS_FOLDER), progress=progress)
 
 
-def _fitting(recipe: StyleRecipe) -> Path:
-    """What was downloaded, else the first file that holds the recipe's loss network as deep as it is needed."""
-    named = [entry for entry in entries("loss-network") if entry.family == recipe.loss_network]
+def fitting(recipe: StyleRecipe, instead: Sequence[str]) -> Path:
+    """What was downloaded, else the first file that holds the recipe's loss network as deep as it is needed.
+
+    instead: what else could be chosen. Raises CheckpointError when there is no such file, saying what to do.
+    """
+    name = recipe.loss_network
+    named = [entry for entry in entries("loss-network") if entry.family == name]
     found = [find_tensors(entry, _deepest(entry, recipe), folder=folders(LOSS_FOLDER)) for entry in named]
-    files = [model_path(LOSS_FOLDER, each) for each in model_files(LOSS_FOLDER)]
-    for path in filter(None, [*found, *files]):
-        try:
-            LossNetwork(recipe.loss_network, path, recipe.weights.layers)
+    # Those that are called so come first: others may be large, and are read for nothing.
+    files = sorted(model_files(LOSS_FOLDER), key=lambda file: not Path(file).name.startswith(name))
+    for path in filter(None, [*found, *(model_path(LOSS_FOLDER, file) for file in files)]):
+        with suppress(CheckpointError):
+            LossNetwork(name, path, recipe.weights.layers)
             return path
-        except CheckpointError:
-            continue
-    download = "".join(f", or choose {entry.id} to download it" for entry in named)
+    others = f", or choose {', '.join(instead)}" if instead else ""
     raise CheckpointError(
-        f"no file in models/{LOSS_FOLDER} holds the loss network {recipe.loss_network}, which the recipe {recipe.name} is made "
-        f"for; put one there{download}"
+        f"no file in models/{LOSS_FOLDER} holds the loss network {name}, which the recipe {recipe.name} is made for; put its "
+        f"weights there as {name}.safetensors (or .pth){others}"
     )
 
 

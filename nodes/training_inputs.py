@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.bases import NOTHING, base_file
 from ..core.data import fitted
-from ..core.errors import CheckpointError, ImageError, InputError
+from ..core.errors import ImageError, InputError
 from ..core.hub_tensors import loss_weights_file
 from ..core.images import find_images, read_image
 from ..core.loss_network import recognize
@@ -31,12 +31,10 @@ from .host import (
     folders,
     input_folder,
     input_folders,
-    model_files,
-    model_path,
     progress_callback,
     temporary_folder,
 )
-from .loss_networks import AUTO, LOSS_NETWORKS
+from .loss_networks import AUTO, LOSS_NETWORKS, fitting
 
 NO_FOLDER = "(none)"
 STYLES = Choices("style", STYLE_FOLDER, "style")
@@ -88,31 +86,13 @@ def with_loss_network(recipe: StyleRecipe, choice: str) -> tuple[StyleRecipe, Pa
     """
     layers = recipe.weights.layers
     if choice == AUTO:
-        return recipe, _own_loss_network(recipe)
+        return recipe, fitting(recipe, [name for name in LOSS_NETWORKS.options() if Path(name).suffix == ""])
     chosen = LOSS_NETWORKS.chosen(choice)
     if isinstance(chosen, Path):
         return replace(recipe, loss_network=recognize(chosen, layers, recipe.loss_network)), chosen
     name = str(chosen.family)
     file = loss_weights_file(name, layers, folders(LOSS_FOLDER), download=True, progress=progress_callback(1))
     return replace(recipe, loss_network=name), file
-
-
-def _own_loss_network(recipe: StyleRecipe) -> Path:
-    """A file of the loss network that the recipe was made for."""
-    name, layers = recipe.loss_network, recipe.weights.layers
-    with suppress(CheckpointError):
-        return loss_weights_file(name, layers, folders(LOSS_FOLDER))
-    # Those that are called so come first: others may be large, and are read for nothing.
-    for file in sorted(model_files(LOSS_FOLDER), key=lambda file: not Path(file).name.startswith(name)):
-        path = model_path(LOSS_FOLDER, file)
-        with suppress(CheckpointError):
-            if path is not None and recognize(path, layers, name) == name:
-                return path
-    others = ", ".join(option for option in LOSS_NETWORKS.options() if Path(option).suffix == "")
-    raise CheckpointError(
-        f"the loss network {name}, by which the preset {recipe.name} compares images, is not here; put its weights into "
-        f"models/{LOSS_FOLDER} as {name}.safetensors (or .pth), or choose another loss network: {others}"
-    )
 
 
 @contextmanager
