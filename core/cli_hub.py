@@ -38,10 +38,10 @@ def _list(arguments: argparse.Namespace) -> str:
     }
     if arguments.json:
         return json.dumps([{**entry.as_json(), "state": states[entry.id]} for entry in entries()], indent=2)
-    lines = []
+    lines, wide = [], max(len(entry.id) for entry in entries())
     for entry in entries():
         artist = f", {entry.credit.get('artist', 'unknown')}" if entry.task == "style" else ""
-        lines.append(f"{entry.id:20} {states[entry.id]:12} {entry.task:13} {entry.title}{artist} ({entry.license})")
+        lines.append(f"{entry.id:{wide}} {states[entry.id]:12} {entry.task:13} {entry.title}{artist} ({entry.license})")
     return "\n".join(lines)
 
 

@@ -1,5 +1,5 @@
-"""Makes what shows the nodes at work again: the pictures of the help pages and of the workflow templates, and the examples
-that are not photos. Nothing goes in but the example photos and the bundled networks.
+"""Makes what shows the nodes at work again: the pictures of the README, of the help pages and of the workflow templates, and
+the examples that are not photos. Nothing goes in but the example photos and the bundled networks.
 
     python docs/make_pictures.py [--loss-weights FILE] [NAME ...]
 
@@ -23,7 +23,8 @@ from perceptual_style.core.bicubic import enlarge
 from perceptual_style.core.files import atomic_write
 from perceptual_style.core.images import read_image
 from perceptual_style.core.manifest import find_entry
-from PIL import Image, ImageDraw, ImageFont
+from perceptual_style.core.resample import crop_to_multiple, degrade
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,6 +102,49 @@ def strips(images: list[Tensor], side: int) -> Image.Image:
         whole[0].paste(each.crop((x, 0, side, side)), (x, 0))
         ImageDraw.Draw(whole[0]).line((x, 0, x, side), "white", 2)
     return whole[0]
+
+
+# --- README -----------------------------------------------------------------------------------------------------------
+
+
+def gallery() -> Image.Image:
+    """Three photos in every bundled style, four styles beside each other."""
+    names, (width, height), gap = ("astronaut", "coffee", "rocket"), (240, 180), 4
+    blocks = -(-len(styles()) // 4)
+    canvas = Image.new("RGB", (5 * (width + gap) - gap, blocks * (3 * (height + gap) + 8) - 8 - gap), "white")
+    for index, name in enumerate(names):
+        for block in range(blocks):
+            shown = [photo(name), *(stylized(name, i) for i in range(4 * block, min(4 * block + 4, len(styles()))))]
+            y = block * (3 * (height + gap) + 8) + index * (height + gap)
+            for column, image in enumerate(shown):
+                fitted = ImageOps.fit(picture(image), (width, height), Image.Resampling.LANCZOS)
+                canvas.paste(fitted, (column * (width + gap), y))
+    return canvas
+
+
+def enlarged() -> Image.Image:
+    """A photo, reduced four times and enlarged again."""
+    whole, (left, top, side) = crop_to_multiple(photo("astronaut"), 4), (170, 40, 120)
+    small = degrade(whole, 4)
+    shown = {
+        "bicubic": enlarge(small, 4).clamp(0, 1), "pixel_x4": load_upscaler("pixel_x4").upscale(small),
+        "perceptual_x4": load_upscaler("perceptual_x4").upscale(small), "original": whole,
+    }  # fmt: skip
+    crops = [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
+    return panels(4, [(title, crop.resize((2 * side, 2 * side), Image.Resampling.NEAREST)) for title, crop in crops])
+
+
+def chained() -> Image.Image:
+    """Stylized small and then enlarged, and the photo stylized as large."""
+    model, (left, top, side) = load_upscaler("perceptual_x4"), (640, 200, 360)
+    large = styles()[0].stylize(enlarge(photo("astronaut"), 4).clamp(0, 1))
+    shown = {
+        "512 px, then perceptual_x4": model.upscale(stylized("astronaut")),
+        "512 px, then bicubic": enlarge(stylized("astronaut"), 4).clamp(0, 1), "stylized at 2048 px": large,
+    }  # fmt: skip
+    return panels(
+        3, [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
+    )
 
 
 # --- help pages -------------------------------------------------------------------------------------------------------
@@ -292,6 +336,8 @@ def everything(loss_weights: str | None) -> dict[str, Callable[[], None]]:
         EXAMPLES / "rocket_pan.mp4": clip,
     }
     found = {path.stem: partial(make, path) for path, make in files.items()}
+    readme = {"gallery": gallery, "upscaled": enlarged, "stylized_then_upscaled": chained}
+    found |= {name: partial(saved, make, ROOT / "docs" / f"{name}.jpg") for name, make in readme.items()}
     found |= {name: partial(saved, make, PAGES / f"{name}.jpg") for name, make in pages.items()}
     return found | {name: partial(saved, make, TEMPLATES / f"{name}.jpg") for name, make in templates.items()}
 
