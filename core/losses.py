@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
@@ -102,14 +103,30 @@ def grid_loss(image: Tensor, target: Tensor, period: int, window: int = 8) -> Te
     overlap by half; sides are cut to whole blocks. An enlarged image that was trained on features alone shows its blocks: a
     pattern of dots adds to the features what detail would. Detail itself hardly repeats so, and is left alone.
     """
-    places = torch.nn.functional.pixel_unshuffle(_blocks(image, period) - _blocks(target, period), period)
+    places = F.pixel_unshuffle(_blocks(image, period) - _blocks(target, period), period)
     window = min(window, *places.shape[-2:])
-    return torch.nn.functional.avg_pool2d(places, window, max(window // 2, 1)).square().mean()
+    return F.avg_pool2d(places, window, max(window // 2, 1)).square().mean()
 
 
 def _blocks(image: Tensor, period: int) -> Tensor:
     height, width = image.shape[-2:]
     return _float(image)[..., : height - height % period, : width - width % period]
+
+
+def mesh_loss(image: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference in the finest waves, of little more than 2 px, along rows, along columns and crosswise (ours).
+
+    Features of pretrained networks take a mesh of such waves for detail, so that a network that is trained on features
+    alone draws it everywhere (the paper sees it, too, section 4.2). Edges, along which nothing waves, are left alone.
+    """
+    difference = (_float(image) - _float(target)).flatten(0, 1)[:, None]
+    second, fourth = (
+        difference.new_tensor(taps) for taps in ((0.25, -0.5, 0.25), (0.0625, -0.25, 0.375, -0.25, 0.0625))
+    )
+    loss = difference.new_zeros(())
+    for kernel in (fourth[:, None], fourth[None], second[:, None] * second):
+        loss = loss + F.conv2d(difference, kernel[None, None]).square().mean()
+    return loss
 
 
 def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:

@@ -18,7 +18,7 @@ class UpscaleRecipe:
 
     arch: arch string, whose scale is the factor; loss_network, weights: the objective (its content is the HR image)
     batch_size; size: side of the LR crops, px; degradation: how LR is made, see pairs.PairFolder
-    grid: weight of losses.grid_loss with the factor as its period
+    grid: weight of losses.grid_loss with the factor as its period; mesh: weight of losses.mesh_loss
     average: decay of the moving average of weights that is the result, 0 for the last weights
     sources: where each number comes from
     """
@@ -32,6 +32,7 @@ class UpscaleRecipe:
     loss_network: str = "vgg16"
     degradation: str = "bicubic"
     grid: float = 0.0
+    mesh: float = 0.0
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup: int = 0
@@ -40,7 +41,7 @@ class UpscaleRecipe:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_numbers(self, {"batch_size": 1, "size": 8, "grid": 0, "average": 0})
+        check_numbers(self, {"batch_size": 1, "size": 8, "grid": 0, "mesh": 0, "average": 0})
         if self.average >= 1:
             raise InputError(f"average is {self.average}; expected a decay below 1, such as 0.999")
 

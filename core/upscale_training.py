@@ -19,7 +19,7 @@ from .errors import InputError
 from .hub_tensors import loss_weights_file
 from .images import find_images, read_image
 from .loss_network import LossNetwork
-from .losses import grid_loss
+from .losses import grid_loss, mesh_loss
 from .metrics import psnr
 from .network import ConvStage, ResidualStage, TransformNet, build_network
 from .objective import Objective
@@ -104,6 +104,9 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
             parts = objective(output, high)
             if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
                 parts["grid"] = recipe.grid * grid_loss(output, high, factor)
+            if recipe.mesh:
+                with torch.autocast(device.type, enabled=False):
+                    parts["mesh"] = recipe.mesh * mesh_loss(output, high)
             return parts
 
     def report(step: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from perceptual_style.core.losses import (
     feature_loss,
     gram_matrix,
     grid_loss,
+    mesh_loss,
     peak_loss,
     pixel_loss,
     saturation_loss,
@@ -69,6 +70,19 @@ def test_a_grid_is_what_the_blocks_have_in_common(rng):
     # what does not fill a block, or a window, is no error
     assert float(grid_loss(target[..., :30, :47], target[..., :30, :47], 4)) == 0
     assert float(grid_loss(target[..., :5, :5] + repeated[..., :5, :5], target[..., :5, :5], 4)) > 0.01
+
+
+def test_a_mesh_is_what_waves_by_two_pixels():
+    flat, y, x = torch.zeros(1, 3, 32, 32), *torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+
+    def loss(pattern):
+        return float(mesh_loss(flat + pattern, flat))
+
+    assert loss((-1.0) ** x) == pytest.approx(1) and loss((-1.0) ** y) == pytest.approx(1)
+    assert loss((-1.0) ** (x + y)) == pytest.approx(3)  # along rows, along columns and crosswise
+    assert loss(0.5 * (-1.0) ** x) == pytest.approx(0.25)
+    assert loss((x > 15).float()) < 0.04 and loss((x + y > 31).float()) < 0.05, "an edge"
+    assert loss(torch.cos(2 * torch.pi * x / 8)) < 1e-3 and loss(x / 31) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", [feature_loss, pixel_loss])
