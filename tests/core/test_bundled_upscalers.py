@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from perceptual_style.core.images import read_image
-from perceptual_style.core.losses import pixel_loss
+from perceptual_style.core.losses import mesh_loss, pixel_loss
 from perceptual_style.core.manifest import names
 from perceptual_style.core.resample import bicubic_resize, crop_to_multiple, degrade
 from perceptual_style.core.upscale import load_upscaler, upscaler_for
@@ -47,6 +47,12 @@ def test_there_is_no_grid(model, photo):
     difference = (result - bicubic)[..., 8 * f : -8 * f, 8 * f : -8 * f]
     places = difference.unflatten(3, (-1, f)).unflatten(2, (-1, f)).mean(dim=(0, 2, 4))  # (3, f, f)
     assert (places - places.mean(dim=(1, 2), keepdim=True)).abs().max() < 1 / 255
+
+
+def test_there_is_no_mesh(model, photo):
+    """Waves of 2 px, which no low resolution image tells of, are far fewer than a photo's own."""
+    result, nothing = model.upscale(degrade(photo, model.scale)), torch.zeros_like(photo)
+    assert mesh_loss(result, nothing) < 0.5 * mesh_loss(photo, nothing)
 
 
 def test_the_mean_color_of_a_photo_stays(model, photo):
