@@ -60,7 +60,7 @@ def paper_exact(factor: int, file: str | None) -> UpscaleModel:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pixel_x4", help="name or file (default: %(default)s)")
+    parser.add_argument("--model", default="perceptual_x4", help="name or file (default: %(default)s)")
     parser.add_argument("--paper", help="file of a trained paper-exact network of the same factor")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)

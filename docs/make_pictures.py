@@ -199,15 +199,15 @@ def optimize_style(loss_weights: str) -> Image.Image:
 
 def perceptual_upscale() -> Image.Image:
     small = photo("chelsea")[..., 96:156, 110:170]
-    upscaled = load_upscaler("pixel_x4").upscale(small)
-    shown = {"60 x 60 pixels": small, "bicubic, x4": enlarge(small, 4).clamp(0, 1), "pixel_x4": upscaled}
+    upscaled = load_upscaler("perceptual_x4").upscale(small)
+    shown = {"60 x 60 pixels": small, "bicubic, x4": enlarge(small, 4).clamp(0, 1), "perceptual_x4": upscaled}
     nearest = Image.Resampling.NEAREST
     return panels(3, [(title, picture(image).resize((240, 240), nearest)) for title, image in shown.items()])
 
 
 def load_perceptual_upscaler() -> Image.Image:
     small = photo("rocket")[..., 150:180, 300:330]
-    shown = [(f"pixel_x{n}", load_upscaler(f"pixel_x{n}").upscale(small)) for n in (2, 4, 8)]
+    shown = [(f"perceptual_x{n}", load_upscaler(f"perceptual_x{n}").upscale(small)) for n in (2, 4, 8)]
     return panels(3, [(title, picture(image).resize((240, 240), Image.Resampling.NEAREST)) for title, image in shown])
 
 
@@ -217,7 +217,7 @@ def load_perceptual_upscaler() -> Image.Image:
 def detail() -> Image.Image:
     """A stylized photo, and a part of it as the upscaler gives it."""
     whole, box = square(stylized("astronaut"), 512), (160, 50, 224, 114)
-    part = load_upscaler("pixel_x4").upscale(stylized("astronaut")[..., box[1] : box[3], box[0] : box[2]])
+    part = load_upscaler("perceptual_x4").upscale(stylized("astronaut")[..., box[1] : box[3], box[0] : box[2]])
     draw = ImageDraw.Draw(whole)
     draw.rectangle(box, outline="white", width=2)
     whole.paste(picture(part), (250, 250))
@@ -253,7 +253,7 @@ def upscaled() -> Image.Image:
     """Pixels on the left, and what becomes of them."""
     small = photo("chelsea")[..., 76:140, 116:180]
     whole = picture(small).resize((512, 512), Image.Resampling.NEAREST)
-    whole.paste(picture(load_upscaler("pixel_x8").upscale(small)).crop((256, 0, 512, 512)), (256, 0))
+    whole.paste(picture(load_upscaler("perceptual_x8").upscale(small)).crop((256, 0, 512, 512)), (256, 0))
     ImageDraw.Draw(whole).line((256, 0, 256, 512), "white", 2)
     return whole
 

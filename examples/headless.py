@@ -2,7 +2,7 @@
 
     pip install requests websocket-client
     python headless.py photo.jpg -o stylized.png
-    python headless.py photo.jpg -o out/ --graph api/stylize_then_upscale.json --set 4.model=pixel_x2
+    python headless.py photo.jpg -o out/ --graph api/stylize_then_upscale.json --set 4.model=perceptual_x2
 
 The graph is in the form for the API: File > Export (API) in ComfyUI. Photos go into its Load Image nodes, in the order of
 their numbers; a node that gets none keeps its own. Paths of what was fetched are on stdout, all else is on stderr. Exit

@@ -14,7 +14,7 @@ from .choices import Choices
 from .host import UPSCALE_FOLDER, HostedModel, folders, intermediate, io, search_aliases
 
 _UPSCALERS = Choices("upscale", UPSCALE_FOLDER, "upscaler", partner_file)
-_DEFAULT = "pixel_x4"
+_DEFAULT = "perceptual_x4"
 
 
 def _model_input() -> io.Combo.Input:

@@ -90,7 +90,7 @@ def test_a_photo_comes_back_stylized(run, core, style, photo, tmp_path):
 
 def test_another_graph_with_other_values_into_a_folder(run, photo, root, tmp_path):
     graph = root / "examples" / "api" / "stylize_then_upscale.json"
-    status, out, err = run(photo, "-o", tmp_path / "out", "--graph", graph, "--set", "4.model=pixel_x2")
+    status, out, err = run(photo, "-o", tmp_path / "out", "--graph", graph, "--set", "4.model=perceptual_x2")
     assert (status, err) == (0, [])
     (name,) = os.listdir(tmp_path / "out")
     assert out == [str(tmp_path / "out" / name)] and pixels(out[0]).shape == (60, 82, 3)

@@ -167,7 +167,7 @@ def test_interruption_stops_an_upscale(comfyui, put_upscaler):
     assert comfyui.images(comfyui.run(_graph(small.name, model)), "3")[0].size == (32, 32)
 
 
-@pytest.mark.parametrize("model", ["pixel_x4", "untrained.safetensors"])
+@pytest.mark.parametrize("model", ["perceptual_x4", "untrained.safetensors"])
 def test_example_stylizes_and_upscales(comfyui, put_upscaler, model):
     if model.endswith(".safetensors"):
         put_upscaler(model)
@@ -175,7 +175,7 @@ def test_example_stylizes_and_upscales(comfyui, put_upscaler, model):
         pytest.skip(f"{model} is not bundled yet")
     comfyui.put_examples()
     nodes = json.loads(json.dumps(EXAMPLE))
-    assert nodes["4"]["inputs"]["model"] == "pixel_x4"
+    assert nodes["4"]["inputs"]["model"] == "perceptual_x4"
     nodes["4"]["inputs"]["model"] = model
     (result,) = comfyui.images(comfyui.run(nodes), "5")
     with Image.open(ROOT / "examples" / "astronaut.jpg") as photo:
