@@ -1,9 +1,11 @@
 """Seconds, memory and differences of the ways to run a style network: one run, one table, JSON.
 
     python benchmarks/inference.py --sizes 256 512 1024 --widths full half --repeats 5 --json inference.json
+    python benchmarks/inference.py --device cuda --ways eager "eager fp16" "compile fp16" "engine fp16" --repeats 20
 
 Every way runs in a process of its own, so that peak memory is its own; a process loads, warms up, and then waits for its
-turns: the ways take turns, repeat by repeat, and medians are compared. Nothing else should run on the machine.
+turns: the ways take turns, repeat by repeat, and medians are compared. Nothing else should run on the machine. On a GPU
+images are on the device already, and peak memory is the device's.
 """
 
 from __future__ import annotations
@@ -24,9 +26,29 @@ FULL = "c9s1-32,d64,d128,R128x5,n2,c3s1-64,n2,c3s1-32,c9s1-3 norm=instance paddi
 HALF = "c9s1-16,d32,d64,R64x5,n2,c3s1-32,n2,c3s1-16,c9s1-3 norm=instance padding=reflect"
 ARCHS = {"full": FULL, "half": HALF}
 WAYS = (
-    "eager", "eager bf16", "compile", "compile bf16", "onnxruntime", "openvino", "openvino bf16",
-    "engine", "engine auto", "engine bf16",
-)  # fmt: skip
+    "eager",
+    "eager bf16",
+    "compile",
+    "compile bf16",
+    "onnxruntime",
+    "openvino",
+    "openvino bf16",
+    "engine",
+    "engine auto",
+    "engine bf16",
+)
+GPU_WAYS = (
+    "eager",
+    "eager fp16",
+    "eager bf16",
+    "compile",
+    "compile fp16",
+    "engine",
+    "engine auto",
+    "engine fp16",
+    "engine bf16",
+)
+FORMATS = {"bf16": "bfloat16", "fp16": "float16"}  # fmt: skip
 LARGEST = {"eager": 2048, "compile": 2048, "onnxruntime": 2048, "openvino": 2048}  # beyond, only the engine
 
 
@@ -47,24 +69,24 @@ def photo(size: int):
     return torch.nn.functional.interpolate(small, size=(size, size), mode="bilinear")
 
 
-def runner(way: str, width: str, size: int) -> Callable[[], object]:
-    """A function that runs the network once and gives the image as a tensor."""
+def runner(way: str, width: str, size: int, device: str) -> Callable[[], object]:
+    """A function that runs the network once and gives the image as a tensor, when it is there."""
     import torch
 
-    network, image = build(width), photo(size)
+    network, image = build(width).to(device), photo(size).to(device)
     name, _, kind = way.partition(" ")
-    half = torch.bfloat16 if kind == "bf16" else None
+    half = getattr(torch, FORMATS[kind]) if name != "engine" and kind in FORMATS else None
     if name == "engine":
         from perceptual_style.core.stream import Engine
 
         engine = Engine(network, size, size, device=image.device, precision=kind or "fp32")
-        return lambda: engine(image)
+        return lambda: finished(engine(image))
     if name in ("eager", "compile"):
         call = torch.compile(network) if name == "compile" else network
 
         def run():
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half is not None):
-                return call(image)
+            with torch.autocast(device, dtype=half or torch.bfloat16, enabled=half is not None):
+                return finished(call(image))
 
         return run
     with tempfile.TemporaryDirectory() as folder:
@@ -84,15 +106,24 @@ def runner(way: str, width: str, size: int) -> Callable[[], object]:
         return lambda: torch.from_numpy(request.infer({0: image.numpy()})[0].copy())
 
 
-def worker(way: str, width: str, size: int, pipe) -> None:
+def finished(result):
+    """The result, once the device is done with it."""
+    import torch
+
+    if result.device.type == "cuda":
+        torch.cuda.synchronize()
+    return result
+
+
+def worker(way: str, width: str, size: int, device: str, pipe) -> None:
     import torch
 
     with torch.no_grad():
         try:
-            run = runner(way, width, size)
+            run = runner(way, width, size, device)
             result = run()
             if size <= 2048 and way != "eager":
-                difference = float((result.float() - build(width)(photo(size))).abs().max()) * 255
+                difference = float((result.float().cpu() - build(width)(photo(size))).abs().max()) * 255
             else:
                 difference = None
             del result  # which would be in memory beside the next one
@@ -105,19 +136,22 @@ def worker(way: str, width: str, size: int, pipe) -> None:
             start = time.perf_counter()
             run()
             pipe.send(time.perf_counter() - start)
+        if device == "cuda":
+            pipe.send(torch.cuda.max_memory_allocated())
+            return
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         pipe.send(peak * (1 if sys.platform == "darwin" else 1024))
 
 
-def measure(width: str, size: int, ways: list[str], repeats: int) -> dict[str, dict]:
+def measure(width: str, size: int, ways: list[str], repeats: int, device: str) -> dict[str, dict]:
     context = mp.get_context("spawn")
     rows: dict[str, dict] = {}
     running = {}
     for way in ways:
-        if size > LARGEST.get(way.split()[0], 10**9):
+        if device == "cpu" and size > LARGEST.get(way.split()[0], 10**9):
             continue
         ours, theirs = context.Pipe()
-        process = context.Process(target=worker, args=(way, width, size, theirs), daemon=True)
+        process = context.Process(target=worker, args=(way, width, size, device, theirs), daemon=True)
         process.start()
         rows[way] = ours.recv()
         if "error" not in rows[way]:
@@ -136,17 +170,19 @@ def measure(width: str, size: int, ways: list[str], repeats: int) -> dict[str, d
     return rows
 
 
-def peak_flops(bf16: bool) -> float:
+def peak_flops(kind: str, device: str) -> float:
     """The machine's matrix product rate, FLOP/s: the best of several, in the number format of the way."""
     import torch
 
-    a = torch.randn(3072, 3072, dtype=torch.bfloat16 if bf16 else torch.float32)
+    side = 3072 if device == "cpu" else 8192
+    a = torch.randn(side, side, dtype=getattr(torch, FORMATS.get(kind, "float32")), device=device)
     best = float("inf")
     for _ in range(5):
+        finished(a)
         start = time.perf_counter()
-        a @ a
+        finished(a @ a)
         best = min(best, time.perf_counter() - start)
-    return 2 * 3072**3 / best
+    return 2 * side**3 / best
 
 
 def flops(width: str, size: int) -> float:
@@ -180,24 +216,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--widths", nargs="+", choices=ARCHS, default=list(ARCHS))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=dict.fromkeys(WAYS + GPU_WAYS), help="default: all for the device")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--chart", type=Path, help="draw the seconds as bars into this file")
     options = parser.parse_args()
-    peaks = {bf16: peak_flops(bf16) for bf16 in (False, True)}
-    report = {"machine": platform.processor() or platform.machine(), "peak FLOP/s": peaks[False], "rows": []}
-    print("| width | size | way | s | x eager | of fp32/bf16 peak | peak MiB | largest difference /255 |")
+    device, ways = options.device, options.ways or list(WAYS if options.device == "cpu" else GPU_WAYS)
+    peaks = {kind: peak_flops(kind, device) for kind in dict.fromkeys(["", *(way.partition(" ")[2] for way in ways)])}
+    report = {"machine": platform.processor() or platform.machine(), "device": device, "peak FLOP/s": peaks, "rows": []}
+    print("| width | size | way | s | x eager | of the format's peak | peak MiB | largest difference /255 |")
     print("|---|---|---|---|---|---|---|---|")
     for width in options.widths:
         for size in options.sizes:
             work = flops(width, size)
-            for way, row in measure(width, size, options.ways, options.repeats).items():
+            for way, row in measure(width, size, ways, options.repeats, device).items():
                 report["rows"].append({"width": width, "size": size, "way": way, **row})
                 if "error" in row:
                     print(f"| {width} | {size} | {way} | {row['error']:.60} | | | | |", flush=True)
                     continue
-                share = work / row["seconds"] / peaks[way.endswith("bf16")]
+                share = work / row["seconds"] / peaks[way.partition(" ")[2]]
                 difference = "" if row["difference"] is None else f"{row['difference']:.3f}"
                 print(
                     f"| {width} | {size} | {way} | {row['seconds']:.3f} | {row.get('speed-up', float('nan')):.2f} "
