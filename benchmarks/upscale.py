@@ -40,6 +40,7 @@ def host_node(model: UpscaleModel) -> Way:
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
+    import utils.install_util  # noqa: F401  (as the host does, before its nodes.py puts another "utils" before it)
     from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
     from perceptual_style.nodes.upscale_descriptor import descriptor_of
 
@@ -129,12 +130,21 @@ def draw(results: dict[str, dict[str, float]], factor: int, size: int, path: str
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for name, values in results.items():
-        if "psnr" in values:
-            axes.scatter(values["seconds"], values["psnr"], s=50)
-            axes.annotate(name, (values["seconds"], values["psnr"]), xytext=(7, 4), textcoords="offset points")
+    shown = sorted((values["seconds"], values["psnr"], name) for name, values in results.items() if "psnr" in values)
+    for index, (seconds, quality, name) in enumerate(shown):
+        axes.scatter(seconds, quality, s=50)
+        above = index % 2 == 0  # neighbors may be as good
+        axes.annotate(
+            name,
+            (seconds, quality),
+            xytext=(0, 8 if above else -17),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
     axes.set(xscale="log", xlabel=f"seconds for x{factor} of {size} x {size} px", ylabel="PSNR, dB")
-    axes.margins(x=0.35, y=0.15)
+    axes.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2, 5], [f"{tick:g}" for tick in ticks])
+    axes.margins(x=0.3, y=0.2)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
 
