@@ -130,10 +130,12 @@ def draw(results: dict[str, dict[str, float]], factor: int, size: int, path: str
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    shown = sorted((values["seconds"], values["psnr"], name) for name, values in results.items() if "psnr" in values)
-    for index, (seconds, quality, name) in enumerate(shown):
+    shown = sorted(
+        (round(values["psnr"], 2), values["seconds"], name) for name, values in results.items() if "psnr" in values
+    )
+    for index, (quality, seconds, name) in enumerate(shown):
         axes.scatter(seconds, quality, s=50)
-        above = index % 2 == 0  # neighbors may be as good
+        above = index % 2 == 0  # those that are as good are neighbors
         axes.annotate(
             name,
             (seconds, quality),
