@@ -101,13 +101,13 @@ def draw(results: dict, title: str, quick: int, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
     for name, label, color in (("nothing", "from nothing", "#5b7db1"), ("base", title, "#d9822b")):
         axes.plot(results[name]["steps"], results[name]["objective"], "o-", ms=3, color=color, label=label)
+    axes.set(xlabel="steps", ylabel="objective on unseen photos", ylim=(0, None))
     axes.axvline(quick, color="grey", lw=0.8, ls=":")
     axes.annotate(
         "quick", (quick, axes.get_ylim()[1]), xytext=(4, -12), textcoords="offset points", fontsize=9, color="grey"
     )
-    axes.set(xlabel="steps", ylabel="objective on unseen photos", yscale="log")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3, which="both")
+    axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130)
 
