@@ -222,12 +222,12 @@ def test_by_name_from_the_command_line_and_python(entry, hub_standin, tmp_path, 
         HubError, match="wave is not downloaded yet; run `perceptual-style download wave`, or download "
     ):
         load_style("wave")
-    assert main(["list"]) == 0 and "wave                 to download" in capsys.readouterr().out
+    assert main(["list"]) == 0 and capsys.readouterr().out.startswith("wave to download ")
     assert main(["describe", "wave"]) == 0 and "state: to download" in capsys.readouterr().out
     assert hub_standin.requests == []
     assert main(["download", "wave"]) == 0
     path = capsys.readouterr().out.strip()
-    assert main(["list"]) == 0 and "wave                 downloaded" in capsys.readouterr().out
+    assert main(["list"]) == 0 and capsys.readouterr().out.startswith("wave downloaded ")
     assert main(["describe", "wave", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (

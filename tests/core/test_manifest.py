@@ -120,10 +120,10 @@ def test_a_bundled_network_loads_by_name_and_takes_any_size(entry, rng):
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if "partner" in entry], ids=lambda entry: entry["id"])
 def test_a_partner_is_bundled_and_fits(entry, rng):
     other = manifest.find_entry(entry["partner"], "upscale")
-    assert other.is_bundled and (other.scale, other.arch) == (entry["scale"], entry["arch"])
+    assert other.is_bundled and other.scale == entry["scale"]
     model, image = load_upscaler(entry["id"]), torch.rand(1, 3, 9, 12, generator=rng)
     assert model.facts["partner"] == other.id
-    assert torch.equal(model.upscale(image, fidelity=1), load_upscaler(other.id).upscale(image))
+    torch.testing.assert_close(model.upscale(image, fidelity=1), load_upscaler(other.id).upscale(image))
 
 
 @pytest.fixture

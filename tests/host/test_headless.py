@@ -141,12 +141,12 @@ def test_mistakes_are_one_line(refused, photo, python, root, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_ctrl_c_stops_the_host_too(start, comfyui, graph, style, tmp_path):
     path = comfyui.put_photo("headless-long.png", 512, 512)
-    (tmp_path / "graph.json").write_text(json.dumps(graph(path.name, style, repeat=96)))
+    (tmp_path / "graph.json").write_text(json.dumps(graph(path.name, style, repeat=128)))
     process = start("-o", tmp_path / "out.png", "--graph", tmp_path / "graph.json")
     deadline = time.monotonic() + 60
     while not comfyui.get("/queue")["queue_running"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(2)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "cancelled\n")
