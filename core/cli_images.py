@@ -109,6 +109,12 @@ def _size(text: str) -> int:
     return size
 
 
+def _fitted(mask: Any, photo: Any) -> Any:
+    from .masks import fit_mask
+
+    return None if mask is None else fit_mask(mask, *photo.shape[-2:])
+
+
 @dataclass(frozen=True)
 class _Stylizing:
     """`StyleModel.stylize` with controls and a mask that fits each photo; goes to other processes and devices."""
@@ -118,10 +124,7 @@ class _Stylizing:
     controls: Mapping[str, Any]
 
     def __call__(self, photo: Any, **options: Any) -> Any:
-        from .masks import fit_mask
-
-        mask = None if self.mask is None else fit_mask(self.mask, *photo.shape[-2:])
-        return self.model.stylize(photo, mask=mask, **self.controls, **options)
+        return self.model.stylize(photo, mask=_fitted(self.mask, photo), **self.controls, **options)
 
 
 @dataclass
@@ -135,10 +138,8 @@ class _Filming:
     size: Any = None
 
     def __call__(self, photo: Any, *, progress: Any = None, **options: Any) -> Any:
-        from .masks import fit_mask
-
         if photo.shape != self.size:
-            mask = None if self.mask is None else fit_mask(self.mask, *photo.shape[-2:])
+            mask = _fitted(self.mask, photo)
             self.size, self.stylizer = photo.shape, self.model.stylizer(mask=mask, **self.controls, **options)
         return self.stylizer(photo, progress)
 
