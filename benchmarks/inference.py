@@ -26,29 +26,13 @@ FULL = "c9s1-32,d64,d128,R128x5,n2,c3s1-64,n2,c3s1-32,c9s1-3 norm=instance paddi
 HALF = "c9s1-16,d32,d64,R64x5,n2,c3s1-32,n2,c3s1-16,c9s1-3 norm=instance padding=reflect"
 ARCHS = {"full": FULL, "half": HALF}
 WAYS = (
-    "eager",
-    "eager bf16",
-    "compile",
-    "compile bf16",
-    "onnxruntime",
-    "openvino",
-    "openvino bf16",
-    "engine",
-    "engine auto",
-    "engine bf16",
-)
+    "eager", "eager bf16", "compile", "compile bf16", "onnxruntime", "openvino", "openvino bf16",
+    "engine", "engine auto", "engine bf16",
+)  # fmt: skip
 GPU_WAYS = (
-    "eager",
-    "eager fp16",
-    "eager bf16",
-    "compile",
-    "compile fp16",
-    "engine",
-    "engine auto",
-    "engine fp16",
-    "engine bf16",
-)
-FORMATS = {"bf16": "bfloat16", "fp16": "float16"}  # fmt: skip
+    "eager", "eager fp16", "eager bf16", "compile", "compile fp16", "engine", "engine auto", "engine fp16", "engine bf16",
+)  # fmt: skip
+FORMATS = {"bf16": "bfloat16", "fp16": "float16"}
 LARGEST = {"eager": 2048, "compile": 2048, "onnxruntime": 2048, "openvino": 2048}  # beyond, only the engine
 
 

@@ -193,12 +193,10 @@ def _each_photo(
     def tell(text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
-    if in_order:
-        if arguments.ray or arguments.skip_existing or arguments.workers not in (None, 1):
-            raise errors.InputError(
-                "with --temporal each frame needs the ones before it: leave out --ray, --workers and --skip-existing"
-            )
-        arguments.workers = 1
+    if in_order and (arguments.ray or arguments.skip_existing or arguments.workers not in (None, 1)):
+        raise errors.InputError(
+            "with --temporal each frame needs the ones before it: leave out --ray, --workers and --skip-existing"
+        )
     treatment = Treatment(model, compute, arguments.precision, arguments.memory, planned, in_order)
     devices = None if arguments.ray else pick_devices(arguments.device, arguments.workers)
     jobs = plan_jobs(arguments.photos, arguments.output)

@@ -123,10 +123,9 @@ def mesh_loss(image: Tensor, target: Tensor) -> Tensor:
     second, fourth = (
         difference.new_tensor(taps) for taps in ((0.25, -0.5, 0.25), (0.0625, -0.25, 0.375, -0.25, 0.0625))
     )
-    loss = difference.new_zeros(())
-    for kernel in (fourth[:, None], fourth[None], second[:, None] * second):
-        loss = loss + F.conv2d(difference, kernel[None, None]).square().mean()
-    return loss
+    kernels = (fourth[:, None], fourth[None], second[:, None] * second)
+    with torch.autocast(difference.device.type, enabled=False):  # which would filter in half precision
+        return sum(F.conv2d(difference, kernel[None, None]).square().mean() for kernel in kernels)
 
 
 def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:

@@ -105,8 +105,7 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
             if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
                 parts["grid"] = recipe.grid * grid_loss(output, high, factor)
             if recipe.mesh:
-                with torch.autocast(device.type, enabled=False):
-                    parts["mesh"] = recipe.mesh * mesh_loss(output, high)
+                parts["mesh"] = recipe.mesh * mesh_loss(output, high)
             return parts
 
     def report(step: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,10 +48,7 @@ def loss_weights(name: str, recipe: StyleRecipe) -> Path:
     Raises InputError for an unknown name or one of another network, CheckpointError when auto finds nothing.
     """
     if name == AUTO:
-        return fitting(
-            recipe,
-            [f"{entry.id} (download)" for entry in entries("loss-network") if entry.family == recipe.loss_network],
-        )
+        return fitting(recipe)
     chosen = LOSS_NETWORKS.chosen(name)
     if isinstance(chosen, Path):
         return chosen  # whether it holds the network is seen when it is opened
@@ -65,10 +61,11 @@ def loss_weights(name: str, recipe: StyleRecipe) -> Path:
     return fetch_tensors(chosen, _deepest(chosen, recipe), folder=folders(LOSS_FOLDER), progress=progress)
 
 
-def fitting(recipe: StyleRecipe, instead: Sequence[str]) -> Path:
+def fitting(recipe: StyleRecipe, others: bool = False) -> Path:
     """What was downloaded, else the first file that holds the recipe's loss network as deep as it is needed.
 
-    instead: what else could be chosen. Raises CheckpointError when there is no such file, saying what to do.
+    others: whether other networks could be chosen as well. Raises CheckpointError when there is no such file, saying what to
+    do.
     """
     name = recipe.loss_network
     named = [entry for entry in entries("loss-network") if entry.family == name]
@@ -79,10 +76,13 @@ def fitting(recipe: StyleRecipe, instead: Sequence[str]) -> Path:
         with suppress(CheckpointError):
             LossNetwork(name, path, recipe.weights.layers)
             return path
-    others = f", or choose {', '.join(instead)}" if instead else ""
+    options = {option: LOSS_NETWORKS.chosen(option) for option in LOSS_NETWORKS.options()}
+    networks = {option: entry for option, entry in options.items() if isinstance(entry, Entry)}
+    instead = ", ".join(option for option, entry in networks.items() if others or entry.family == name)
+    instead = f", or choose {instead}" if instead else ""
     raise CheckpointError(
         f"no file in models/{LOSS_FOLDER} holds the loss network {name}, which the recipe {recipe.name} is made for; put its "
-        f"weights there as {name}.safetensors (or .pth){others}"
+        f"weights there as {name}.safetensors (or .pth){instead}"
     )
 
 

@@ -86,7 +86,7 @@ def with_loss_network(recipe: StyleRecipe, choice: str) -> tuple[StyleRecipe, Pa
     """
     layers = recipe.weights.layers
     if choice == AUTO:
-        return recipe, fitting(recipe, [name for name in LOSS_NETWORKS.options() if Path(name).suffix == ""])
+        return recipe, fitting(recipe, others=True)
     chosen = LOSS_NETWORKS.chosen(choice)
     if isinstance(chosen, Path):
         return replace(recipe, loss_network=recognize(chosen, layers, recipe.loss_network)), chosen

@@ -138,7 +138,8 @@ def test_auto_takes_the_first_file_that_fits(host, optimize, by_core, weights):
 def test_without_the_loss_network_the_error_says_where_to_put_it(pack, host, optimize):
     error = pack.module("core.errors").CheckpointError
     with pytest.raises(
-        error, match="no file in models/loss_networks holds .* vgg19_distilled, .* weights there as vgg19_distilled"
+        error,
+        match="no file in models/loss_networks holds .* vgg19_distilled, .* weights there as vgg19_distilled.safetensors \\(or .pth\\)$",
     ):
         optimize()
     with pytest.raises(error, match="holds the loss network vgg16, .* or choose vgg16 \\(download\\)$"):
