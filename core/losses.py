@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
+from .resample import crop_to_multiple
 
 STYLE_FORMS = ("paper", "code", "relative")
 
@@ -103,14 +104,9 @@ def grid_loss(image: Tensor, target: Tensor, period: int, window: int = 8) -> Te
     overlap by half; sides are cut to whole blocks. An enlarged image that was trained on features alone shows its blocks: a
     pattern of dots adds to the features what detail would. Detail itself hardly repeats so, and is left alone.
     """
-    places = F.pixel_unshuffle(_blocks(image, period) - _blocks(target, period), period)
+    places = F.pixel_unshuffle(crop_to_multiple(_float(image) - _float(target), period), period)
     window = min(window, *places.shape[-2:])
     return F.avg_pool2d(places, window, max(window // 2, 1)).square().mean()
-
-
-def _blocks(image: Tensor, period: int) -> Tensor:
-    height, width = image.shape[-2:]
-    return _float(image)[..., : height - height % period, : width - width % period]
 
 
 def mesh_loss(image: Tensor, target: Tensor) -> Tensor:

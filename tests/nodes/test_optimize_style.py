@@ -137,10 +137,10 @@ def test_auto_takes_the_first_file_that_fits(host, optimize, by_core, weights):
 
 def test_without_the_loss_network_the_error_says_where_to_put_it(pack, host, optimize):
     error = pack.module("core.errors").CheckpointError
-    with pytest.raises(
-        error,
-        match="no file in models/loss_networks holds .* vgg19_distilled, .* weights there as vgg19_distilled.safetensors \\(or .pth\\)$",
-    ):
+    put_there = (
+        r"no file in models/loss_networks holds .* vgg19_distilled, .* as vgg19_distilled.safetensors \(or .pth\)$"
+    )
+    with pytest.raises(error, match=put_there):
         optimize()
     with pytest.raises(error, match="holds the loss network vgg16, .* or choose vgg16 \\(download\\)$"):
         optimize(recipe="authors")
