@@ -37,7 +37,7 @@ def _add_common(command: Any, numbers: tuple[tuple[str, type, str], ...]) -> Non
     common = (
         ("arch", str, "arch string with options"), ("loss-network", str, "name of the loss network"),
         ("steps", int, "number of steps"), ("batch-size", int, "photos a step"),
-        ("learning-rate", float, "Adam's rate"), ("content-weight", float, "factor on the content weights"),
+        ("learning-rate", float, "the optimizer's rate"), ("content-weight", float, "factor on the content weights"),
     )  # fmt: skip
     for name, kind, text in (*common, *numbers):
         group.add_argument(f"--{name}", type=kind, metavar=kind.__name__.upper(), help=text)

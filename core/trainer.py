@@ -24,6 +24,7 @@ from .errors import CheckpointError, InputError, TrainingError
 from .files import remove_leftovers
 from .gradients import Gradients, Losses
 from .network import ConvStage, TransformNet
+from .optimizers import build_optimizer
 from .progress import Progress, ProgressCallback
 from .recipes import Schedule
 from .training_state import CHECKPOINT_SUFFIX, save_checkpoint
@@ -100,7 +101,7 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
     network, schedule, checkpoint = run.network, run.schedule, checkpoint_path(run.out)
     has_statistics = next(network.buffers(), None) is not None  # which the forward pass changes
     _rest_idle_biases(network)
-    optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
+    optimizer = build_optimizer(schedule.optimizer, network.parameters(), schedule.learning_rate)
     device = next(network.parameters()).device
     gradients = Gradients(network, run.losses, run.data.batch_size, run.sums)
     step, history, average = training_state.resume(checkpoint, run.identity, network, optimizer)
@@ -175,7 +176,7 @@ def train(run: Training, progress: ProgressCallback | None = None) -> Path:
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """Adam's rate at a step (from 0): linear warm-up, then constant or a half cosine down to 0."""
+    """The optimizer's rate at a step (from 0): linear warm-up, then constant or a half cosine down to 0."""
     rate = schedule.learning_rate * min(1.0, (step + 1) / (schedule.warmup + 1))
     if schedule.schedule == "cosine":
         rate *= 0.5 * (1 + math.cos(math.pi * step / schedule.steps))

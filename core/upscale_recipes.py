@@ -33,6 +33,7 @@ class UpscaleRecipe:
     degradation: str = "bicubic"
     grid: float = 0.0
     mesh: float = 0.0
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup: int = 0

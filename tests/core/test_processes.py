@@ -98,8 +98,11 @@ def test_more_processes_than_photos_in_a_batch_are_refused(monkeypatch):
 
 
 @pytest.mark.slow
-def test_processes_give_the_weights_of_a_single_one(new_run, train_together):
-    changes = {"batch_size": 3, "identity_steps": 3, "learning_rate": CALM}  # two photos and one
+@pytest.mark.parametrize(
+    "optimizer", [{}, {"optimizer": "muon", "arch": "c3s1-16,d16,R16,n2,c3s1-3 padding=reflect"}], ids=["adam", "muon"]
+)
+def test_processes_give_the_weights_of_a_single_one(optimizer, new_run, train_together):
+    changes = {"batch_size": 3, "identity_steps": 3, "learning_rate": CALM, **optimizer}  # two photos and one
     expected = load_file(run_training(new_run("one", **changes)))
     assert not close(run_training(new_run("fewer", **changes | {"batch_size": 2})), expected)
     run = new_run(**changes)

@@ -75,6 +75,7 @@ def test_an_unknown_recipe_is_refused_with_the_names_there_are():
         ({"learning_rate": 1.0}, "learning rate is 1"),
         ({"learning_rate": float("nan")}, "learning rate is nan"),
         ({"schedule": "linear"}, "'linear'.*constant or cosine"),
+        ({"optimizer": "sgd"}, "'sgd'.*adam, muon"),
     ],
 )
 def test_numbers_without_meaning_are_refused(change, named):
@@ -89,9 +90,9 @@ def test_recipes_cannot_be_changed_in_place():
 
 def test_quick_is_standard_with_fewer_steps_and_more_of_the_content():
     quick, standard = get_recipe("quick"), get_recipe("standard")
-    assert (quick.steps, quick.batch_size, quick.size) == (300, 4, 256)
+    assert (quick.steps, quick.batch_size, quick.size) == (600, 2, 256) and quick.optimizer == "muon"
     assert quick.weights == standard.weights.scaled(content=2.0)  # forms stay readable
-    other = {"name", "steps", "warmup", "style_size", "weights", "sources"}
+    other = {"name", "steps", "batch_size", "optimizer", "warmup", "style_size", "weights", "sources"}
     for field in {field.name for field in dataclasses.fields(quick)} - other:
         assert getattr(quick, field) == getattr(standard, field), field
 
