@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--content", required=True, help="folder of photos to train on")
     parser.add_argument("--unseen", required=True, help="folder of photos to measure on")
     parser.add_argument("--loss-weights", help="file of the loss network's weights")
-    parser.add_argument("--steps", type=int, nargs=2, default=(400, 1200), help="from the base, and from nothing")
+    parser.add_argument("--steps", type=int, nargs=2, default=(600, 600), help="from the base, and from nothing")
     parser.add_argument("--every", type=int, default=50, help="steps between two measurements (default: %(default)s)")
     parser.add_argument("--photos", type=int, default=8, help="measured on (default: %(default)s)")
     parser.add_argument("--json", type=Path)

@@ -102,7 +102,7 @@ def main() -> None:
     # What only the trainer has is left out: the start from the photo, and the losses beside the objective.
     recipe = replace(
         get_recipe(arguments.recipe), steps=arguments.steps, identity_steps=0, saturation=0.0, peaks=0.0, shadows=0.0,
-        schedule="constant",
+        schedule="constant", optimizer="adam",
     )  # fmt: skip
     style = read_image(arguments.style).pixels[:, :3]
     given = (recipe, style, arguments.content, arguments.loss_weights)
