@@ -292,4 +292,18 @@ def test_room_is_never_exceeded_and_the_largest_get_in_alone():
         thread.join(SECONDS)
     assert len(most) == 100
     assert all(sum(each) <= 100 or each == [500] for each in most)
-    assert any(len(each) > 1 for each in most)
+
+
+def test_what_fits_together_has_room_at_the_same_time():
+    room, together, met = Room(100), threading.Barrier(3, timeout=SECONDS), []
+
+    def use(size):
+        with room.take(size):
+            met.append(together.wait())
+
+    threads = [threading.Thread(target=use, args=[size], daemon=True) for size in (10, 30, 60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert sorted(met) == [0, 1, 2]
