@@ -8,17 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-OPTIMIZERS = ("adam", "muon")
-
 _MOMENTUM = 0.95
 _NARROWEST = 16  # sides of the matrices that Muon takes: below, there is little to make orthogonal
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: brings every singular value to between 0.7 and 1.2 in five rounds
 _ROUNDS = 5
-
-
-def build_optimizer(name: str, parameters: Iterable[Parameter], learning_rate: float) -> torch.optim.Adam:
-    """An optimizer by its name in a recipe."""
-    return {"adam": torch.optim.Adam, "muon": Muon}[name](parameters, lr=learning_rate)
 
 
 class Muon(torch.optim.Adam):
@@ -67,3 +60,11 @@ def _is_wide_kernel(parameter: Parameter) -> bool:
     return (
         parameter.grad is not None and parameter.ndim == 4 and min(len(parameter), parameter[0].numel()) >= _NARROWEST
     )
+
+
+OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "muon": Muon}
+
+
+def build_optimizer(name: str, parameters: Iterable[Parameter], learning_rate: float) -> torch.optim.Adam:
+    """An optimizer by its name in a recipe."""
+    return OPTIMIZERS[name](parameters, lr=learning_rate)
