@@ -272,6 +272,14 @@ def test_devices(monkeypatch):
     assert pick_devices("auto", 4) == [*cuda, cuda[0]] and pick_devices("cuda") == [torch.device("cuda")]
 
 
+def in_threads(use, sizes):
+    threads = [threading.Thread(target=use, args=[size], daemon=True) for size in sizes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+
+
 def test_room_is_never_exceeded_and_the_largest_get_in_alone():
     room, lock, taken, most = Room(100), threading.Lock(), [], []
 
@@ -285,11 +293,7 @@ def test_room_is_never_exceeded_and_the_largest_get_in_alone():
                 with lock:
                     taken.remove(size)
 
-    threads = [threading.Thread(target=use, args=[size]) for size in (10, 30, 60, 100, 500)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SECONDS)
+    in_threads(use, (10, 30, 60, 100, 500))
     assert len(most) == 100
     assert all(sum(each) <= 100 or each == [500] for each in most)
 
@@ -301,9 +305,5 @@ def test_what_fits_together_has_room_at_the_same_time():
         with room.take(size):
             met.append(together.wait())
 
-    threads = [threading.Thread(target=use, args=[size], daemon=True) for size in (10, 30, 60)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SECONDS)
+    in_threads(use, (10, 30, 60))
     assert sorted(met) == [0, 1, 2]
