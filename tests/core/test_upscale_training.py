@@ -11,6 +11,8 @@ from perceptual_style.core.checkpoint import load_network
 from perceptual_style.core.errors import Cancelled, InputError, TrainingError
 from perceptual_style.core.network import build_network
 from perceptual_style.core.objective import ObjectiveWeights
+from perceptual_style.core.resample import bicubic_resize
+from perceptual_style.core.teacher import in_way
 from perceptual_style.core.upscale_recipes import FACTORS, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
 from perceptual_style.core.upscale_training import initialize, train_upscaler
 from PIL import Image
@@ -95,6 +97,59 @@ def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights
     assert (facts["task"], facts["scale"], facts["partner"]) == ("upscale", 2, "pixel")
     for key, tensor in load_network(pixel)[0].state_dict().items():
         torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=1e-6)
+
+
+def test_a_network_learns_the_mean_of_what_its_teacher_makes_of_flipped_and_turned_images(train):
+    teacher = train("teacher", dataclasses.replace(RECIPE, steps=30, learning_rate=1e-2))
+    recipe = dataclasses.replace(RECIPE, steps=150, learning_rate=3e-3)
+    learner = train("learner", recipe, init_from=teacher, teacher=teacher)
+    low = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
+    networks = [load_network(path)[0] for path in (teacher, learner)]
+    with torch.no_grad():
+        mean = sum(in_way(networks[0], low, way) for way in range(8)) / 8
+        before, after = ((network(low) - mean).abs().mean() for network in networks)
+    assert after < 0.8 * before
+
+
+def test_a_teachers_share_lies_between_photos_alone_and_itself_alone(train):
+    pixel, seen = train("teacher"), {}
+    once = dataclasses.replace(RECIPE, steps=1)
+    for share in (0.0, 0.25, 1.0):
+        name = f"share{share}".replace(".", "_")
+        train(name, once, teacher=pixel, share=share, progress=lambda p, s=share: seen.update({s: p.losses["pixel"]}))
+    train("alone", once, progress=lambda p: seen.update(alone=p.losses["pixel"]))
+    assert seen[0.0] == pytest.approx(seen["alone"], rel=1e-6)
+    assert seen[0.25] == pytest.approx(0.75 * seen[0.0] + 0.25 * seen[1.0], rel=1e-5)
+
+
+def test_a_training_with_a_teacher_resumes_exactly_and_is_not_one_without(train):
+    pixel = train("teacher")
+    whole = load_file(train("whole", teacher=pixel))
+    with pytest.raises(Cancelled):
+        train("parts", teacher=pixel, progress=stop_at(3))
+    with pytest.raises(TrainingError, match="another teacher"):
+        train("parts")
+    with pytest.raises(TrainingError, match="another teacher"):
+        train("parts", teacher=pixel, share=0.5)
+    parts = load_file(train("parts", teacher=pixel))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_teachers_that_do_not_fit_are_refused(train):
+    x3 = dataclasses.replace(RECIPE, arch=RECIPE.arch.replace("p2-3", "p3-3"))
+    with pytest.raises(InputError, match="upscales x3; expected a teacher for x2"):
+        train("learner", teacher=train("x3", x3))
+    with pytest.raises(InputError, match="share is 2"):
+        train("learner", share=2.0)
+
+
+@pytest.mark.parametrize("way", range(8))
+def test_every_way_turns_back(way):
+    """Bicubic enlargement gives the same for an image in every way, so the way there and back must change nothing."""
+    low = torch.rand(2, 3, 9, 7)
+    torch.testing.assert_close(
+        in_way(lambda x: bicubic_resize(x, 2), low, way), bicubic_resize(low, 2), rtol=0, atol=1e-6
+    )
 
 
 def test_another_factor_starts_from_the_same_body(train, tmp_path):

@@ -1,0 +1,49 @@
+"""Learning from what an upscaler makes of flipped and turned crops, instead of from the photo alone.
+
+An upscaler gives another result for an image that is flipped or turned, and the mean of the eight is closer to the truth
+than each (geometric self-ensemble: Timofte et al., CVPR 2016, section 3.5). A network that learns from one of them at a step,
+picked at random, learns that mean, and gives it in one pass. It is also steadier to learn from than a photo, which holds
+what no network can know from the low resolution.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checkpoint import load_network
+from .errors import InputError
+from .network import TransformNet
+
+_WAYS = 8  # four quarter turns, of the image and of its mirror image
+
+
+class Teacher:
+    """An upscaler by ``file``, of the same factor as the network that learns from it.
+
+    Raises CheckpointError for a file that is none of ours, InputError for one of another factor.
+    """
+
+    def __init__(self, file: str | Path, learner: TransformNet, seed: int, device: torch.device) -> None:
+        self._network, _ = load_network(file)
+        theirs, ours = self._network.spec, learner.spec
+        if (theirs.scale, theirs.out_channels) != (ours.scale, ours.out_channels):
+            raise InputError(f"{file} upscales x{theirs.scale}; expected a teacher for x{ours.scale}")
+        self._network.to(device, memory_format=torch.channels_last)
+        self._seed = seed
+
+    @torch.no_grad()
+    def __call__(self, low: Tensor, step: int) -> Tensor:
+        """Its results (N, 3, factor h, factor w) for low (N, 3, h, w), both RGB in [0, 1], seen in the way of this step."""
+        way = int(np.random.default_rng([self._seed, 3, step]).integers(_WAYS))
+        return in_way(self._network, low, way).float().clamp(0, 1)
+
+
+def in_way(network: torch.nn.Module, low: Tensor, way: int) -> Tensor:
+    """What the network makes of images that are turned ``way % 4`` times, flipped before from 4 on, turned back again."""
+    turned = torch.rot90(low.flip(3) if way >= 4 else low, way % 4, (2, 3))
+    result = torch.rot90(network(turned), -(way % 4), (2, 3))
+    return result.flip(3) if way >= 4 else result
