@@ -104,12 +104,14 @@ def _add_train_upscaler(commands: Any) -> None:
         help="start from this upscaler, as the recipe perceptual should from pixel's",
     )
     command.add_argument(
-        "--teacher",
+        "--teachers",
+        nargs="+",
+        default=(),
         metavar="NAME|FILE",
-        help="learn from this upscaler's results for flipped and turned crops, instead of from the photos alone",
+        help="learn from these upscalers' results for flipped and turned crops, instead of from the photos alone",
     )
     command.add_argument(
-        "--teacher-share", type=float, default=1.0, metavar="FLOAT", help="of the objective (default: %(default)s)"
+        "--teachers-share", type=float, default=1.0, metavar="FLOAT", help="of the objective (default: %(default)s)"
     )
     command.add_argument(
         "--validation", metavar="DIR", help="photos to measure PSNR on every 500 steps, never trained on"
@@ -180,8 +182,9 @@ def _train_upscaler(arguments: argparse.Namespace) -> int:
     with _shown(arguments.device) as show:
         path = train_upscaler(
             arguments.photos, arguments.output, recipe=recipe, progress=show, validation=arguments.validation,
-            validation_steps=500, init_from=init_from, teacher=_file_of(arguments.teacher, "upscale"),
-            share=arguments.teacher_share, **_settings(arguments),
+            validation_steps=500, init_from=init_from,
+            teachers=[_file_of(each, "upscale") for each in arguments.teachers], share=arguments.teachers_share,
+            **_settings(arguments),
         )  # fmt: skip
     if show is not None:
         print(path)

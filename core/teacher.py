@@ -8,6 +8,7 @@ what no network can know from the low resolution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +22,27 @@ from .network import TransformNet
 _WAYS = 8  # four quarter turns, of the image and of its mirror image
 
 
-class Teacher:
-    """An upscaler by ``file``, of the same factor as the network that learns from it.
+class Teachers:
+    """Upscalers by their files, of the same factor as the network that learns from them; one of them at each step.
 
     Raises CheckpointError for a file that is none of ours, InputError for one of another factor.
     """
 
-    def __init__(self, file: str | Path, learner: TransformNet, seed: int, device: torch.device) -> None:
-        self._network, _ = load_network(file)
-        theirs, ours = self._network.spec, learner.spec
-        if (theirs.scale, theirs.out_channels) != (ours.scale, ours.out_channels):
-            raise InputError(f"{file} upscales x{theirs.scale}; expected a teacher for x{ours.scale}")
-        self._network.to(device, memory_format=torch.channels_last)
-        self._seed = seed
+    def __init__(self, files: Sequence[str | Path], learner: TransformNet, seed: int, device: torch.device) -> None:
+        self._networks, self._seed = [load_network(file)[0] for file in files], seed
+        for file, network in zip(files, self._networks, strict=True):
+            theirs, ours = network.spec, learner.spec
+            if (theirs.scale, theirs.out_channels) != (ours.scale, ours.out_channels):
+                raise InputError(f"{file} upscales x{theirs.scale}; expected a teacher for x{ours.scale}")
+            network.to(device, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def __call__(self, low: Tensor, step: int) -> Tensor:
-        """Its results (N, 3, factor h, factor w) for low (N, 3, h, w), both RGB in [0, 1], seen in the way of this step."""
-        way = int(np.random.default_rng([self._seed, 3, step]).integers(_WAYS))
-        return in_way(self._network, low, way).float().clamp(0, 1)
+        """Results (N, 3, factor h, factor w) for low (N, 3, h, w), both RGB in [0, 1], of the teacher and in the way of this
+        step."""
+        random = np.random.default_rng([self._seed, 3, step])
+        network, way = self._networks[random.integers(len(self._networks))], int(random.integers(_WAYS))
+        return in_way(network, low, way).float().clamp(0, 1)
 
 
 def in_way(network: torch.nn.Module, low: Tensor, way: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .objective import Objective
 from .pairs import PairFolder
 from .progress import ProgressCallback
 from .resample import crop_to_multiple, degrade
-from .teacher import Teacher
+from .teacher import Teachers
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 from .upscale_recipes import UpscaleRecipe, upscale_recipe
 
@@ -37,8 +37,8 @@ class UpscaleTraining:
 
     photos: folder of high resolution photos
     init_from: file of a network to start from, of the same architecture, another depth or factor, or None
-    teacher: file of an upscaler of the same factor whose results stand for the photos in this ``share`` of the objective
-        (0 to 1), or None; see teacher.py
+    teachers: files of upscalers of the same factor, whose results stand for the photos in this ``share`` of the objective
+        (0 to 1); see teacher.py
     validation: folder of photos to measure PSNR on every ``validation_steps`` steps (0: never), never trained on
     """
 
@@ -53,7 +53,7 @@ class UpscaleTraining:
     device: str = "auto"
     precision: str = "auto"
     checkpoint_seconds: float = 30.0
-    teacher: str | Path | None = None
+    teachers: Sequence[str | Path] = ()
     share: float = 1.0
     validation: str | Path | None = None
     validation_steps: int = 0
@@ -93,10 +93,10 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
     photos = PairFolder(run.photos, factor, recipe.size, recipe.batch_size, recipe.degradation, run.seed)
     weights_file = run.loss_weights if layers else None
     identity = training_state.identity(recipe, photos.files, amp, run.seed, weights_file, run.init_from)
-    teacher, share = None, run.share if run.teacher is not None else 0.0
-    if run.teacher is not None:
-        teacher = Teacher(run.teacher, network, run.seed, device)
-        identity["teacher"] = [training_state.file_digest(run.teacher), share]
+    teachers, share = None, run.share if run.teachers else 0.0
+    if run.teachers:
+        teachers = Teachers(run.teachers, network, run.seed, device)
+        identity["teachers"] = [*map(training_state.file_digest, run.teachers), share]
     if not prepare(out, identity):
         return out
     network.to(device, memory_format=torch.channels_last).train()
@@ -111,8 +111,8 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             output = network(low)
             parts = objective(output, high)
-            if teacher is not None:
-                taught = objective(output, teacher(low, step))
+            if teachers is not None:
+                taught = objective(output, teachers(low, step))
                 parts = {name: (1 - share) * part + share * taught[name] for name, part in parts.items()}
             if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
                 parts["grid"] = recipe.grid * grid_loss(output, high, factor)
@@ -161,7 +161,7 @@ def _initial_network(run: UpscaleTraining) -> TransformNet:
     if spec.scale < 2 or spec.multiple_of != 1 or spec.out_channels != 3:
         raise InputError(f"{spec} is no upscaler: expected 3 channels, 2 or more times as large, of any size")
     if not 0 <= run.share <= 1:
-        raise InputError(f"the teacher's share is {run.share}; expected a number from 0 to 1")
+        raise InputError(f"the teachers' share is {run.share}; expected a number from 0 to 1")
     if run.init_from is None:
         return network
     start, _ = load_network(run.init_from)

@@ -12,7 +12,7 @@ from perceptual_style.core.errors import Cancelled, InputError, TrainingError
 from perceptual_style.core.network import build_network
 from perceptual_style.core.objective import ObjectiveWeights
 from perceptual_style.core.resample import bicubic_resize
-from perceptual_style.core.teacher import in_way
+from perceptual_style.core.teacher import Teachers, in_way
 from perceptual_style.core.upscale_recipes import FACTORS, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
 from perceptual_style.core.upscale_training import initialize, train_upscaler
 from PIL import Image
@@ -102,7 +102,7 @@ def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights
 def test_a_network_learns_the_mean_of_what_its_teacher_makes_of_flipped_and_turned_images(train):
     teacher = train("teacher", dataclasses.replace(RECIPE, steps=30, learning_rate=1e-2))
     recipe = dataclasses.replace(RECIPE, steps=150, learning_rate=3e-3)
-    learner = train("learner", recipe, init_from=teacher, teacher=teacher)
+    learner = train("learner", recipe, init_from=teacher, teachers=[teacher])
     low = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
     networks = [load_network(path)[0] for path in (teacher, learner)]
     with torch.no_grad():
@@ -116,7 +116,9 @@ def test_a_teachers_share_lies_between_photos_alone_and_itself_alone(train):
     once = dataclasses.replace(RECIPE, steps=1)
     for share in (0.0, 0.25, 1.0):
         name = f"share{share}".replace(".", "_")
-        train(name, once, teacher=pixel, share=share, progress=lambda p, s=share: seen.update({s: p.losses["pixel"]}))
+        train(
+            name, once, teachers=[pixel], share=share, progress=lambda p, s=share: seen.update({s: p.losses["pixel"]})
+        )
     train("alone", once, progress=lambda p: seen.update(alone=p.losses["pixel"]))
     assert seen[0.0] == pytest.approx(seen["alone"], rel=1e-6)
     assert seen[0.25] == pytest.approx(0.75 * seen[0.0] + 0.25 * seen[1.0], rel=1e-5)
@@ -124,21 +126,40 @@ def test_a_teachers_share_lies_between_photos_alone_and_itself_alone(train):
 
 def test_a_training_with_a_teacher_resumes_exactly_and_is_not_one_without(train):
     pixel = train("teacher")
-    whole = load_file(train("whole", teacher=pixel))
+    whole = load_file(train("whole", teachers=[pixel]))
     with pytest.raises(Cancelled):
-        train("parts", teacher=pixel, progress=stop_at(3))
-    with pytest.raises(TrainingError, match="another teacher"):
+        train("parts", teachers=[pixel], progress=stop_at(3))
+    with pytest.raises(TrainingError, match="another teachers"):
         train("parts")
-    with pytest.raises(TrainingError, match="another teacher"):
-        train("parts", teacher=pixel, share=0.5)
-    parts = load_file(train("parts", teacher=pixel))
+    with pytest.raises(TrainingError, match="another teachers"):
+        train("parts", teachers=[pixel], share=0.5)
+    parts = load_file(train("parts", teachers=[pixel]))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_several_teachers_take_turns(train):
+    one, two = train("one"), train("two", seed=1)
+    network = load_network(one)[0]
+    teachers = Teachers([one, two], network, 0, torch.device("cpu"))
+    low = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = [[in_way(load_network(file)[0], low, way).clamp(0, 1) for way in range(8)] for file in (one, two)]
+    seen = set()
+    for step in range(100):
+        result = teachers(low, step)
+        seen |= {
+            (i, way)
+            for i in range(2)
+            for way in range(8)
+            if torch.allclose(result, expected[i][way], rtol=0, atol=1e-6)
+        }
+    assert len(seen) == 16
 
 
 def test_teachers_that_do_not_fit_are_refused(train):
     x3 = dataclasses.replace(RECIPE, arch=RECIPE.arch.replace("p2-3", "p3-3"))
     with pytest.raises(InputError, match="upscales x3; expected a teacher for x2"):
-        train("learner", teacher=train("x3", x3))
+        train("learner", teachers=[train("x3", x3)])
     with pytest.raises(InputError, match="share is 2"):
         train("learner", share=2.0)
 
