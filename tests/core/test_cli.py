@@ -12,13 +12,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from perceptual_style.core.checkpoint import save_network, save_tensors
+from perceptual_style.core.checkpoint import load_network, save_network, save_tensors
 from perceptual_style.core.images import read_image, save_image
 from perceptual_style.core.manifest import entries
 from perceptual_style.core.models import load_style
 from perceptual_style.core.network import build_network
 from perceptual_style.core.objective import ObjectiveWeights
 from perceptual_style.core.recipes import RECIPES
+from perceptual_style.core.training_state import file_digest
 from perceptual_style.core.upscale import load_upscaler
 from PIL import Image
 from safetensors.torch import save_file
@@ -398,6 +399,15 @@ def test_train_upscaler_writes_an_upscaler_and_prints_its_path(run, upscaler_tra
     assert run(*upscaler_training)[0] == 2  # the same file, other settings
 
 
+def test_train_upscaler_learns_from_teachers(run, upscaler_training, tmp_path):
+    first, second = tmp_path / "x2.safetensors", tmp_path / "second.safetensors"
+    assert run(*upscaler_training)[0] == 0
+    rest = [second if argument == first else argument for argument in upscaler_training]
+    assert run(*rest, "--teachers", first, first, "--teachers-share", "0.5")[0] == 0
+    _, facts = load_network(second)
+    assert facts["run"]["teachers"] == [file_digest(first), file_digest(first), 0.5]
+
+
 def test_bad_trainings_of_upscalers_are_refused_in_one_line(refused, upscaler_training, tmp_path):
     command, _, *rest = upscaler_training
     assert "does not exist" in refused(command, tmp_path / "nothing", *rest)
@@ -406,6 +416,9 @@ def test_bad_trainings_of_upscalers_are_refused_in_one_line(refused, upscaler_tr
     assert "bicubic, blur or mix" in refused(*upscaler_training, "--degradation", "jpeg")
     assert "smaller than a crop" in refused(*upscaler_training, "--size", "64")
     assert "is not there" in refused(*upscaler_training, "--init-from", "no_such_upscaler")
+    assert "is not there" in refused(*upscaler_training, "--teachers", "no_such_upscaler")
+    assert "share is 2.0" in refused(*upscaler_training, "--teachers-share", "2")
+    assert "expected a teacher for x2" in refused(*upscaler_training, "--teachers", "pixel_x4")
     assert not list(tmp_path.glob("x2*"))
 
 
