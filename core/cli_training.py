@@ -183,8 +183,8 @@ def _train_upscaler(arguments: argparse.Namespace) -> int:
         path = train_upscaler(
             arguments.photos, arguments.output, recipe=recipe, progress=show, validation=arguments.validation,
             validation_steps=500, init_from=init_from,
-            teachers=[_file_of(each, "upscale") for each in arguments.teachers], share=arguments.teachers_share,
-            **_settings(arguments),
+            teachers=[_file_of(each, "upscale") for each in arguments.teachers],
+            teachers_share=arguments.teachers_share, **_settings(arguments),
         )  # fmt: skip
     if show is not None:
         print(path)

@@ -81,7 +81,7 @@ class PairFolder:
         low = low[:, y : y + size, x : x + size]
         high = high[:, factor * y : factor * (y + size), factor * x : factor * (x + size)]
         flip, turns = random.random() < 0.5, int(random.integers(4))
-        return tuple(torch.rot90(part.flip(2) if flip else part, turns, (1, 2)) for part in (low, high))
+        return turned(low, flip, turns), turned(high, flip, turns)
 
     def _images(self, path: Path, size: float) -> dict[str, Tensor]:
         """The photo at this size, if that is not too small, and its low resolution images, (3, H, W) uint8.
@@ -104,6 +104,11 @@ class PairFolder:
             self._decoded[path, size] = images
             self._bytes += taken
         return images
+
+
+def turned(image: Tensor, flip: bool, turns: int) -> Tensor:
+    """An image (..., H, W), mirrored if ``flip``, and then turned by so many quarters."""
+    return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
 
 
 def detail(image: Tensor) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor
 from .checkpoint import load_network
 from .errors import InputError
 from .network import TransformNet
+from .pairs import turned
 
 _WAYS = 8  # four quarter turns, of the image and of its mirror image
 
@@ -47,6 +48,6 @@ class Teachers:
 
 def in_way(network: torch.nn.Module, low: Tensor, way: int) -> Tensor:
     """What the network makes of images that are turned ``way % 4`` times, flipped before from 4 on, turned back again."""
-    turned = torch.rot90(low.flip(3) if way >= 4 else low, way % 4, (2, 3))
-    result = torch.rot90(network(turned), -(way % 4), (2, 3))
-    return result.flip(3) if way >= 4 else result
+    flip, turns = divmod(way, 4)
+    result = torch.rot90(network(turned(low, bool(flip), turns)), -turns, (-2, -1))
+    return result.flip(-1) if flip else result

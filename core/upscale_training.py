@@ -37,8 +37,8 @@ class UpscaleTraining:
 
     photos: folder of high resolution photos
     init_from: file of a network to start from, of the same architecture, another depth or factor, or None
-    teachers: files of upscalers of the same factor, whose results stand for the photos in this ``share`` of the objective
-        (0 to 1); see teacher.py
+    teachers: files of upscalers of the same factor, whose results stand for the photos in ``teachers_share`` of the
+        objective (0 to 1); see teacher.py
     validation: folder of photos to measure PSNR on every ``validation_steps`` steps (0: never), never trained on
     """
 
@@ -54,7 +54,7 @@ class UpscaleTraining:
     precision: str = "auto"
     checkpoint_seconds: float = 30.0
     teachers: Sequence[str | Path] = ()
-    share: float = 1.0
+    teachers_share: float = 1.0
     validation: str | Path | None = None
     validation_steps: int = 0
 
@@ -83,6 +83,8 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
     TrainingError as trainer.train.
     """
     out, recipe = check_name(run.out), run.recipe
+    if not 0 <= run.teachers_share <= 1:
+        raise InputError(f"the teachers' share is {run.teachers_share}; expected a number from 0 to 1")
     device = pick_device(run.device)
     amp = autocast_dtype(device, run.precision)
     layers = recipe.weights.layers
@@ -93,9 +95,9 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
     photos = PairFolder(run.photos, factor, recipe.size, recipe.batch_size, recipe.degradation, run.seed)
     weights_file = run.loss_weights if layers else None
     identity = training_state.identity(recipe, photos.files, amp, run.seed, weights_file, run.init_from)
-    teachers, share = None, run.share if run.teachers else 0.0
+    share = run.teachers_share if run.teachers else 0.0
+    teachers = Teachers(run.teachers, network, run.seed, device)
     if run.teachers:
-        teachers = Teachers(run.teachers, network, run.seed, device)
         identity["teachers"] = [*map(training_state.file_digest, run.teachers), share]
     if not prepare(out, identity):
         return out
@@ -110,10 +112,10 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         low, high = (images.to(device, memory_format=torch.channels_last) for images in batch)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             output = network(low)
-            parts = objective(output, high)
-            if teachers is not None:
+            parts = objective(output, high) if share < 1 else {}
+            if share:
                 taught = objective(output, teachers(low, step))
-                parts = {name: (1 - share) * part + share * taught[name] for name, part in parts.items()}
+                parts = {name: (1 - share) * parts.get(name, 0.0) + share * part for name, part in taught.items()}
             if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
                 parts["grid"] = recipe.grid * grid_loss(output, high, factor)
             if recipe.mesh:
@@ -160,8 +162,6 @@ def _initial_network(run: UpscaleTraining) -> TransformNet:
     spec = network.spec
     if spec.scale < 2 or spec.multiple_of != 1 or spec.out_channels != 3:
         raise InputError(f"{spec} is no upscaler: expected 3 channels, 2 or more times as large, of any size")
-    if not 0 <= run.share <= 1:
-        raise InputError(f"the teachers' share is {run.share}; expected a number from 0 to 1")
     if run.init_from is None:
         return network
     start, _ = load_network(run.init_from)

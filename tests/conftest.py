@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ def _import_this_repository() -> None:
 
 
 _import_this_repository()
+# In the background of a shell SIGINT is ignored, and the processes that tests start and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # equal results on any number of cores, and no slowdown beside other work
 
 

@@ -117,7 +117,11 @@ def test_a_teachers_share_lies_between_photos_alone_and_itself_alone(train):
     for share in (0.0, 0.25, 1.0):
         name = f"share{share}".replace(".", "_")
         train(
-            name, once, teachers=[pixel], share=share, progress=lambda p, s=share: seen.update({s: p.losses["pixel"]})
+            name,
+            once,
+            teachers=[pixel],
+            teachers_share=share,
+            progress=lambda p, s=share: seen.update({s: p.losses["pixel"]}),
         )
     train("alone", once, progress=lambda p: seen.update(alone=p.losses["pixel"]))
     assert seen[0.0] == pytest.approx(seen["alone"], rel=1e-6)
@@ -132,7 +136,7 @@ def test_a_training_with_a_teacher_resumes_exactly_and_is_not_one_without(train)
     with pytest.raises(TrainingError, match="another teachers"):
         train("parts")
     with pytest.raises(TrainingError, match="another teachers"):
-        train("parts", teachers=[pixel], share=0.5)
+        train("parts", teachers=[pixel], teachers_share=0.5)
     parts = load_file(train("parts", teachers=[pixel]))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
@@ -161,7 +165,7 @@ def test_teachers_that_do_not_fit_are_refused(train):
     with pytest.raises(InputError, match="upscales x3; expected a teacher for x2"):
         train("learner", teachers=[train("x3", x3)])
     with pytest.raises(InputError, match="share is 2"):
-        train("learner", share=2.0)
+        train("learner", teachers_share=2.0)
 
 
 @pytest.mark.parametrize("way", range(8))
