@@ -111,7 +111,7 @@ def _add_train_upscaler(commands: Any) -> None:
         help="learn from these upscalers' results for flipped and turned crops, instead of from the photos alone",
     )
     command.add_argument(
-        "--teachers-share", type=float, default=1.0, metavar="FLOAT", help="of the objective (default: %(default)s)"
+        "--teachers-share", type=float, default=1.0, metavar="FLOAT", help="of the crops (default: %(default)s)"
     )
     command.add_argument(
         "--validation", metavar="DIR", help="photos to measure PSNR on every 500 steps, never trained on"

@@ -19,7 +19,6 @@ from .images import find_images, read_image
 from .resample import DEGRADATIONS, bicubic_resize, crop_to_multiple, degrade
 
 _CACHE_BYTES = 2 << 30  # of decoded photos: decoding takes longer than a step
-_CANDIDATES = 3  # places from which a crop is chosen
 _SIZES = (1.0, 0.7, 0.5)  # of a photo, which is sharper when it is smaller, and shows other detail
 
 
@@ -27,6 +26,7 @@ class PairFolder:
     """Random crops (LR, HR), flipped and turned, from the photos of a folder in a new order each epoch.
 
     factor: HR side over LR side; size: side of the LR crops, px
+    candidates: places from which that with most detail is chosen for a crop
     degradation: how LR comes from HR, a name of resample.DEGRADATIONS, or "mix": one of them at random
     skipped: files that could not be used, each once, with the reason. The photo after it takes its place.
 
@@ -35,8 +35,9 @@ class PairFolder:
     """
 
     def __init__(
-        self, folder: str | Path, factor: int, size: int, batch_size: int, degradation: str = "bicubic", seed: int = 0
-    ) -> None:
+        self, folder: str | Path, factor: int, size: int, batch_size: int, degradation: str = "bicubic", seed: int = 0,
+        candidates: int = 1,
+    ) -> None:  # fmt: skip
         if not 0 <= seed < 2**63:
             raise InputError(f"the seed is {seed}; expected a number from 0 to 2^63 - 1")
         if degradation not in (*DEGRADATIONS, "mix"):
@@ -44,6 +45,7 @@ class PairFolder:
         self.kinds = DEGRADATIONS if degradation == "mix" else (degradation,)
         self.files = find_images([folder])
         self.factor, self.size, self.batch_size, self.seed = factor, size, batch_size, seed
+        self.candidates = candidates
         self.skipped: dict[Path, str] = {}
         self._decoded: dict[tuple[Path, float], dict[str, Tensor]] = {}
         self._bytes = 0
@@ -75,8 +77,7 @@ class PairFolder:
     def _crop(self, images: dict[str, Tensor], random: np.random.Generator) -> tuple[Tensor, Tensor]:
         kind = self.kinds[int(random.integers(len(self.kinds)))]
         low, high, size, factor = images[kind], images["hr"], self.size, self.factor
-        places = [[int(random.integers(side - size + 1)) for side in low.shape[-2:]] for _ in range(_CANDIDATES)]
-        # The one with most detail: on flat areas every upscaler is right, and a step on them teaches nothing.
+        places = [[int(random.integers(side - size + 1)) for side in low.shape[-2:]] for _ in range(self.candidates)]
         y, x = max(places, key=lambda place: detail(low[:, place[0] : place[0] + size, place[1] : place[1] + size]))
         low = low[:, y : y + size, x : x + size]
         high = high[:, factor * y : factor * (y + size), factor * x : factor * (x + size)]

@@ -26,11 +26,15 @@ _WAYS = 8  # four quarter turns, of the image and of its mirror image
 class Teachers:
     """Upscalers by their files, of the same factor as the network that learns from them; one of them at each step.
 
+    share: of the crops for which a teacher's result stands for the photo, 0 to 1. Each crop has one target: the objective
+    is that of both in these shares, on average, at the price of one.
     Raises CheckpointError for a file that is none of ours, InputError for one of another factor.
     """
 
-    def __init__(self, files: Sequence[str | Path], learner: TransformNet, seed: int, device: torch.device) -> None:
-        self._networks, self._seed = [load_network(file)[0] for file in files], seed
+    def __init__(
+        self, files: Sequence[str | Path], share: float, learner: TransformNet, seed: int, device: torch.device
+    ) -> None:
+        self._networks, self.share, self._seed = [load_network(file)[0] for file in files], share, seed
         for file, network in zip(files, self._networks, strict=True):
             theirs, ours = network.spec, learner.spec
             if (theirs.scale, theirs.out_channels) != (ours.scale, ours.out_channels):
@@ -38,12 +42,18 @@ class Teachers:
             network.to(device, memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def __call__(self, low: Tensor, step: int) -> Tensor:
-        """Results (N, 3, factor h, factor w) for low (N, 3, h, w), both RGB in [0, 1], of the teacher and in the way of this
-        step."""
+    def targets(self, low: Tensor, high: Tensor, step: int) -> Tensor:
+        """What to learn at this step for low (N, 3, h, w): high (N, 3, factor h, factor w), where for some of the crops the
+        result of the step's teacher in the step's way takes the photo's place. All RGB in [0, 1].
+        """
         random = np.random.default_rng([self._seed, 3, step])
+        taught = torch.from_numpy(random.random(len(low)) < self.share).to(low.device)
+        if not self._networks or not taught.any():
+            return high
         network, way = self._networks[random.integers(len(self._networks))], int(random.integers(_WAYS))
-        return in_way(network, low, way).float().clamp(0, 1)
+        targets = high.clone()
+        targets[taught] = in_way(network, low[taught], way).to(high).clamp(0, 1)
+        return targets
 
 
 def in_way(network: torch.nn.Module, low: Tensor, way: int) -> Tensor:

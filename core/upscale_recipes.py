@@ -17,7 +17,7 @@ class UpscaleRecipe:
     """How an upscaler is trained. What is not described here is in recipes.Schedule.
 
     arch: arch string, whose scale is the factor; loss_network, weights: the objective (its content is the HR image)
-    batch_size; size: side of the LR crops, px; degradation: how LR is made, see pairs.PairFolder
+    batch_size; size: side of the LR crops, px; degradation: how LR is made; candidates: for a crop; see pairs.PairFolder
     grid: weight of losses.grid_loss with the factor as its period; mesh: weight of losses.mesh_loss
     average: decay of the moving average of weights that is the result, 0 for the last weights
     sources: where each number comes from
@@ -31,6 +31,7 @@ class UpscaleRecipe:
     size: int
     loss_network: str = "vgg16"
     degradation: str = "bicubic"
+    candidates: int = 1
     grid: float = 0.0
     mesh: float = 0.0
     optimizer: str = "adam"
@@ -42,7 +43,7 @@ class UpscaleRecipe:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_numbers(self, {"batch_size": 1, "size": 8, "grid": 0, "mesh": 0, "average": 0})
+        check_numbers(self, {"batch_size": 1, "size": 8, "candidates": 1, "grid": 0, "mesh": 0, "average": 0})
         if self.average >= 1:
             raise InputError(f"average is {self.average}; expected a decay below 1, such as 0.999")
 
@@ -75,8 +76,9 @@ _PAPER_SOURCES = {
 def _pixel(factor: int) -> UpscaleRecipe:
     return UpscaleRecipe(
         "pixel", _ours(factor), ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"),
-        steps=10_000, batch_size=16, size=40 if factor < 8 else 24, learning_rate=2e-3, schedule="cosine", warmup=100,
-        clip=1.0, average=0.999, sources=_OURS_SOURCES,
+        steps=10_000, batch_size=16, size=40 if factor < 8 else 24, candidates=3, learning_rate=2e-3, schedule="cosine",
+        warmup=100, clip=1.0, average=0.999,
+        sources=_OURS_SOURCES | {"candidates": "[ours] flat areas, where every upscaler is right, teach little"},
     )  # fmt: skip
 
 

@@ -37,8 +37,8 @@ class UpscaleTraining:
 
     photos: folder of high resolution photos
     init_from: file of a network to start from, of the same architecture, another depth or factor, or None
-    teachers: files of upscalers of the same factor, whose results stand for the photos in ``teachers_share`` of the
-        objective (0 to 1); see teacher.py
+    teachers: file or files of upscalers of the same factor, whose results stand for the photos in ``teachers_share`` of the
+        crops (0 to 1); see teacher.py
     validation: folder of photos to measure PSNR on every ``validation_steps`` steps (0: never), never trained on
     """
 
@@ -53,10 +53,14 @@ class UpscaleTraining:
     device: str = "auto"
     precision: str = "auto"
     checkpoint_seconds: float = 30.0
-    teachers: Sequence[str | Path] = ()
+    teachers: str | Path | Sequence[str | Path] = ()
     teachers_share: float = 1.0
     validation: str | Path | None = None
     validation_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.teachers, (str, Path)):  # one file, not its letters
+            self.teachers = [self.teachers]
 
     @property
     def checkpoint(self) -> Path:
@@ -92,13 +96,14 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, layers))
     network = _initial_network(run)
     factor = network.spec.scale
-    photos = PairFolder(run.photos, factor, recipe.size, recipe.batch_size, recipe.degradation, run.seed)
+    photos = PairFolder(
+        run.photos, factor, recipe.size, recipe.batch_size, recipe.degradation, run.seed, recipe.candidates
+    )
     weights_file = run.loss_weights if layers else None
     identity = training_state.identity(recipe, photos.files, amp, run.seed, weights_file, run.init_from)
-    share = run.teachers_share if run.teachers else 0.0
-    teachers = Teachers(run.teachers, network, run.seed, device)
+    teachers = Teachers(run.teachers, run.teachers_share, network, run.seed, device)
     if run.teachers:
-        identity["teachers"] = [*map(training_state.file_digest, run.teachers), share]
+        identity["teachers"] = [*map(training_state.file_digest, run.teachers), run.teachers_share]
     if not prepare(out, identity):
         return out
     network.to(device, memory_format=torch.channels_last).train()
@@ -112,10 +117,7 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         low, high = (images.to(device, memory_format=torch.channels_last) for images in batch)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             output = network(low)
-            parts = objective(output, high) if share < 1 else {}
-            if share:
-                taught = objective(output, teachers(low, step))
-                parts = {name: (1 - share) * parts.get(name, 0.0) + share * part for name, part in taught.items()}
+            parts = objective(output, teachers.targets(low, high, step))
             if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
                 parts["grid"] = recipe.grid * grid_loss(output, high, factor)
             if recipe.mesh:

@@ -50,15 +50,16 @@ def test_unusable_files_are_skipped_with_a_reason_each(folder):
     assert "smaller than a crop of 64 px" in photos.skipped[folder / "tiny.png"]
 
 
-def test_crops_have_more_detail_than_any_place(tmp_path):
-    """A photo that is flat but for a corner: most crops show the corner, few places do."""
+@pytest.mark.parametrize(("candidates", "least", "most"), [(1, 42, 56), (3, 15, 42)])
+def test_of_several_candidates_the_one_with_most_detail_is_the_crop(tmp_path, candidates, least, most):
+    """A photo that is flat but for a corner: most crops of three candidates show the corner, few places do."""
     pixels = np.full((200, 200, 3), 128, np.uint8)
     pixels[:70, :70] = np.random.default_rng(0).integers(0, 256, (70, 70, 3))
     Image.fromarray(pixels).save(tmp_path / "corner.png")
-    low, high = PairFolder(tmp_path, 2, 20, 60).batch(0)
+    low, high = PairFolder(tmp_path, 2, 20, 60, candidates=candidates).batch(0)
     flat = sum(detail((image * 255).byte()) < 1 for image in high)
     # a place shows none of it with a chance of 1 - (71 / 161)^2 = 0.81, three do with 0.52
-    assert 15 < flat < 42
+    assert least < flat < most
     assert detail((low[0] * 0).byte()) == 0
 
 
