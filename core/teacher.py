@@ -28,13 +28,15 @@ class Teachers:
 
     share: of the crops for which a teacher's result stands for the photo, 0 to 1. Each crop has one target: the objective
     is that of both in these shares, on average, at the price of one.
-    Raises CheckpointError for a file that is none of ours, InputError for one of another factor.
+    Raises CheckpointError for a file that is none of ours, InputError for one of another factor and for a bad share.
     """
 
     def __init__(
         self, files: Sequence[str | Path], share: float, learner: TransformNet, seed: int, device: torch.device
     ) -> None:
-        self._networks, self.share, self._seed = [load_network(file)[0] for file in files], share, seed
+        if not 0 <= share <= 1:
+            raise InputError(f"the teachers' share is {share}; expected a number from 0 to 1")
+        self._networks, self._share, self._seed = [load_network(file)[0] for file in files], share, seed
         for file, network in zip(files, self._networks, strict=True):
             theirs, ours = network.spec, learner.spec
             if (theirs.scale, theirs.out_channels) != (ours.scale, ours.out_channels):
@@ -47,12 +49,12 @@ class Teachers:
         result of the step's teacher in the step's way takes the photo's place. All RGB in [0, 1].
         """
         random = np.random.default_rng([self._seed, 3, step])
-        taught = torch.from_numpy(random.random(len(low)) < self.share).to(low.device)
-        if not self._networks or not taught.any():
+        taught = np.flatnonzero(random.random(len(low)) < self._share)
+        if not self._networks or not taught.size:
             return high
         network, way = self._networks[random.integers(len(self._networks))], int(random.integers(_WAYS))
-        targets = high.clone()
-        targets[taught] = in_way(network, low[taught], way).to(high).clamp(0, 1)
+        rows, targets = torch.from_numpy(taught).to(low.device), high.clone()
+        targets[rows] = in_way(network, low[rows], way).to(high).clamp(0, 1)
         return targets
 
 

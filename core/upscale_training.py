@@ -87,8 +87,6 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
     TrainingError as trainer.train.
     """
     out, recipe = check_name(run.out), run.recipe
-    if not 0 <= run.teachers_share <= 1:
-        raise InputError(f"the teachers' share is {run.teachers_share}; expected a number from 0 to 1")
     device = pick_device(run.device)
     amp = autocast_dtype(device, run.precision)
     layers = recipe.weights.layers
