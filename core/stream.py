@@ -48,8 +48,8 @@ def number_formats(device: torch.device, precision: str) -> tuple[torch.dtype, t
     """The formats outside of residual blocks and in them.
 
     auto: where bfloat16 is in the hardware, residual blocks from the fourth one on use it: on the example photos with the
-    bundled styles that is 0.02 to 0.05 of 255 away from fp32 on the mean, and up to 1.1 at the worst pixel; bf16 throughout is up
-    to 17 away. The aim is 2, for other styles too (benchmarks/README.md compares choices of blocks). fp32 is exact.
+    bundled styles that is 0.02 to 0.04 of 255 away from fp32 on the mean, and up to 1.1 at the worst pixel; bf16 throughout is up
+    to 30 away. The aim is 2, for other styles too (benchmarks/README.md compares choices of blocks). fp32 is exact.
     """
     if precision == "auto":
         return torch.float32, torch.bfloat16 if has_fast_bf16(device) else torch.float32
