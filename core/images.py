@@ -202,8 +202,8 @@ def quantize(image: Tensor) -> Tensor:
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Files as they are given, and for a folder all images in it and below it, sorted; each file once.
 
-    In folders only IMAGE_SUFFIXES count and hidden names do not. Raises ImageError for a path that does not exist and
-    for a folder without images.
+    In folders only IMAGE_SUFFIXES count and hidden names do not; links to folders are followed, each folder once. Raises
+    ImageError for a path that does not exist and for a folder without images.
     """
     found: list[Path] = []
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
@@ -220,8 +220,13 @@ def _walk(folder: Path) -> Iterable[Path]:
     def fail(error: OSError) -> None:
         raise ImageError(f"cannot list the folder {error.filename}: {_reason(error)}")
 
-    for place, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: set[str] = set()  # a link may lead back to where it is
+    for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(place, name) for name in files if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES))
 
 

@@ -721,6 +721,18 @@ def test_images_of_folders(tmp_path):
     assert find_images([]) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_links_to_folders_are_followed_each_folder_once(tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "photos"
+    for place in (elsewhere, folder / "own"):
+        place.mkdir(parents=True)
+        (place / "a.png").touch()
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "linked again").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    assert find_images(folder) == [folder / "linked" / "a.png", folder / "own" / "a.png"]
+
+
 def test_folders_without_images(tmp_path):
     (tmp_path / "c.txt").write_text("")
     missing = tmp_path / "missing"
