@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import errors
+from .cli_options import add_device, add_loss_weights
 from .files import check_writable
 
 
@@ -48,7 +49,7 @@ def _add_upscale(kinds: Any, show: Callable[[Callable[[argparse.Namespace], str]
     command.add_argument(
         "--examples", type=int, default=3, metavar="N", help="pictures for each test set (default: %(default)s)"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+    add_device(command)
     command.add_argument("--json", action="store_true", help="answer as JSON")
     command.set_defaults(run=show(_evaluate_upscale))
 
@@ -107,14 +108,10 @@ def _add_style(kinds: Any, show: Callable[[Callable[[argparse.Namespace], str]],
         help="sides of the images to measure time with, if any (default: 256 512 1024)",
     )  # fmt: skip
     command.add_argument("--recipe", help="instead of the file's own: standard, paper or authors")
-    command.add_argument(
-        "--loss-weights",
-        metavar="FILE",
-        help="weights of the recipe's loss network (default: those downloaded by name)",
-    )
+    add_loss_weights(command)
     command.add_argument("--examples", type=int, default=3, metavar="N", help="pictures (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the noise")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+    add_device(command)
     command.add_argument("--json", action="store_true", help="answer as JSON")
     command.set_defaults(run=show(_evaluate_style))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import errors
 from .cli_checkpoints import add_overrides
+from .cli_options import add_device
 
 
 def add_image_commands(commands: Any) -> None:
@@ -75,7 +76,7 @@ def _add_common(command: Any) -> None:
     command.add_argument(
         "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="default: %(default)s"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+    add_device(command)
     command.add_argument(
         "--memory", type=_size, metavar="SIZE", help="memory to work in beside photo and result, as 800M or 2G"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import errors
+from .cli_options import add_device, add_loss_weights
 
 _PREVIEW_SECONDS = 2.0
 
@@ -42,13 +43,9 @@ def add_optimize_command(commands: Any) -> None:
     alone.add_argument(
         "--reconstruction", nargs="+", metavar="LAYER", help="from noise, the painting's style at these layers alone"
     )
-    command.add_argument(
-        "--loss-weights",
-        metavar="FILE",
-        help="weights of the recipe's loss network (default: those downloaded by name)",
-    )
+    add_loss_weights(command)
     command.add_argument("--seed", type=int, default=0, help="of the noise")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+    add_device(command)
     command.add_argument(
         "--preview", action="store_true", help="write the image so far into OUT's .preview.png, every two seconds"
     )

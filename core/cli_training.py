@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .cli_options import add_device, add_loss_weights
 from .cli_processes import process_group
 
 
@@ -22,14 +23,10 @@ def add_training_commands(commands: Any) -> None:
 def _add_common(command: Any, numbers: tuple[tuple[str, type, str], ...]) -> None:
     """What both commands ask."""
     command.add_argument("-o", "--output", required=True, metavar="FILE", help="the network to write, .safetensors")
-    command.add_argument(
-        "--loss-weights",
-        metavar="FILE",
-        help="weights of the recipe's loss network (default: those downloaded by name)",
-    )
+    add_loss_weights(command)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--half", action="store_true", help="write float16: half the size, the same picture to 1/255")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+    add_device(command)
     command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: %(default)s")
     for fact in ("title", "license", "credit"):
         command.add_argument(f"--{fact}", help=f"the network's {fact}, kept in the file")
