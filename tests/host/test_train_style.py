@@ -70,10 +70,10 @@ def watch(comfyui):
 
 @pytest.fixture
 def free(comfyui):
-    """Have the host forget all that it can."""
+    """Have the host forget all that it can. It misses the call while it clears up after the last prompt."""
 
     def free() -> None:
-        time.sleep(2)  # until it has cleared up after the last prompt: it would miss the call meanwhile
+        time.sleep(2)
         comfyui.request("/free", {"unload_models": True, "free_memory": True})
         time.sleep(2)
 
@@ -130,10 +130,13 @@ def test_an_interrupted_training_goes_on_and_ends_as_an_uninterrupted_one(comfyu
 def test_a_finished_training_is_not_done_again_when_the_host_has_forgotten_it(comfyui, training, watch, free):
     watch(training("finished"))
     before = (comfyui.styles / "finished.safetensors").stat().st_mtime_ns
-    free()
-    entry, steps, _, _ = watch(training("finished"))
-    assert entry["status"]["status_str"] == "success" and steps == []
-    assert "2" not in entry["messages"]["execution_cached"]["nodes"]
+    for _ in range(5):
+        free()
+        entry, steps, _, _ = watch(training("finished"))
+        assert entry["status"]["status_str"] == "success" and steps == []
+        if forgotten := "2" not in entry["messages"]["execution_cached"]["nodes"]:
+            break
+    assert forgotten, "the host has kept the training's result through five calls to forget it"
     assert (comfyui.styles / "finished.safetensors").stat().st_mtime_ns == before
 
 
@@ -157,12 +160,14 @@ def test_memory_comes_back(comfyui, training, watch, free):
     free()
     before, peak = resident(comfyui.process), []
     watch(training("large", size=192, batch=4, steps=STEPS), lambda step, _: peak.append(resident(comfyui.process)))
-    free()
-    after = resident(comfyui.process)
     assert max(peak) > before + 150, "the training was too small to tell"
-    assert after < before + 0.3 * (max(peak) - before), (
-        f"{before:.0f} MiB before, {max(peak):.0f} at most, {after:.0f} after"
-    )
+    for _ in range(5):
+        free()
+        after = resident(comfyui.process)
+        if after < before + 0.3 * (max(peak) - before):
+            break
+    else:
+        pytest.fail(f"{before:.0f} MiB before, {max(peak):.0f} at most, {after:.0f} after")
 
 
 @pytest.mark.parametrize("name", ["a/b", "../outside", ""])
