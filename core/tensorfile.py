@@ -126,6 +126,8 @@ def existing(path: str | Path) -> Path:
             raise CheckpointError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
         if path.stat().st_size == 0:
             raise CheckpointError(f"{path} is empty (0 bytes); {_AGAIN}")
+    except CheckpointError:  # a ValueError, too
+        raise
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
         raise CheckpointError(f"{path!s:.200} cannot be read: {_one_line(error)}") from None
     return path
