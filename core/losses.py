@@ -109,8 +109,10 @@ def grid_loss(image: Tensor, target: Tensor, period: int, window: int = 8) -> Te
     return F.avg_pool2d(places, window, max(window // 2, 1)).square().mean()
 
 
-def mesh_loss(image: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference in the finest waves, of little more than 2 px, along rows, along columns and crosswise (ours).
+def mesh_loss(image: Tensor, target: Tensor, period: int = 2) -> Tensor:
+    """Mean squared difference in waves of about ``period`` px, along rows, along columns and crosswise (ours).
+
+    period: even; 2 for the finest waves
 
     Features of pretrained networks take a mesh of such waves for detail, so that a network that is trained on features
     alone draws it everywhere (the paper sees it, too, section 4.2). Edges, along which nothing waves, are left alone.
@@ -121,7 +123,8 @@ def mesh_loss(image: Tensor, target: Tensor) -> Tensor:
     )
     kernels = (fourth[:, None], fourth[None], second[:, None] * second)
     with torch.autocast(difference.device.type, enabled=False):  # which would filter in half precision
-        return sum(F.conv2d(difference, kernel[None, None]).square().mean() for kernel in kernels)
+        waves = (F.conv2d(difference, kernel[None, None], dilation=period // 2) for kernel in kernels)
+        return sum(wave.square().mean() for wave in waves)
 
 
 def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:

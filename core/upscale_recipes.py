@@ -18,7 +18,7 @@ class UpscaleRecipe:
 
     arch: arch string, whose scale is the factor; loss_network, weights: the objective (its content is the HR image)
     batch_size; size: side of the LR crops, px; degradation: how LR is made; candidates: for a crop; see pairs.PairFolder
-    grid: weight of losses.grid_loss with the factor as its period; mesh: weight of losses.mesh_loss
+    grid: weight of losses.grid_loss with the factor as its period; mesh: weight of losses.mesh_loss, x8 for two periods
     average: decay of the moving average of weights that is the result, 0 for the last weights
     sources: where each number comes from
     """
@@ -86,11 +86,11 @@ def _perceptual(factor: int) -> UpscaleRecipe:
     """From a network of the recipe `pixel` (init_from), which may have fewer residual blocks."""
     return UpscaleRecipe(
         "perceptual", _ours(factor, deeper=True),
-        ObjectiveWeights(content={"relu2_2": 2e-5}, pixel=0.3, pixel_form="charbonnier"), grid=300.0, mesh=400.0,
-        steps=5_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=1e-3, schedule="cosine", warmup=100,
-        clip=1.0, average=0.999, sources=_OURS_SOURCES | {
+        ObjectiveWeights(content={"relu2_2": 2e-5}, pixel=0.3, pixel_form="charbonnier"),
+        grid=300.0, mesh=400.0 if factor < 8 else 3000.0, steps=5_000, batch_size=8, size=40 if factor < 8 else 24,
+        learning_rate=1e-3, schedule="cosine", warmup=100, clip=1.0, average=0.999, sources=_OURS_SOURCES | {
             "arch": "[ours] that of pixel, x4 with twice the residual blocks",
-            "grid, mesh": "[ours] against the dots and the mesh that a feature loss draws",
+            "grid, mesh": "[ours] against the dots and the meshes that a feature loss draws, at x8 above all",
         },
     )  # fmt: skip
 

@@ -75,14 +75,19 @@ def test_a_grid_is_what_the_blocks_have_in_common(rng):
 def test_a_mesh_is_what_waves_by_two_pixels():
     flat, y, x = torch.zeros(1, 3, 32, 32), *torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
 
-    def loss(pattern):
-        return float(mesh_loss(flat + pattern, flat))
+    def loss(pattern, **period):
+        return float(mesh_loss(flat + pattern, flat, **period))
 
     assert loss((-1.0) ** x) == pytest.approx(1) and loss((-1.0) ** y) == pytest.approx(1)
     assert loss((-1.0) ** (x + y)) == pytest.approx(3)  # along rows, along columns and crosswise
     assert loss(0.5 * (-1.0) ** x) == pytest.approx(0.25)
     assert loss((x > 15).float()) < 0.04 and loss((x + y > 31).float()) < 0.05, "an edge"
     assert loss(torch.cos(2 * torch.pi * x / 8)) < 1e-3 and loss(x / 31) == pytest.approx(0, abs=1e-12)
+    # of twice the period, each wave is what it was of the one
+    assert loss((-1.0) ** (x // 2), period=4) == pytest.approx(1) and loss((-1.0) ** x, period=4) == pytest.approx(0)
+    assert loss(torch.cos(2 * torch.pi * x / 16), period=4) < 1e-3 and loss(x / 31, period=4) == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("loss", [feature_loss, pixel_loss])
