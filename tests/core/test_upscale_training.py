@@ -9,8 +9,10 @@ import pytest
 import torch
 from perceptual_style.core.checkpoint import load_network
 from perceptual_style.core.errors import Cancelled, InputError, TrainingError
+from perceptual_style.core.losses import mesh_loss
 from perceptual_style.core.network import build_network
 from perceptual_style.core.objective import ObjectiveWeights
+from perceptual_style.core.pairs import PairFolder
 from perceptual_style.core.resample import bicubic_resize
 from perceptual_style.core.teacher import Teachers, in_way
 from perceptual_style.core.upscale_recipes import FACTORS, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
@@ -97,6 +99,22 @@ def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights
     assert (facts["task"], facts["scale"], facts["partner"]) == ("upscale", 2, "pixel")
     for key, tensor in load_network(pixel)[0].state_dict().items():
         torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("factor", "upsampling", "periods"), [(4, "p4-3", (2,)), (8, "p2-8,p4-3", (2, 4))])
+def test_the_mesh_loss_is_of_waves_of_2_px_and_at_x8_of_4_px_too(tmp_path, factor, upsampling, periods):
+    pixels = np.random.default_rng(5).integers(0, 256, (96, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "sharp.png")
+    recipe = dataclasses.replace(
+        RECIPE, arch=RECIPE.arch.replace("p2-3", upsampling), size=8, mesh=3.0, steps=1, learning_rate=1e-9
+    )
+    out, seen = tmp_path / "x.safetensors", []
+    train_upscaler(tmp_path, out, recipe=recipe, device="cpu", precision="fp32", progress=seen.append)
+    low, high = PairFolder(tmp_path, factor, 8, 2).batch(0)
+    with torch.no_grad():
+        output = load_network(out)[0](low)
+    expected = 3 * sum(float(mesh_loss(output, high, period)) for period in periods)
+    assert seen[-1].losses["mesh"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_network_learns_the_mean_of_what_its_teacher_makes_of_flipped_and_turned_images(train):
