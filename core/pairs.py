@@ -96,7 +96,7 @@ class PairFolder:
             photo = bicubic_resize(photo, size).clamp(0, 1)
         high = crop_to_multiple(photo, self.factor)
         if min(high.shape[-2:]) < least:
-            height, width = high.shape[-2:]
+            height, width = photo.shape[-2:]
             raise ImageError(f"{width}x{height} px is smaller than a crop of {least} px")
         images = {"hr": high, **{kind: degrade(high, self.factor, kind) for kind in self.kinds}}
         images = {name: image[0].mul(255).round().byte() for name, image in images.items()}

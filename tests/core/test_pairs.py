@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
         pixels = random.integers(0, 256, (6, 7, 3), np.uint8)
         Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(folder / f"{n}.png")
     Image.fromarray(random.integers(0, 256, (90, 90), np.uint8)).save(folder / "grey.png")
-    Image.fromarray(random.integers(0, 256, (20, 200, 3), np.uint8)).save(folder / "tiny.png")
+    Image.fromarray(random.integers(0, 256, (21, 203, 3), np.uint8)).save(folder / "tiny.png")
     (folder / "corrupt.jpg").write_bytes(b"\xff\xd8\xff corrupt")
     return folder
 
@@ -47,7 +47,7 @@ def test_unusable_files_are_skipped_with_a_reason_each(folder):
     for index in range(4):
         photos.batch(index)
     assert {path.name for path in photos.skipped} == {"tiny.png", "corrupt.jpg"}
-    assert "smaller than a crop of 64 px" in photos.skipped[folder / "tiny.png"]
+    assert photos.skipped[folder / "tiny.png"] == "203x21 px is smaller than a crop of 64 px"
 
 
 @pytest.mark.parametrize(("candidates", "least", "most"), [(1, 42, 56), (3, 15, 42)])
