@@ -122,14 +122,13 @@ def existing(path: str | Path) -> Path:
     """The path of a file that is there and not empty. Raises CheckpointError."""
     path = Path(path)
     try:
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"{path} is empty (0 bytes); {_AGAIN}")
-    except CheckpointError:  # a ValueError, too
-        raise
+        size = path.stat().st_size if path.is_file() else None
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
         raise CheckpointError(f"{path!s:.200} cannot be read: {_one_line(error)}") from None
+    if size is None:
+        raise CheckpointError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
+    if size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes); {_AGAIN}")
     return path
 
 

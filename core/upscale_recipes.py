@@ -18,7 +18,8 @@ class UpscaleRecipe:
 
     arch: arch string, whose scale is the factor; loss_network, weights: the objective (its content is the HR image)
     batch_size; size: side of the LR crops, px; degradation: how LR is made; candidates: for a crop; see pairs.PairFolder
-    grid: weight of losses.grid_loss with the factor as its period; mesh: weight of losses.mesh_loss, x8 for two periods
+    grid: weight of losses.grid_loss with the factor as its period
+    mesh, mesh_periods: weight of losses.mesh_loss, and the periods, px, of which each counts so much
     average: decay of the moving average of weights that is the result, 0 for the last weights
     sources: where each number comes from
     """
@@ -34,6 +35,7 @@ class UpscaleRecipe:
     candidates: int = 1
     grid: float = 0.0
     mesh: float = 0.0
+    mesh_periods: tuple[int, ...] = (2,)
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "constant"
@@ -87,10 +89,11 @@ def _perceptual(factor: int) -> UpscaleRecipe:
     return UpscaleRecipe(
         "perceptual", _ours(factor, deeper=True),
         ObjectiveWeights(content={"relu2_2": 2e-5}, pixel=0.3, pixel_form="charbonnier"),
-        grid=300.0, mesh=400.0 if factor < 8 else 3000.0, steps=5_000, batch_size=8, size=40 if factor < 8 else 24,
-        learning_rate=1e-3, schedule="cosine", warmup=100, clip=1.0, average=0.999, sources=_OURS_SOURCES | {
+        grid=300.0, mesh=400.0 if factor < 8 else 3000.0, mesh_periods=(2,) if factor < 8 else (2, 4),
+        steps=5_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=1e-3, schedule="cosine", warmup=100,
+        clip=1.0, average=0.999, sources=_OURS_SOURCES | {
             "arch": "[ours] that of pixel, x4 with twice the residual blocks",
-            "grid, mesh": "[ours] against the dots and the meshes that a feature loss draws, at x8 above all",
+            "grid, mesh, mesh_periods": "[ours] against the dots and meshes that a feature loss draws, at x8 coarser ones, too",
         },
     )  # fmt: skip
 

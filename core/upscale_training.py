@@ -119,10 +119,7 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
             if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
                 parts["grid"] = recipe.grid * grid_loss(output, high, factor)
             if recipe.mesh:
-                periods = (
-                    (2,) if factor < 8 else (2, 4)
-                )  # there are coarser meshes, too, where blocks have room for them
-                parts["mesh"] = recipe.mesh * sum(mesh_loss(output, high, period) for period in periods)
+                parts["mesh"] = recipe.mesh * sum(mesh_loss(output, high, period) for period in recipe.mesh_periods)
             return parts
 
     def report(step: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:

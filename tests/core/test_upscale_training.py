@@ -103,11 +103,13 @@ def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights
 
 @pytest.mark.parametrize(("factor", "upsampling", "periods"), [(4, "p4-3", (2,)), (8, "p2-8,p4-3", (2, 4))])
 def test_the_mesh_loss_is_of_waves_of_2_px_and_at_x8_of_4_px_too(tmp_path, factor, upsampling, periods):
+    assert (ours := upscale_recipe("perceptual", factor)).mesh_periods == periods
     pixels = np.random.default_rng(5).integers(0, 256, (96, 80, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "sharp.png")
     recipe = dataclasses.replace(
-        RECIPE, arch=RECIPE.arch.replace("p2-3", upsampling), size=8, mesh=3.0, steps=1, learning_rate=1e-9
-    )
+        RECIPE, arch=RECIPE.arch.replace("p2-3", upsampling), size=8, mesh=3.0, mesh_periods=ours.mesh_periods,
+        steps=1, learning_rate=1e-9,
+    )  # fmt: skip
     out, seen = tmp_path / "x.safetensors", []
     train_upscaler(tmp_path, out, recipe=recipe, device="cpu", precision="fp32", progress=seen.append)
     low, high = PairFolder(tmp_path, factor, 8, 2).batch(0)

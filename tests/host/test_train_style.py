@@ -70,12 +70,19 @@ def watch(comfyui):
 
 @pytest.fixture
 def free(comfyui):
-    """Have the host forget all that it can. It misses the call while it clears up after the last prompt."""
+    """Have the host forget all that it can; False where it has not, by ``forgotten``, after five calls.
 
-    def free() -> None:
-        time.sleep(2)
-        comfyui.request("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(2)
+    It misses a call while it clears up after the last prompt.
+    """
+
+    def free(forgotten=lambda: True) -> bool:
+        for _ in range(5):
+            time.sleep(2)
+            comfyui.request("/free", {"unload_models": True, "free_memory": True})
+            time.sleep(2)
+            if forgotten():
+                return True
+        return False
 
     return free
 
@@ -130,13 +137,13 @@ def test_an_interrupted_training_goes_on_and_ends_as_an_uninterrupted_one(comfyu
 def test_a_finished_training_is_not_done_again_when_the_host_has_forgotten_it(comfyui, training, watch, free):
     watch(training("finished"))
     before = (comfyui.styles / "finished.safetensors").stat().st_mtime_ns
-    for _ in range(5):
-        free()
+
+    def forgotten() -> bool:
         entry, steps, _, _ = watch(training("finished"))
         assert entry["status"]["status_str"] == "success" and steps == []
-        if forgotten := "2" not in entry["messages"]["execution_cached"]["nodes"]:
-            break
-    assert forgotten, "the host has kept the training's result through five calls to forget it"
+        return "2" not in entry["messages"]["execution_cached"]["nodes"]
+
+    assert free(forgotten), "the host has kept the training's result"
     assert (comfyui.styles / "finished.safetensors").stat().st_mtime_ns == before
 
 
@@ -161,13 +168,9 @@ def test_memory_comes_back(comfyui, training, watch, free):
     before, peak = resident(comfyui.process), []
     watch(training("large", size=192, batch=4, steps=STEPS), lambda step, _: peak.append(resident(comfyui.process)))
     assert max(peak) > before + 150, "the training was too small to tell"
-    for _ in range(5):
-        free()
-        after = resident(comfyui.process)
-        if after < before + 0.3 * (max(peak) - before):
-            break
-    else:
-        pytest.fail(f"{before:.0f} MiB before, {max(peak):.0f} at most, {after:.0f} after")
+    assert free(lambda: resident(comfyui.process) < before + 0.3 * (max(peak) - before)), (
+        f"{before:.0f} MiB before, {max(peak):.0f} at most, {resident(comfyui.process):.0f} after"
+    )
 
 
 @pytest.mark.parametrize("name", ["a/b", "../outside", ""])
