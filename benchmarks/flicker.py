@@ -42,10 +42,10 @@ def flicker(paintings: Tensor, pan: tuple[int, int]) -> float:
 
 def objective_of(loss_weights: str, painting: str) -> Callable[[Tensor, Tensor], tuple[float, float]]:
     """A function of paintings and frames (N, 3, H, W): style, and style and content, of the standard recipe's objective."""
-    from perceptual_style.core.images import read_image
-    from perceptual_style.core.loss_network import LossNetwork
-    from perceptual_style.core.objective import Objective
-    from perceptual_style.core.recipes import RECIPES
+    from perceptual_style.core.images.reading import read_image
+    from perceptual_style.core.losses.loss_network import LossNetwork
+    from perceptual_style.core.losses.objective import Objective
+    from perceptual_style.core.training.style_recipes import RECIPES
 
     recipe = RECIPES["standard"]
     network = LossNetwork(recipe.loss_network, loss_weights, recipe.weights.layers)
@@ -78,7 +78,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from perceptual_style.core import load_style
-    from perceptual_style.core.images import read_image
+    from perceptual_style.core.images.reading import read_image
 
     columns = ("style", "photo", "clip", "photo itself", "off", "on", "on/off", "style on/off", "objective on/off")
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from perceptual_style.core import LossNetwork, train_style
-from perceptual_style.core.bases import base_file
-from perceptual_style.core.data import fit_style_image, random_crop
-from perceptual_style.core.images import find_images, read_image
-from perceptual_style.core.objective import Objective
+from perceptual_style.core.images.folders import find_images
+from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.losses.objective import Objective
 from perceptual_style.core.progress import Progress
-from perceptual_style.core.recipes import RECIPES, get_recipe
+from perceptual_style.core.training.base_styles import base_file
+from perceptual_style.core.training.photos import fit_style_image, random_crop
+from perceptual_style.core.training.style_recipes import RECIPES, get_recipe
 
 
 def unseen_crops(folder: str, number: int, size: int) -> torch.Tensor:

@@ -61,7 +61,7 @@ def runner(way: str, width: str, size: int, device: str) -> Callable[[], object]
     name, _, kind = way.partition(" ")
     half = getattr(torch, FORMATS[kind]) if name != "engine" and kind in FORMATS else None
     if name == "engine":
-        from perceptual_style.core.stream import Engine
+        from perceptual_style.core.engine.engine import Engine
 
         engine = Engine(network, size, size, device=image.device, precision=kind or "fp32")
         return lambda: finished(engine(image))

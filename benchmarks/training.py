@@ -19,11 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from perceptual_style.core import LossNetwork, build_network, losses, train_style
-from perceptual_style.core.data import PhotoFolder, fit_style_image
-from perceptual_style.core.images import read_image
-from perceptual_style.core.recipes import StyleRecipe, get_recipe
-from perceptual_style.core.trainer import learning_rate
+from perceptual_style.core import LossNetwork, build_network, train_style
+from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.losses import functional as losses
+from perceptual_style.core.training.photos import PhotoFolder, fit_style_image
+from perceptual_style.core.training.style_recipes import StyleRecipe, get_recipe
+from perceptual_style.core.training.trainer import learning_rate
 
 
 def straightforward(recipe: StyleRecipe, style: torch.Tensor, photos: str, weights: str) -> Iterator[float]:

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 from perceptual_style.core import build_network, load_upscaler
-from perceptual_style.core.metrics import psnr
-from perceptual_style.core.resample import bicubic_resize, crop_to_multiple, degrade
-from perceptual_style.core.upscale import UpscaleModel
-from perceptual_style.core.upscale_recipes import upscale_recipe
+from perceptual_style.core.images.resample import bicubic_resize, crop_to_multiple, degrade
+from perceptual_style.core.losses.metrics import psnr
+from perceptual_style.core.models.upscale_model import UpscaleModel
+from perceptual_style.core.training.upscale_recipes import upscale_recipe
 
 Way = Callable[[torch.Tensor], torch.Tensor]
 
@@ -112,7 +112,9 @@ def main() -> None:
 
 def measure(ways: dict[str, Way], factor: int, folder: Path, results: dict[str, dict[str, float]]) -> None:
     """Add the mean PSNR (Y, border of factor px cropped) of every way."""
-    from perceptual_style.core.images import find_images, quantize, read_image
+    from perceptual_style.core.images.folders import find_images
+    from perceptual_style.core.images.reading import read_image
+    from perceptual_style.core.images.tensors import quantize
 
     files = find_images([folder])
     for name, way in ways.items():

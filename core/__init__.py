@@ -1,18 +1,49 @@
-"""Networks, losses, trainer and models: knows nothing of any host program, prints nothing, downloads nothing unasked."""
+"""Networks, losses, trainer and models: independent of any host program. Prints nothing, downloads nothing unasked.
 
-from . import errors
-from .arch import ArchSpec
-from .blend import blend_styles, style_regions
-from .loss_network import LossNetwork
-from .models import StyleModel, list_styles, load_style
-from .network import TransformNet, build_network
-from .optimize import optimize_image
-from .progress import Progress
-from .recipes import RECIPES, StyleRecipe
-from .style_training import train_style
-from .upscale import UpscaleModel, list_upscalers, load_upscaler
-from .upscale_recipes import UpscaleRecipe
-from .upscale_training import train_upscaler
+Public names are imported on first use, so that ``import perceptual_style.core`` alone does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors
+    from .losses.loss_network import LossNetwork
+    from .models.blend import blend_styles, style_regions
+    from .models.style_model import StyleModel, list_styles, load_style
+    from .models.upscale_model import UpscaleModel, list_upscalers, load_upscaler
+    from .network.arch import ArchSpec
+    from .network.transform_net import TransformNet, build_network
+    from .progress import Progress
+    from .training.optimize_image import optimize_image
+    from .training.style_recipes import RECIPES, StyleRecipe
+    from .training.train_style import train_style
+    from .training.train_upscaler import train_upscaler
+    from .training.upscale_recipes import UpscaleRecipe
+
+_MODULES = {
+    "ArchSpec": "network.arch",
+    "LossNetwork": "losses.loss_network",
+    "Progress": "progress",
+    "RECIPES": "training.style_recipes",
+    "StyleModel": "models.style_model",
+    "StyleRecipe": "training.style_recipes",
+    "TransformNet": "network.transform_net",
+    "UpscaleModel": "models.upscale_model",
+    "UpscaleRecipe": "training.upscale_recipes",
+    "blend_styles": "models.blend",
+    "build_network": "network.transform_net",
+    "list_styles": "models.style_model",
+    "list_upscalers": "models.upscale_model",
+    "load_style": "models.style_model",
+    "load_upscaler": "models.upscale_model",
+    "optimize_image": "training.optimize_image",
+    "style_regions": "models.blend",
+    "train_style": "training.train_style",
+    "train_upscaler": "training.train_upscaler",
+}
 
 __all__ = [
     "ArchSpec",
@@ -22,8 +53,8 @@ __all__ = [
     "StyleModel",
     "StyleRecipe",
     "TransformNet",
-    "UpscaleRecipe",
     "UpscaleModel",
+    "UpscaleRecipe",
     "blend_styles",
     "build_network",
     "errors",
@@ -36,3 +67,16 @@ __all__ = [
     "train_style",
     "train_upscaler",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

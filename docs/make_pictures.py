@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from perceptual_style.core import blend_styles, list_styles, load_style, load_upscaler, style_regions
-from perceptual_style.core.bicubic import enlarge
 from perceptual_style.core.files import atomic_write
-from perceptual_style.core.images import read_image
-from perceptual_style.core.manifest import find_entry
-from perceptual_style.core.resample import crop_to_multiple, degrade
+from perceptual_style.core.hub.manifest import find_entry
+from perceptual_style.core.images.bicubic import enlarge
+from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.images.resample import crop_to_multiple, degrade
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..core.blend import blend_styles, style_regions
+from ..core.models.blend import blend_styles, style_regions
 from . import images
 from .fast_stylize import feather_input
 from .host import HostedModel, StyleModelType, io, search_aliases

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.checkpoint import style_names
+from ..core.checkpoints.own_format import style_names
 from ..core.errors import InputError
-from ..core.hub import place_of
-from ..core.manifest import Entry, bundled_path, find_entry, names
+from ..core.hub.fetch import is_downloaded
+from ..core.hub.manifest import Entry, bundled_path, find_entry, names
+from ..core.hub.whole_files import place_of
 from .host import folders, listed_path, model_files, model_path
 
 _TO_DOWNLOAD = " (download)"
@@ -36,7 +37,7 @@ class Choices:
         """What the list shows: networks by name, those of the Hub marked while they are not here, then files."""
         named = [find_entry(name, self.task) for name in names(self.task)]
         here = folders(self.folder)
-        absent = {each.id for each in named if not each.is_downloaded(here)}
+        absent = {each.id for each in named if not is_downloaded(each, here)}
         shown = [each.id + _TO_DOWNLOAD * (each.id in absent) for each in named]
         theirs = {place_of(each, here).name for each in named if not each.is_bundled and each.id not in absent}
         files = [name for name in model_files(self.folder) if name not in theirs]
@@ -68,7 +69,7 @@ class Choices:
         raise InputError(f"there is no {self.what} named {name!r}; {expected} models/{self.folder}")
 
     def is_to_download(self, chosen: Entry | Path) -> bool:
-        return isinstance(chosen, Entry) and not chosen.is_downloaded(folders(self.folder))
+        return isinstance(chosen, Entry) and not is_downloaded(chosen, folders(self.folder))
 
     def validate(self, name: str | None) -> bool | str:
         """For validate_inputs, of that input alone.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..core.errors import ImageError
-from ..core.masks import MOST_FEATHER, fit_mask
-from ..core.stylizer import COLORS, LARGEST_STROKE, SMALLEST_STROKE
+from ..core.images.masks import MOST_FEATHER, fit_mask
+from ..core.models.stylizer import COLORS, LARGEST_STROKE, SMALLEST_STROKE
 from . import images
 from .host import HostedModel, StyleModelType, io, search_aliases
 

@@ -24,10 +24,10 @@ from PIL import Image
 from server import PromptServer
 
 from ..core.devices import release_memory
-from ..core.models import ImageModel
+from ..core.models.image_model import ImageModel
+from ..core.models.stylizer import AnyStyle
 from ..core.progress import Progress, ProgressCallback
-from ..core.stylizer import AnyStyle
-from ..core.training_state import CHECKPOINT_SUFFIX
+from ..core.training.state import CHECKPOINT_SUFFIX
 
 #: Not core's STYLE_MODEL, which is another thing.
 StyleModelType = io.Custom("PERCEPTUAL_STYLE_MODEL")

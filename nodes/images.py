@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ImageError
-from ..core.masks import fit_mask
-from ..core.upscale import enlarge_mask
+from ..core.images.masks import fit_mask
+from ..core.models.upscale_model import enlarge_mask
 from .host import HostedModel, intermediate, progress_callback
 
 

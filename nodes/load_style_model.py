@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..core.manifest import Entry
-from ..core.models import load_style
+from ..core.hub.manifest import Entry
+from ..core.models.style_model import load_style
 from .choices import Choices
 from .host import STYLE_FOLDER, HostedModel, StyleModelType, advanced, folders, io, progress_callback, search_aliases
 

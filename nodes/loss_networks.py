@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import CheckpointError, InputError
-from ..core.hub_tensors import deepest_of, fetch_tensors, find_tensors
-from ..core.loss_network import LossNetwork
-from ..core.manifest import Entry, entries
-from ..core.recipes import StyleRecipe
+from ..core.hub.loss_networks import deepest_of, fetch_tensors, find_tensors
+from ..core.hub.manifest import Entry, entries
+from ..core.losses.loss_network import LossNetwork
+from ..core.training.style_recipes import StyleRecipe
 from .choices import Choices
 from .host import LOSS_FOLDER, folders, io, model_files, model_path, progress_callback
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..core.optimize import optimize_image
-from ..core.recipes import RECIPES, get_recipe
+from ..core.training.optimize_image import optimize_image
+from ..core.training.style_recipes import RECIPES, get_recipe
 from . import images, loss_networks
 from .host import advanced, intermediate, io, progress_callback, search_aliases, whole_device
 

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..core.manifest import Entry
-from ..core.upscale import UpscaleModel, load_upscaler, partner_file
+from ..core.hub.manifest import Entry
+from ..core.models.upscale_model import UpscaleModel, load_upscaler, partner_file
 from . import images
 from .choices import Choices
 from .host import UPSCALE_FOLDER, HostedModel, folders, intermediate, io, search_aliases

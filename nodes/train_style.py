@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import InputError
-from ..core.images import find_images
-from ..core.models import load_style
-from ..core.recipes import adjusted, get_recipe
-from ..core.style_training import train_style
-from ..core.trainer import checkpoint_path
+from ..core.images.folders import find_images
+from ..core.models.style_model import load_style
+from ..core.training.style_recipes import adjusted, get_recipe
+from ..core.training.train_style import train_style
+from ..core.training.trainer import checkpoint_path
 from .host import (
     HostedModel,
     StyleModelType,

@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core.bases import NOTHING, base_file
-from ..core.data import fitted
 from ..core.errors import ImageError, InputError
-from ..core.hub_tensors import loss_weights_file
-from ..core.images import find_images, read_image
-from ..core.loss_network import recognize
-from ..core.manifest import Entry, find_entry
-from ..core.recipes import StyleRecipe
+from ..core.hub.loss_networks import loss_weights_file
+from ..core.hub.manifest import Entry, find_entry
+from ..core.images.folders import find_images
+from ..core.images.reading import read_image
+from ..core.losses.loss_network import recognize
+from ..core.training.base_styles import NOTHING, base_file
+from ..core.training.photos import fitted
+from ..core.training.style_recipes import StyleRecipe
 from . import images
 from .choices import Choices
 from .host import (

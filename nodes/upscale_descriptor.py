@@ -8,8 +8,8 @@ from __future__ import annotations
 from spandrel import Architecture, ImageModelDescriptor, ModelTiling
 from torch import Tensor
 
-from ..core.network import TransformNet, extend
-from ..core.upscale import UpscaleModel
+from ..core.models.upscale_model import UpscaleModel
+from ..core.network.transform_net import TransformNet, extend
 
 
 class _PerceptualStyle(Architecture[TransformNet]):

@@ -186,7 +186,7 @@ def inside_a_zip(data: bytes, chance: random.Random) -> bytes:
 def attempt(path: Path) -> str:
     """Open a file: 'opened', 'refused', or what went wrong."""
     from perceptual_style.core.errors import CheckpointError
-    from perceptual_style.core.models import open_network
+    from perceptual_style.core.models.loading import open_network
 
     started = time.process_time()  # of this process: others may keep it waiting
     try:

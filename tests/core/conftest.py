@@ -9,9 +9,9 @@ import pytest
 import torch
 from perceptual_style.core import cli
 from perceptual_style.core.errors import Cancelled
-from perceptual_style.core.objective import ObjectiveWeights
-from perceptual_style.core.recipes import StyleRecipe
-from perceptual_style.core.style_training import StyleTraining, run_training
+from perceptual_style.core.losses.objective import ObjectiveWeights
+from perceptual_style.core.training.style_recipes import StyleRecipe
+from perceptual_style.core.training.train_style import StyleTraining, run_training
 from PIL import Image
 from safetensors.torch import load_file
 

@@ -238,7 +238,7 @@ def core() -> ModuleType:
         spec = importlib.util.spec_from_file_location("perceptual_style", file, submodule_search_locations=[str(ROOT)])
         sys.modules["perceptual_style"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["perceptual_style"])
-    for name in ("bicubic", "checkpoint", "cli", "images", "models", "network", "upscale"):
+    for name in ("checkpoints.own_format", "cli", "images.bicubic", "images.reading"):
         importlib.import_module(f"perceptual_style.core.{name}")
     return sys.modules["perceptual_style.core"]
 
@@ -261,7 +261,9 @@ def put_style(comfyui: ComfyUI, core: ModuleType):
 
         torch.manual_seed(seed)
         path = comfyui.styles / name
-        core.checkpoint.save_network(path, core.network.build_network(TINY_ARCH), {"task": "style", "name": path.stem})
+        core.checkpoints.own_format.save_network(
+            path, core.build_network(TINY_ARCH), {"task": "style", "name": path.stem}
+        )
         return path
 
     return put
@@ -276,8 +278,8 @@ def put_upscaler(comfyui: ComfyUI, core: ModuleType):
 
         torch.manual_seed(seed)
         arch = f"c3s1-{width},R{width}x4,p{scale}-3 norm=none padding=replicate output=linear base=bicubic"
-        network = core.network.build_network(arch)
-        core.checkpoint.save_network(comfyui.upscalers / name, network, {"task": "upscale", **facts})
+        network = core.build_network(arch)
+        core.checkpoints.own_format.save_network(comfyui.upscalers / name, network, {"task": "upscale", **facts})
         return name
 
     return put

@@ -87,8 +87,8 @@ def test_nodes_python_and_command_line_agree(comfyui, core, graph, put_style, ph
     nodes["3"]["inputs"] |= options | ({"mask": ["9", 0]} if masked else {})
     (by_node,) = comfyui.images(comfyui.run(nodes), "4")
 
-    before = core.images.read_image(photo).pixels
-    result = core.models.load_style(style).stylize(before, mask=weights if masked else None, **options)
+    before = core.images.reading.read_image(photo).pixels
+    result = core.load_style(style).stylize(before, mask=weights if masked else None, **options)
     assert _difference(by_node, result) <= 1
     if masked:
         assert np.array_equal(_pixels(by_node)[:9], _pixels(Image.open(photo))[:9]), "the photo was touched"
@@ -126,8 +126,8 @@ def test_blend_of_two_styles(comfyui, core, graph, put_style, photo):
     styles = [put_style(f"blend{seed}.safetensors", seed) for seed in (1, 2)]
     names = [style.name for style in styles]
     (by_node,) = comfyui.images(comfyui.run(_two_styles(graph, photo, names, "BlendStyles", amount=0.4)), "4")
-    blend = core.blend.blend_styles(*map(core.models.load_style, styles), 0.4)
-    assert _difference(by_node, blend.stylize(core.images.read_image(photo).pixels)) <= 1
+    blend = core.blend_styles(*map(core.load_style, styles), 0.4)
+    assert _difference(by_node, blend.stylize(core.images.reading.read_image(photo).pixels)) <= 1
 
 
 def test_two_regions(comfyui, core, graph, put_style, photo, mask, weights):
@@ -137,10 +137,8 @@ def test_two_regions(comfyui, core, graph, put_style, photo, mask, weights):
     nodes = _with_mask(nodes, mask)
     nodes["10"] = {"class_type": "InvertMask", "inputs": {"mask": ["9", 0]}}
     (by_node,) = comfyui.images(comfyui.run(nodes), "4")
-    regions = core.blend.style_regions(
-        core.models.load_style(styles[0]), weights, core.models.load_style(styles[1]), 1 - weights, 4.0
-    )
-    assert _difference(by_node, regions.stylize(core.images.read_image(photo).pixels)) <= 1
+    regions = core.style_regions(core.load_style(styles[0]), weights, core.load_style(styles[1]), 1 - weights, 4.0)
+    assert _difference(by_node, regions.stylize(core.images.reading.read_image(photo).pixels)) <= 1
 
 
 def test_frames_of_a_video_in_one_batch_and_in_two(comfyui, core, graph, put_style):
@@ -155,7 +153,7 @@ def test_frames_of_a_video_in_one_batch_and_in_two(comfyui, core, graph, put_sty
         paths.append(comfyui.base / "input" / f"frame{t}.png")
         noisy = still + random.normal(0, 5, still.shape)
         Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8)).save(paths[-1])
-    frames = torch.cat([core.images.read_image(path).pixels for path in paths])
+    frames = torch.cat([core.images.reading.read_image(path).pixels for path in paths])
 
     nodes = graph(paths[0].name, style.name)
     nodes["11"] = {"class_type": "LoadImage", "inputs": {"image": paths[1].name}}
@@ -164,9 +162,9 @@ def test_frames_of_a_video_in_one_batch_and_in_two(comfyui, core, graph, put_sty
     nodes["14"] = {"class_type": "ImageBatch", "inputs": {"image1": ["13", 0], "image2": ["12", 0]}}
     nodes["3"]["inputs"] |= {"image": ["14", 0], "temporal": 1.0}
     by_node = comfyui.images(comfyui.run(nodes), "4")
-    by_core = core.models.load_style(style).stylize(frames, temporal=1.0)
+    by_core = core.load_style(style).stylize(frames, temporal=1.0)
     assert [_difference(one, other[None]) <= 1 for one, other in zip(by_node, by_core, strict=True)] == [True] * 3
 
     nodes["3"]["inputs"]["image"] = ["12", 0]
     (alone,) = comfyui.images(comfyui.run(nodes), "4")
-    assert _difference(alone, core.models.load_style(style).stylize(frames[2:])) <= 1
+    assert _difference(alone, core.load_style(style).stylize(frames[2:])) <= 1

@@ -83,7 +83,7 @@ def test_a_photo_comes_back_stylized(run, core, style, photo, tmp_path):
     out = tmp_path / "new" / "out.png"
     assert run(photo, "-o", out) == (0, [str(out)], [])
     assert run(photo, "-o", out)[0] == 0, "the host has it in its cache"
-    expected = core.models.load_style(style).stylize(core.images.read_image(photo).pixels)[0].movedim(0, -1).numpy()
+    expected = core.load_style(style).stylize(core.images.reading.read_image(photo).pixels)[0].movedim(0, -1).numpy()
     assert np.abs(pixels(out) - np.floor(expected * 255)).max() <= 1
     assert os.listdir(out.parent) == ["out.png"]
 

@@ -54,8 +54,8 @@ def test_object_info_shows_the_node(comfyui, weights):
 def test_the_picture_is_cores(comfyui, core, weights, start):
     photo, painting = comfyui.put_photo("content.png", 48, 37), comfyui.put_photo("painting.png", 80, 70, seed=1)
     (result,) = comfyui.images(comfyui.run(_graph(photo.name, painting.name, start=start)), "4")
-    images = [core.images.read_image(path).pixels for path in (photo, painting)]
-    expected = importlib.import_module(f"{core.__name__}.optimize").optimize_image(
+    images = [core.images.reading.read_image(path).pixels for path in (photo, painting)]
+    expected = importlib.import_module(f"{core.__name__}.training.optimize_image").optimize_image(
         *images, loss_weights=weights, iterations=3, start=start, style_size=64
     )
     expected = np.floor(expected[0].movedim(0, -1).numpy() * 255)  # SaveImage cuts decimals off

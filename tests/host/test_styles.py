@@ -78,8 +78,8 @@ def test_nodes_python_and_command_line_agree(comfyui, core, graph, style, tmp_pa
     path = comfyui.put_photo(f"parity-{alpha}.png", 147, 98, alpha=alpha)
     (by_node,) = comfyui.images(comfyui.run(graph(path.name, style, join_alpha=alpha)), "4")
 
-    read = core.images.read_image(path)
-    by_core = core.models.load_style(style).stylize(read.pixels)[0].movedim(0, -1).numpy() * 255
+    read = core.images.reading.read_image(path)
+    by_core = core.load_style(style).stylize(read.pixels)[0].movedim(0, -1).numpy() * 255
     # SaveImage cuts decimals off.
     assert np.abs(_pixels(by_node)[..., :3] - np.floor(by_core)).max() <= 1
 
@@ -94,7 +94,9 @@ def test_own_file_agrees_with_python(comfyui, core, graph, put_style):
     path = put_style("parity.safetensors", seed=3)
     photo = comfyui.put_photo("parity-own.png", 64, 47)
     (by_node,) = comfyui.images(comfyui.run(graph(photo.name, path.name)), "4")
-    by_core = core.models.load_style(path).stylize(core.images.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
+    by_core = (
+        core.load_style(path).stylize(core.images.reading.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
+    )
     assert np.abs(_pixels(by_node) - np.floor(by_core)).max() <= 1
 
 
@@ -103,21 +105,21 @@ def test_styles_of_one_file_are_listed_and_loaded_each(comfyui, core, graph):
     import torch
 
     torch.manual_seed(8)
-    network = core.network.build_network("c9s1-4,d8,R8,n2,c3s1-4,c9s1-3 padding=reflect styles=2").requires_grad_(False)
+    network = core.build_network("c9s1-4,d8,R8,n2,c3s1-4,c9s1-3 padding=reflect styles=2").requires_grad_(False)
     for name, tensor in network.state_dict().items():
         if ".norm." in name:
             tensor.normal_()
     path = comfyui.styles / "two.safetensors"
     facts = {"task": "style", "styles": [{"name": "wave"}, {"name": "the night"}]}
-    core.checkpoint.save_network(path, network, facts)
+    core.checkpoints.own_format.save_network(path, network, facts)
     listed = [name for name in comfyui.options() if name.startswith(path.name)]
     assert listed == ["two.safetensors#wave", "two.safetensors#the night"]
 
     photo, results = comfyui.put_photo("two.png", 41, 30), []
     for name in listed:
         (by_node,) = comfyui.images(comfyui.run(graph(photo.name, name)), "4")
-        model = core.models.load_style(path, style=name.partition("#")[2])
-        by_core = model.stylize(core.images.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
+        model = core.load_style(path, style=name.partition("#")[2])
+        by_core = model.stylize(core.images.reading.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
         assert np.abs(_pixels(by_node) - np.floor(by_core)).max() <= 1
         results.append(_pixels(by_node))
     assert np.abs(results[0] - results[1]).max() > 5

@@ -26,8 +26,8 @@ def _visible(family: str, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _by_core(core, path, photo, **overrides) -> np.ndarray:
-    model = core.models.load_style(path, **overrides)
-    return model.stylize(core.images.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
+    model = core.load_style(path, **overrides)
+    return model.stylize(core.images.reading.read_image(photo).pixels)[0].movedim(0, -1).numpy() * 255
 
 
 @pytest.mark.parametrize(("family", "name"), [("pytorch/examples", "candy.pth"), ("rrmina", "udnie_aggressive.model")])

@@ -38,8 +38,8 @@ def _graph(photo: str, model: str, **inputs) -> dict:
 
 
 def _by_core(core, comfyui, model: str, photo, **options) -> np.ndarray:
-    pixels = core.images.read_image(photo).pixels
-    result = core.upscale.load_upscaler(comfyui.upscalers / model).upscale(pixels, **options)
+    pixels = core.images.reading.read_image(photo).pixels
+    result = core.load_upscaler(comfyui.upscalers / model).upscale(pixels, **options)
     return np.floor(result[0].movedim(0, -1).numpy() * 255)  # SaveImage cuts decimals off
 
 
@@ -80,7 +80,7 @@ def test_fidelity_and_colors(comfyui, core, put_upscaler):
 
 def test_alpha_and_mask(comfyui, core, put_upscaler):
     model, photo = put_upscaler("alpha.safetensors", 2), comfyui.put_photo("alpha-up.png", 41, 30, alpha=True)
-    alpha = core.bicubic.enlarge(core.images.read_image(photo).alpha, 2).clamp(0, 1)[0, 0].numpy() * 255
+    alpha = core.images.bicubic.enlarge(core.images.reading.read_image(photo).alpha, 2).clamp(0, 1)[0, 0].numpy() * 255
 
     by_mask = comfyui.run(_graph(photo.name, model, mask=["1", 1]))
     (result,), (mask,) = comfyui.images(by_mask, "3"), comfyui.images(by_mask, "5")

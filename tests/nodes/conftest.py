@@ -348,8 +348,10 @@ class Pack:
     def style(self, path: Path, *, arch: str = TINY_ARCH, seed: int = 0, task: str = "style", **facts: Any) -> Path:
         """Write an untrained style."""
         torch.manual_seed(seed)
-        network = self.module("core.network").build_network(arch)
-        self.module("core.checkpoint").save_network(path, network, {"task": task, "name": path.stem, **facts})
+        network = self.module("core.network.transform_net").build_network(arch)
+        self.module("core.checkpoints.own_format").save_network(
+            path, network, {"task": task, "name": path.stem, **facts}
+        )
         return path
 
     def upscaler(self, path: Path, scale: int = 2, *, seed: int = 0, **facts: Any) -> Path:

@@ -35,7 +35,9 @@ def test_every_input_is_explained(pack):
 def test_blends_are_pythons(pack, styles, amount):
     one, two = styles
     blend = pack.run("BlendStyles", style_model_1=one, style_model_2=two, amount=amount)
-    expected = pack.module("core.blend").blend_styles(one.model, two.model, amount).stylize(_photo().movedim(-1, 1))
+    expected = (
+        pack.module("core.models.blend").blend_styles(one.model, two.model, amount).stylize(_photo().movedim(-1, 1))
+    )
     torch.testing.assert_close(_stylized(pack, blend, _photo()), expected.movedim(1, -1))
     if amount in (0, 1):
         assert torch.equal(_stylized(pack, blend, _photo()), _stylized(pack, styles[int(amount)], _photo()))
@@ -53,9 +55,11 @@ def test_the_host_loads_both_networks_once_each(pack, host, styles):
 
 def test_networks_of_which_one_was_trained_from_the_other_become_one(pack, host, styles):
     one, _ = styles
-    network = pack.module("core.network").build_network(one.model.spec)
+    network = pack.module("core.network.transform_net").build_network(one.model.spec)
     network.load_state_dict({k: v * 1.01 for k, v in one.model.network.state_dict().items()})
-    pack.module("core.checkpoint").save_network(host.styles / "child.safetensors", network, {"task": "style"})
+    pack.module("core.checkpoints.own_format").save_network(
+        host.styles / "child.safetensors", network, {"task": "style"}
+    )
     child = pack.run("LoadStyleModel", style="child.safetensors")
     blend = pack.run("BlendStyles", style_model_1=one, style_model_2=child, amount=0.5)
     assert len(blend.patchers) == 1 and blend.patchers[0].model is blend.model.network
@@ -97,7 +101,7 @@ def test_what_is_no_mask_is_refused(pack, styles):
 def test_networks_follow_to_the_hosts_device(pack, host, styles):
     host.device = torch.device("meta")
     one, two = (type(style).of(style.model) for style in styles)
-    blend = type(one).of(pack.module("core.blend").blend_styles(one.model, two.model, 0.5), one, two)
+    blend = type(one).of(pack.module("core.models.blend").blend_styles(one.model, two.model, 0.5), one, two)
     assert blend.load(24, 32) == torch.device("meta")
     for network in blend.model.networks:
         assert {p.device.type for p in network.parameters()} == {"meta"}

@@ -54,10 +54,10 @@ def test_batch_equals_single_frames(pack, tiny):
 
 def test_every_bundled_style(pack):
     image = _photo(1, 40, 52, 3)
-    for style in [entry.id for entry in pack.module("core.manifest").entries("style") if entry.is_bundled]:
+    for style in [entry.id for entry in pack.module("core.hub.manifest").entries("style") if entry.is_bundled]:
         hosted = pack.run("LoadStyleModel", style=style)
         result = pack.run("FastStylize", image=image, style_model=hosted)
-        by_name = pack.module("core.models").load_style(style).stylize(image.movedim(-1, 1)).movedim(1, -1)
+        by_name = pack.module("core.models.style_model").load_style(style).stylize(image.movedim(-1, 1)).movedim(1, -1)
         assert result.shape == image.shape, style
         assert (result - by_name).abs().max() <= LEVEL, style
         assert (result - image).abs().mean() > LEVEL, f"{style} changed nothing"

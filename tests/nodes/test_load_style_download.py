@@ -18,7 +18,7 @@ def wave(pack, hub_standin, use_hub, tmp_path, monkeypatch):
     torch.save(make("rrmina"), tmp_path / "published.pth")
     data = (tmp_path / "published.pth").read_bytes()
     hub_standin.put("some/styles", REVISION, "Wave_512.pth", data)
-    manifest = pack.module("core.manifest")
+    manifest = pack.module("core.hub.manifest")
     entry = manifest.Entry(
         "wave", "Wave", "style", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), family="rrmina", license="MIT",
         hub=manifest.HubFile("some/styles", REVISION, "Wave_512.pth"),

@@ -22,7 +22,7 @@ def _fingerprint(pack, style, **more):
 
 def _named(pack) -> list[str]:
     """The options that are no files, when nothing has been downloaded."""
-    entries = pack.module("core.manifest").entries("style")
+    entries = pack.module("core.hub.manifest").entries("style")
     bundled = [entry.id for entry in entries if entry.is_bundled]
     return bundled + [f"{entry.id} (download)" for entry in entries if not entry.is_bundled]
 
@@ -214,7 +214,7 @@ def test_a_file_that_gets_more_styles_is_listed_anew_and_loaded_again(pack, host
 def test_listing_reads_no_weights_and_each_header_once(pack, host, monkeypatch):
     for name in ("a", "b"):
         _several(pack, host.styles / f"{name}.safetensors", "wave", "candy")
-    checkpoint, reads = pack.module("core.checkpoint"), []
+    checkpoint, reads = pack.module("core.checkpoints.own_format"), []
     original = checkpoint.read_header
     monkeypatch.setattr(checkpoint, "read_header", lambda path: reads.append(path) or original(path))
     monkeypatch.setattr(checkpoint, "read_safetensors", lambda path: pytest.fail("the weights were read"))

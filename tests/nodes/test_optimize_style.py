@@ -47,7 +47,7 @@ def by_core(pack, weights):
     def compute(content, style_image=None, **settings) -> torch.Tensor:
         style_image = _photo(1, 70, 66, 3, seed=1) if style_image is None else style_image
         settings = {"iterations": 3, "style_size": 64, "loss_weights": weights, "start": "content", **settings}
-        optimized = pack.module("core.optimize").optimize_image(
+        optimized = pack.module("core.training.optimize_image").optimize_image(
             content.movedim(-1, 1), style_image.movedim(-1, 1), **settings
         )
         return optimized.movedim(1, -1)
@@ -71,7 +71,7 @@ def test_images_of_every_form(optimize, by_core, channels, batch):
 def test_settings_reach_core(pack, optimize, by_core):
     content, scaled = (
         _photo(1, 36, 40, 3),
-        pack.module("core.recipes").get_recipe("standard").weights.scaled(2.0, 3.0, 0.5),
+        pack.module("core.training.style_recipes").get_recipe("standard").weights.scaled(2.0, 3.0, 0.5),
     )
     result = optimize(
         content, content_weight=2.0, style_weight=3.0, tv_weight=0.5, start="noise", seed=7, iterations=2, style_size=80
@@ -151,7 +151,7 @@ def published(pack, hub_standin, use_hub, monkeypatch):
     """vgg16 is on the Hub, and the only loss network with a name."""
     data = save(vgg16())
     hub_standin.put("some/vgg", REVISION, "model.safetensors", data)
-    manifest = pack.module("core.manifest")
+    manifest = pack.module("core.hub.manifest")
     place = manifest.HubFile("some/vgg", REVISION, "model.safetensors")
     sha256 = hashlib.sha256(data).hexdigest()
     entry = manifest.Entry("vgg16", "VGG-16", "loss-network", hub=place, sha256=sha256, family="vgg16")

@@ -29,7 +29,7 @@ def model(pack, host) -> str:
 @pytest.fixture
 def by_core(pack, host, model):
     """The colors that core gives for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4."""
-    loaded = pack.module("core.upscale").load_upscaler(host.upscalers / model)
+    loaded = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / model)
 
     def compute(image: torch.Tensor, **options) -> torch.Tensor:
         rgb = image[..., :3].float().expand(*image.shape[:-1], 3)
@@ -55,7 +55,7 @@ def test_images_of_every_form(pack, model, by_core, batch, size, channels, dtype
     assert torch.equal(image, original)
     assert (result[..., :3] - by_core(image)).abs().max() <= LEVEL
     if channels == 4:
-        alpha = pack.module("core.bicubic").enlarge(image[..., 3].float()[:, None], 2)[:, 0].clamp(0, 1)
+        alpha = pack.module("core.images.bicubic").enlarge(image[..., 3].float()[:, None], 2)[:, 0].clamp(0, 1)
         torch.testing.assert_close(result[..., 3], alpha)
         assert torch.equal(mask, 1 - result[..., 3])
     else:
@@ -91,7 +91,7 @@ def test_masks_come_out_at_the_size_of_the_result(pack, model, shape):
     assert result.shape == (len(mask.reshape(-1, *shape[-2:])), 24, 18) and torch.equal(mask, original)
     assert result.min() >= 0 and result.max() <= 1
     if shape[-2:] == (12, 9):
-        expected = pack.module("core.bicubic").enlarge(mask.reshape(-1, 1, 12, 9), 2)[:, 0].clamp(0, 1)
+        expected = pack.module("core.images.bicubic").enlarge(mask.reshape(-1, 1, 12, 9), 2)[:, 0].clamp(0, 1)
         torch.testing.assert_close(result, expected)
     for value in (0.0, 1.0):
         _, even = pack.run("PerceptualUpscale", image=_photo(1, 12, 9, 3), model=model, mask=torch.full(shape, value))
@@ -137,7 +137,7 @@ def test_result_is_in_the_hosts_dtype_and_device(load_pack, host):
 def test_host_makes_room_once_for_a_batch(pack, host, model):
     pack.run("PerceptualUpscale", image=_photo(3, 24, 32, 3), model=model)
     (((patcher,), memory),) = host.loads
-    network = pack.module("core.upscale").load_upscaler(host.upscalers / model)
+    network = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / model)
     assert patcher.model.spec == network.spec and memory == network.working_bytes(24, 32, torch.device("cpu")) > 0
 
 
@@ -161,7 +161,7 @@ def test_interruption_passes_through(pack, host, model):
 
 @pytest.mark.parametrize("node", NODES)
 def test_lists_networks_and_files_alone(pack, host, node):
-    bundled = pack.module("core.upscale").list_upscalers()
+    bundled = pack.module("core.models.upscale_model").list_upscalers()
     assert _options(pack, node) == bundled
     for name in ("readme.txt", ".hidden.pth", "a.training.safetensors", "b.pth"):
         (host.upscalers / name).write_bytes(b"any")

@@ -98,9 +98,9 @@ def test_a_style_is_trained_listed_and_handed_on(train, ready, host):
 
 def test_the_result_is_the_one_of_core_outside_of_inference_mode(train, ready, host, photos):
     train(seed=5)
-    recipes = ready.module("core.recipes")
+    recipes = ready.module("core.training.style_recipes")
     numbers = {"steps": 3, "size": 32, "batch_size": 2, "style_size": 64, "loss_network": "vgg16"}
-    path = ready.module("core.style_training").train_style(
+    path = ready.module("core.training.train_style").train_style(
         image(1, 70, 80, 3).movedim(-1, 1), photos, host.models / "core.safetensors", seed=5, device="cpu",
         recipe=recipes.adjusted(recipes.get_recipe("quick"), {}, **numbers),
         loss_weights=host.loss_networks / "vgg16.safetensors", init_from=host.styles / "base.safetensors",
@@ -134,7 +134,7 @@ def test_an_interruption_keeps_a_checkpoint_and_the_next_run_goes_on(train, host
         train(steps=6)
     assert raised.value is host.interruption
     checkpoint = host.styles / "mine.training.safetensors"
-    assert ready.module("core.checkpoint").load_tensors(checkpoint)[1]["step"] == 4
+    assert ready.module("core.checkpoints.own_format").load_tensors(checkpoint)[1]["step"] == 4
     assert not (host.styles / "mine.safetensors").exists()
     host.bars.clear()
     _, losses, _ = train(steps=6)
@@ -191,7 +191,7 @@ def test_the_same_images_are_the_same_training(train, host):
 
 
 def test_zero_is_the_presets_number(train, asked, ready):
-    presets = ready.module("core.recipes").RECIPES
+    presets = ready.module("core.training.style_recipes").RECIPES
     for preset in ("quick", "standard", "paper", "authors"):
         recipe = asked(train, preset=preset, steps=0, size=0, batch=0, style_size=0)["recipe"]
         for field in ("steps", "size", "batch_size", "style_size", "arch", "weights", "learning_rate"):
@@ -211,7 +211,7 @@ def test_what_is_left_out_is_the_presets(ready, asked, host):
     def train(**inputs):
         ready.run("TrainStyle", **{name: [value] for name, value in inputs.items()})
 
-    preset = ready.module("core.recipes").get_recipe("authors")
+    preset = ready.module("core.training.style_recipes").get_recipe("authors")
     seen = asked(train, style_image=image(1, 70, 80, 3), content="photos", name="mine", preset="authors")
     assert seen["recipe"] == preset and seen["seed"] == 0 and seen["init_from"] is None
     assert seen["loss_weights"] == host.loss_networks / "vgg16.safetensors"
@@ -219,7 +219,7 @@ def test_what_is_left_out_is_the_presets(ready, asked, host):
 
 
 def test_auto_starts_quick_from_a_bundled_style_and_the_others_from_nothing(train, asked, ready):
-    bundled = ready.module("core.manifest").bundled_path(ready.module("core.recipes").BASES["quick"])
+    bundled = ready.module("core.hub.manifest").bundled_path(ready.module("core.training.style_recipes").BASES["quick"])
     assert asked(train, preset="quick", start_from="auto")["init_from"] == bundled
     assert asked(train, preset="standard", start_from="auto")["init_from"] is None
     assert asked(train, preset="quick", start_from="none")["init_from"] is None
@@ -231,7 +231,7 @@ def test_starts_are_offered_that_can_be_used(ready, host):
     pack.style(host.styles / "own.safetensors")
     (host.styles / "theirs.pth").write_bytes(b"any")
     options = next(each for each in pack.schema("TrainStyle").inputs if each.id == "start_from").options
-    bundled = [entry.id for entry in pack.module("core.manifest").entries("style") if entry.is_bundled]
+    bundled = [entry.id for entry in pack.module("core.hub.manifest").entries("style") if entry.is_bundled]
     assert options == ["auto", "none", *bundled, "base.safetensors", "own.safetensors"]
 
 
@@ -424,13 +424,17 @@ def test_the_device_is_free_before_and_after(train, host, ready):
 def test_nothing_of_a_training_is_kept_but_the_style(train, ready):
     outputs = train()
     gc.collect()
-    kinds = (ready.module("core.loss_network").LossNetwork, torch.optim.Adam, ready.module("core.network").TransformNet)
+    kinds = (
+        ready.module("core.losses.loss_network").LossNetwork,
+        torch.optim.Adam,
+        ready.module("core.network.transform_net").TransformNet,
+    )
     left = [found for found in gc.get_objects() if type(found) in kinds]  # isinstance would wake lazy objects
     assert left == [outputs[0].model.network]
 
 
 def test_too_little_memory_is_said_in_the_log(train, ready, monkeypatch, caplog):
-    objective = ready.module("core.style_training").Objective
+    objective = ready.module("core.training.train_style").Objective
     original = objective.__call__
 
     def call(self, output, *arguments):

@@ -47,7 +47,7 @@ def test_a_call_gives_what_core_gives(pack, host, load, arch, size, rng):
     model, image = load(arch), torch.rand(1, 3, *size, generator=rng)
     result = model.to("cpu")(image)
     assert result.shape == (1, 3, size[0] * model.scale, size[1] * model.scale)
-    by_core = pack.module("core.upscale").load_upscaler(host.upscalers / "tiny.safetensors")
+    by_core = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / "tiny.safetensors")
     expected = by_core.upscale(image, precision="fp32")
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
     assert result.min() >= 0 and result.max() <= 1

@@ -1,0 +1,1 @@
+"""Many photos: local workers, Ray, paths and buckets."""

@@ -1,0 +1,259 @@
+"""Many photos through one model, some read and written while others are computed, in memory that their number does not
+change.
+
+One thread has a photo in hand, from its file to the file of its result. There are more threads than photos that are
+computed at once, so that no core or GPU waits for a decoder, an encoder or a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..devices import is_out_of_memory, pick_device
+from ..engine.engine import free_memory
+from ..errors import Cancelled, InputError, PerceptualStyleError
+from ..files import remove_leftovers
+from ..images.reading import ImageFile, decode_image, image_size
+from ..models.image_model import ImageModel
+from ..models.upscale_model import enlarge_mask
+from ..progress import Progress
+from .places import Job, is_uri, open_photo, write_photo
+
+MEMORY_SHARE = 0.6  # of the free memory that all photos in hand may take together
+_OF_PHOTO, _OF_RESULT = 20, 24  # bytes of a pixel as floats, as bytes and in the encoded file
+_SPARE_ON_CPU = 2  # photos in hand beside those that are computed
+_SPARE_ON_GPU = 32  # at most: a GPU is faster than many encoders
+_PATIENCE = 5.0  # seconds that what is under way has to stop in
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to each photo: ``compute``, a method of ``model`` such as `StyleModel.stylize`, or a partial of one.
+
+    precision, memory: its arguments; on a CPU ``memory`` is for all photos that are computed at once
+    planned: options of the model's working_bytes
+    in_order: whether photos must be computed one after the other, for ``compute`` remembers them
+    """
+
+    model: ImageModel
+    compute: Callable[..., Tensor]
+    precision: str = "auto"
+    memory: int | None = None
+    planned: Mapping[str, Any] = field(default_factory=dict)
+    in_order: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job, each in one line.
+
+    error: why there is no result; warning: what the result's format could not hold; note: the photo's size and memory
+    """
+
+    job: Job
+    error: str | None = None
+    warning: str | None = None
+    note: str | None = None
+
+
+def pick_devices(name: str = "auto", workers: int | None = None) -> list[torch.device]:
+    """Where photos are computed at the same time: every GPU (auto) or the one named, the CPU once for each core.
+
+    workers: how many at the same time, instead. Raises InputError.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"the number of workers is {workers}; expected 1 or more")
+    device = pick_device(name)
+    devices = [device]
+    if name == "auto" and device.type == "cuda":
+        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if workers is None:
+        workers = torch.get_num_threads() if device.type == "cpu" else len(devices)
+    return [devices[i % len(devices)] for i in range(workers)]
+
+
+def process_photos(jobs: Sequence[Job], treatment: Treatment, devices: Sequence[torch.device]) -> Iterator[Outcome]:
+    """Carry out ``jobs``, and yield what became of each, in the order in which they end.
+
+    devices: one for each photo that is computed at the same time, see `pick_devices`; in order, only one
+
+    A photo that cannot be read, computed or written is an Outcome with an error, and the others go on. Closing the
+    iterator stops the work. Each result is there completely or not at all.
+    """
+    for folder in {str(Path(job.target).parent) for job in jobs if not is_uri(job.target)}:
+        remove_leftovers(folder)
+    devices = devices[: 1 if treatment.in_order else max(1, len(jobs))]
+    processor = Processor(treatment, devices)
+    spare = _SPARE_ON_CPU if processor.on_cpu else min(_SPARE_ON_GPU, os.cpu_count() or 1)
+    spare = 0 if treatment.in_order else spare
+    waiting, next_one = iter(jobs), threading.Lock()
+    ended: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            while True:
+                with next_one:
+                    job = next(waiting, None)
+                if job is None:
+                    return
+                ended.put(processor(job))
+        except BaseException as error:
+            ended.put(error)
+
+    # As daemons they hold up the end of the program no more than _PATIENCE, even when a disk does not answer.
+    hands = [threading.Thread(target=work, daemon=True) for _ in range(min(len(devices) + spare, len(jobs)))]
+    for hand in hands:
+        hand.start()
+    try:
+        for _ in jobs:
+            yield _wait_for(ended)
+    finally:
+        processor.stop()
+        deadline = time.monotonic() + _PATIENCE
+        for hand in hands:
+            hand.join(max(0, deadline - time.monotonic()))
+
+
+def _wait_for(ended: queue.SimpleQueue[Outcome | BaseException]) -> Outcome:
+    while True:
+        with contextlib.suppress(queue.Empty):
+            found = ended.get(timeout=0.5)  # without a timeout, Windows would let no Ctrl-C through
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+
+class Processor:
+    """Carries out jobs, one in each thread that calls it, and computes as many at a time as it has ``devices``.
+
+    cores: for all together, None: as many as torch would use for one; memory_share: of the free memory, for all photos
+    in hand. Large photos are in hand fewer at a time, and each is then computed by more cores.
+    """
+
+    def __init__(
+        self,
+        treatment: Treatment,
+        devices: Sequence[torch.device],
+        cores: int | None = None,
+        memory_share: float = MEMORY_SHARE,
+    ) -> None:
+        self.on_cpu = devices[0].type == "cpu"
+        self._treatment, self._devices = treatment, devices
+        self._usual_threads = torch.get_num_threads()
+        self._cores = cores or self._usual_threads
+        self._all = int(free_memory(_CPU) * memory_share)
+        self._in_hand = Room(self._all)
+        self._budget = Room(treatment.memory if self.on_cpu and treatment.memory else inf)
+        self._stopped = threading.Event()
+        self._free: queue.SimpleQueue[tuple[torch.device, Treatment]] = queue.SimpleQueue()
+        copies: dict[torch.device, Treatment] = {}
+        for device in devices:  # a network is in one place at a time
+            if device not in copies:
+                copies[device] = copy.deepcopy(treatment) if copies else treatment
+            self._free.put((device, copies[device]))
+
+    def stop(self) -> None:
+        """Calls that are under way and all that follow raise Cancelled."""
+        self._stopped.set()
+
+    def __call__(self, job: Job) -> Outcome:
+        """Raises Cancelled, and what no photo can be blamed for."""
+        model, precision, memory = self._treatment.model, self._treatment.precision, self._treatment.memory
+        try:
+            self._check()
+            with open_photo(job.source) as file:
+                height, width = image_size(file, job.source)
+                working = model.working_bytes(
+                    height, width, self._devices[0], precision, memory, **self._treatment.planned
+                )
+                needed = height * width * (_OF_PHOTO + _OF_RESULT * model.spec.scale**2)
+                needed += working if self.on_cpu else 0
+                with self._in_hand.take(needed):
+                    result = self._compute(decode_image(file, job.source), working, self._threads(needed))
+                    self._check()
+                    warning = write_photo(job.target, result)
+            note = f"{job.source}: {width}x{height} px, working in {working / 2**20:,.0f} MiB"
+            return Outcome(job, warning=warning, note=note)
+        except Cancelled:
+            raise
+        except PerceptualStyleError as error:
+            return Outcome(job, error=str(error))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return Outcome(job, error=f"there is not enough memory for {job.source}; make it smaller")
+
+    def _threads(self, needed: int) -> int:
+        """Cores for a photo, when all in hand are as large."""
+        at_once = max(1, min(len(self._devices), self._all // needed))
+        return max(1, self._cores // at_once)
+
+    def _compute(self, image: ImageFile, working: int, threads: int) -> ImageFile:
+        """The result, once a device is free."""
+        device, treatment = self._free.get()
+        try:
+            with self._budget.take(working), _torch_threads(threads, self._usual_threads):
+                self._check()
+                pixels = treatment.compute(
+                    image.pixels.to(device),
+                    precision=treatment.precision,
+                    memory=treatment.memory,
+                    progress=self._check,
+                ).cpu()
+        finally:
+            self._free.put((device, treatment))
+        alpha, scale = image.alpha, treatment.model.spec.scale
+        if alpha is not None and scale > 1:
+            alpha = 1 - enlarge_mask(1 - alpha, scale)
+        return replace(image, pixels=pixels, alpha=alpha)
+
+    def _check(self, progress: Progress | None = None) -> None:
+        if self._stopped.is_set():
+            raise Cancelled("stopped")
+
+
+@contextlib.contextmanager
+def _torch_threads(count: int, usual: int) -> Iterator[None]:
+    """Let torch use ``count`` threads for the calling thread: OpenMP keeps that for each thread. Threads made later start
+    with what was set last, which in the end is ``usual`` again.
+    """
+    torch.set_num_threads(count)  # noqa: TID251 (for threads of its own, set back below)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)  # noqa: TID251
+
+
+class Room:
+    """``size`` bytes, for all who take some of it; who wants more than that gets all of it."""
+
+    def __init__(self, size: float) -> None:
+        self._size, self._taken, self._changed = size, 0.0, threading.Condition()
+
+    @contextlib.contextmanager
+    def take(self, size: float) -> Iterator[None]:
+        """Waits until there is so much room."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken + size <= self._size)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()

@@ -1,0 +1,158 @@
+"""The nodes of an ONNX graph that the image runs through, one after the other, and the constants beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import CheckpointError
+from .constants import fold
+
+_PAD_MODES = {"constant": "zero", "reflect": "reflect", "edge": "replicate"}
+_SPELLED_OUT = {"Reshape", "ReduceMean", "Sub", "Add", "Mul", "Pow", "Sqrt", "Div", "Reciprocal"}
+_NO_OPERATION = {"Identity", "Cast", "Dropout"}
+
+
+class Nodes:
+    """A place in the graph: ``current`` is the value made so far, `peek` what takes it next, `step` goes on.
+
+    tensors: weights taken so far, under names of their own; used: the shapes of the same under the graph's names
+    norms, eps, paddings: what the layers read so far had
+    side: height of the current value, 0 or less when the graph does not say
+    """
+
+    def __init__(self, onnx: Any, graph: Any) -> None:
+        if any(tensor.data_location or tensor.external_data for tensor in graph.initializer):
+            raise CheckpointError("its weights are in another file; save it with the weights inside")
+        weights = {tensor.name for tensor in graph.initializer}
+        inputs = [value for value in graph.input if value.name not in weights]
+        if len(inputs) != 1 or len(graph.output) != 1:
+            raise CheckpointError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs; expected one of each")
+        self.constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        dims = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
+        self.side = dims[2] if len(dims) == 4 else 0
+        self.attribute: Callable[[Any], Any] = onnx.helper.get_attribute_value
+        self.nodes = self.data_nodes(onnx, graph.node, inputs[0].name)
+        self.place, self.current, self.end = 0, inputs[0].name, graph.output[0].name
+        self.tensors: dict[str, Tensor] = {}
+        self.used: dict[str, tuple[int, ...]] = {}
+        self.paddings: set[str] = set()
+        self.eps: set[float] = set()
+        self.norms: set[str] = set()
+
+    def data_nodes(self, onnx: Any, nodes: Any, image: str) -> list[Any]:
+        """Nodes that the image runs through; others are folded into constants where they can be."""
+        data, found = {image}, []
+        for node in nodes:
+            if node.op_type == "Shape":
+                continue
+            if data.intersection(node.input):
+                data.update(node.output)
+                found.append(node)
+            else:
+                fold(node, self.attributes(node), self.constants, onnx.numpy_helper.to_array)
+        return found
+
+    def attributes(self, node: Any) -> dict[str, Any]:
+        return {attribute.name: self.attribute(attribute) for attribute in node.attribute}
+
+    def peek(self) -> str:
+        """The next node's operation if it takes the current value, '' at the end."""
+        while self.place < len(self.nodes) and self.nodes[self.place].op_type in _NO_OPERATION:
+            node = self.nodes[self.place]
+            if node.input[0] != self.current:
+                break
+            self.place, self.current = self.place + 1, node.output[0]
+        if self.place == len(self.nodes):
+            return ""
+        node = self.nodes[self.place]
+        return node.op_type if self.current in node.input else "?"
+
+    def step(self) -> Any:
+        node = self.nodes[self.place]
+        self.place, self.current = self.place + 1, node.output[0]
+        return node
+
+    def padding(self, node: Any) -> tuple[tuple[int, ...], str]:
+        values = self.attributes(node)
+        mode = _PAD_MODES.get(values.get("mode", b"constant").decode())
+        pads = values.get("pads")
+        if pads is None:
+            pads = self.constant(node.input[1]).ravel().tolist()
+        fill = self.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else values.get("value", 0)
+        if mode is None or (mode == "zero" and fill is not None and float(fill) != 0):
+            raise CheckpointError("a padding of an unknown kind")
+        if len(pads) != 8 or any(pads[i] for i in (0, 1, 4, 5)):
+            raise CheckpointError("a padding of other axes than height and width")
+        return tuple(int(pads[i]) for i in (2, 3, 6, 7)), mode
+
+    def norm(self, channels: int) -> str:
+        operation = self.peek()
+        if operation in ("InstanceNormalization", "BatchNormalization"):
+            node = self.step()
+            name = str(len(self.tensors))
+            fields = ("weight", "bias", "running_mean", "running_var")[: len(node.input) - 1]
+            for field, key in zip(fields, node.input[1:], strict=False):
+                self.store(f"{name}.{field}", key)
+            self.norms.add("instance" if operation == "InstanceNormalization" else "batch")
+            self.eps.add(round(self.attributes(node).get("epsilon", 1e-5), 12))
+            return name
+        return self.spelled_out(channels)
+
+    def spelled_out(self, channels: int) -> str:
+        """Instance normalization as older exporters wrote it: mean, difference, mean square, root, quotient."""
+        last = self.place
+        operations: list[str] = []
+        factor = eps = None
+        source, produced = self.current, {self.current}
+        while last < len(self.nodes) and self.nodes[last].op_type in _SPELLED_OUT:
+            node = self.nodes[last]
+            if not produced.issuperset(name for name in node.input if name not in self.constants):
+                return ""
+            operations.append(node.op_type)
+            produced.update(node.output)
+            vector = next((n for n in node.input if n in self.constants and self.constants[n].size == channels), None)
+            number = next((n for n in node.input if n in self.constants and self.constants[n].size == 1), None)
+            if node.op_type == "Mul" and vector:
+                factor = vector
+            if (
+                node.op_type == "Add"
+                and number
+                and last + 1 < len(self.nodes)
+                and self.nodes[last + 1].op_type == "Sqrt"
+            ):
+                eps = float(self.constants[number].ravel()[0])
+            last += 1
+            if node.op_type == "Add" and vector and factor:
+                counts = [operations.count(name) for name in ("ReduceMean", "Sqrt", "Div", "Sub")]
+                if counts != [2, 1, 1, 1] or eps is None:
+                    raise CheckpointError("a normalization of an unknown kind")
+                name = str(len(self.tensors))
+                self.store(f"{name}.weight", factor)
+                self.store(f"{name}.bias", vector)
+                self.norms.add("instance")
+                self.eps.add(float(f"{eps:.6g}"))
+                self.place, self.current = last, node.output[0]
+                return name
+        if source != self.current:
+            raise CheckpointError("a normalization of an unknown kind")
+        return ""
+
+    def store(self, name: str, key: str, flat: bool = True) -> Tensor:
+        """Take the weights ``key`` of the graph as ``name``; flat: a vector, however exporters have shaped it."""
+        array = self.constant(key)
+        if array.dtype.kind != "f" or not math.prod(array.shape):
+            raise CheckpointError(f"the weights {key[:60]!r} are {array.dtype}; expected floating-point numbers")
+        array = array.reshape(-1) if flat else array
+        self.used[key] = tuple(array.shape)
+        self.tensors[name] = torch.from_numpy(array.astype("float32"))
+        return self.tensors[name]
+
+    def constant(self, name: str) -> Any:
+        if name not in self.constants:
+            raise CheckpointError(f"{name[:60]!r} is computed, where a constant is expected")
+        return self.constants[name]

@@ -1,0 +1,156 @@
+"""A reader of Torch7's binary files (.t7) that builds nothing but numbers, strings, tables and tensors.
+
+The readers on PyPI have not been maintained for years, follow nesting as deep as a file claims and allocate what it
+claims; the format is small. An object is its type (int32): 0 nil, 1 number (float64), 2 string (int32 length, bytes),
+3 table (int32 index; then, the first time, int32 count and that many keys and values), 4 torch object (index; then its
+version and class as strings, and its content), 5 boolean (int32). Functions, 6 to 8, are refused. All is little-endian,
+sizes are int64. Described in torch7's File.lua, Tensor.c and Storage.c.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import CheckpointError
+
+_DTYPES = {
+    "Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "Long": torch.int64, "Int": torch.int32,
+    "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
+}  # fmt: skip
+_MAX_OBJECTS, _MAX_DEPTH = 400_000, 100
+Table = dict[Any, Any]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A torch object other than a tensor: its class and its fields."""
+
+    kind: str
+    fields: Table
+
+
+def read_torch7(path: str | Path) -> Any:
+    """The object in a .t7 file: tables as dict, other torch objects as Module. Raises CheckpointError in one line."""
+    try:
+        data = Path(path).read_bytes()
+        return _Reader(memoryview(data)).read(0)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} cannot be opened: {error}") from None
+    except (OSError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'out of memory'}") from None
+    except Exception as error:  # damaged data end in struct.error, KeyError, RuntimeError, ...
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} is a damaged or incomplete .t7 file ({reason})") from None
+
+
+class _Reader:
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.position = data, 0
+        self.objects: dict[int, Any] = {}
+        self.count = 0
+
+    def take(self, size: int) -> memoryview:
+        if size < 0 or self.position + size > len(self.data):
+            raise CheckpointError(
+                f"it is cut off or damaged: {size} bytes are claimed at {self.position} of {len(self.data)}"
+            )
+        self.position += size
+        return self.data[self.position - size : self.position]
+
+    def int(self) -> int:
+        return struct.unpack("<i", self.take(4))[0]
+
+    def longs(self, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}q", self.take(8 * count))
+
+    def string(self) -> str:
+        return bytes(self.take(self.int())).decode("latin-1")
+
+    def read(self, depth: int) -> Any:
+        self.count += 1
+        if self.count > _MAX_OBJECTS or depth > _MAX_DEPTH:
+            raise CheckpointError("it is nested deeper or holds more objects than any network")
+        kind = self.int()
+        if kind == 0:
+            return None
+        if kind == 1:
+            return struct.unpack("<d", self.take(8))[0]
+        if kind == 2:
+            return self.string()
+        if kind == 5:
+            return self.int() == 1
+        if kind not in (3, 4):
+            what = "a Lua function" if kind in (6, 7, 8) else f"an object of unknown type {kind}"
+            raise CheckpointError(f"it holds {what}; save the network without it (model:clearState(), torch.save)")
+        index = self.int()
+        if index in self.objects:
+            return self.objects[index]
+        return self.table(index, depth) if kind == 3 else self.torch_object(index, depth)
+
+    def table(self, index: int, depth: int) -> Table:
+        table = self.objects[index] = {}
+        self.fill(table, depth)
+        return table
+
+    def fill(self, table: Table, depth: int) -> None:
+        for _ in range(self.int()):
+            key = self.read(depth + 1)
+            value = self.read(depth + 1)
+            if not isinstance(key, (str, float, bool)):
+                raise CheckpointError(f"a table has a key of type {type(key).__name__}")
+            table[key] = value
+
+    def torch_object(self, index: int, depth: int) -> Any:
+        name = self.string()
+        if name.startswith("V "):
+            name = self.string()
+        match = re.fullmatch(r"torch\.(Cuda)?([A-Z][a-z]*)?(Tensor|Storage)", name)
+        kind = _DTYPES.get(match[2] or "Float") if match else None
+        if match and kind is None:
+            raise CheckpointError(f"it holds a {name[:60]}, which is not supported")
+        if match and match[3] == "Storage":
+            return self.storage(index, kind)
+        if match:
+            return self.tensor(index, kind, depth)
+        module = self.objects[index] = Module(name, {})
+        if self.int() != 3:
+            raise CheckpointError(f"it holds a {name[:60]!r}, which is not a module of tables and tensors")
+        fields = self.int()
+        if fields in self.objects:
+            raise CheckpointError(f"the fields of a {name[:60]!r} are shared with something else")
+        self.objects[fields] = module.fields
+        self.fill(module.fields, depth)
+        return module
+
+    def storage(self, index: int, dtype: torch.dtype) -> Tensor:
+        (size,) = self.longs(1)
+        data = self.take(size * dtype.itemsize)
+        self.objects[index] = torch.frombuffer(bytearray(data), dtype=dtype) if size else torch.empty(0, dtype=dtype)
+        return self.objects[index]
+
+    def tensor(self, index: int, dtype: torch.dtype, depth: int) -> Tensor:
+        dimensions = self.int()
+        if not 0 <= dimensions <= 8:
+            raise CheckpointError(f"a tensor claims {dimensions} dimensions")
+        shape, stride = self.longs(dimensions), self.longs(dimensions)
+        (offset,) = self.longs(1)
+        storage = self.read(depth + 1)
+        if storage is None or not dimensions:
+            tensor = torch.empty(0, dtype=dtype)
+        elif not isinstance(storage, Tensor) or storage.dtype != dtype or min(shape) < 1 or min(stride) < 0:
+            raise CheckpointError("a tensor's storage is not one")
+        else:
+            last = offset - 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+            if offset < 1 or last >= len(storage) or math.prod(shape) > len(storage):
+                raise CheckpointError(f"a tensor {shape} claims more than its storage of {len(storage)} holds")
+            tensor = storage.as_strided(shape, stride, offset - 1)
+        self.objects[index] = tensor
+        return tensor

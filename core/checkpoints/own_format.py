@@ -1,0 +1,153 @@
+"""Our own files of networks: safetensors that say what they hold.
+
+The metadata's ``perceptual_style`` entry is JSON: format (1), task (style | upscale), arch (an arch string), pixels (a
+pixel convention, left out for RGB in [0, 1]), and facts: name, title, license, credit, recipe, figures and whatever else
+is known; of a network of several styles also ``styles``, see styles.py. Loading asks for nothing beside the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import ArchError, CheckpointError
+from ..files import atomic_write
+from ..network.arch import ArchSpec
+from ..network.pixels import OURS, PixelConvention
+from ..network.styles import check_styles, styles_in
+from ..network.transform_net import TransformNet
+from .tensor_files import read_metadata, read_safetensors
+
+_KEY, _FORMAT = "perceptual_style", 1
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header to a safetensors file: whole, or not at all. Raises CheckpointError."""
+    try:
+        on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        # save_file would write to a temporary file of its own, which a kill leaves behind.
+        content = save(on_cpu, metadata={_KEY: json.dumps(header)})
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises CheckpointError for other files, saying what is there instead."""
+    tensors, metadata = read_safetensors(path)
+    try:
+        header = json.loads(metadata[_KEY])
+    except (KeyError, ValueError):
+        some = ", ".join(sorted(tensors)[:3]) or "no tensors"
+        raise CheckpointError(
+            f"{path} is not a file of this project: it has no {_KEY} metadata (it holds {some})"
+        ) from None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path} has format {header!r:.60}; this version reads format {_FORMAT}: update the package"
+        )
+    return tensors, header
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of a file of ours, read without its tensors; empty for whatever is none. Raises nothing."""
+    try:
+        header = json.loads(read_metadata(path)[_KEY])
+    except (KeyError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def style_names(path: str | Path) -> tuple[str, ...]:
+    """Names of the styles in a file of several; empty for any other file, readable or not.
+
+    Only the header is read, and once while the file is the same: cheap enough for a list of many files.
+    """
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return _style_names(str(path), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _style_names(path: str, *_: int) -> tuple[str, ...]:
+    try:
+        return tuple(each["name"] for each in styles_in(read_header(path)))
+    except CheckpointError:  # whoever opens it says so
+        return ()
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether this is a safetensors file with our metadata. Raises nothing: what cannot be read is not ours."""
+    return _KEY in read_metadata(path)
+
+
+def save_network(
+    path: str | Path,
+    network: TransformNet,
+    facts: Mapping[str, Any],
+    *,
+    half: bool = False,
+    pixels: PixelConvention = OURS,
+) -> None:
+    """Write a network, its facts and its pixel convention; half: as float16, which halves the file.
+
+    Raises CheckpointError, also when the facts do not name the styles of a network of several.
+    """
+    check_styles(facts, network.spec)
+    tensors = network.state_dict()
+    if half:
+        tensors = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
+    header = {**facts, "format": _FORMAT, "arch": str(network.spec)}
+    if pixels != OURS:
+        header["pixels"] = str(pixels)
+    save_tensors(path, tensors, header)
+
+
+def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
+    """The network (float32, in eval mode) and the facts of a file written by `save_network`, pixels as text if not ours."""
+    tensors, header = load_tensors(path)
+    if header.get("task") == "training":
+        raise CheckpointError(f"{path} is the checkpoint of an unfinished training; resume it to get the network")
+    if not isinstance(header.get("arch"), str):
+        raise CheckpointError(f"{path} does not say its architecture (no arch string in its metadata)")
+    network = network_from(tensors, header["arch"], str(path))
+    try:
+        check_styles(header, network.spec)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return network, {key: value for key, value in header.items() if key != "format"}
+
+
+def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> TransformNet:
+    """Build the network that ``arch`` describes around ``tensors``; every tensor must fit."""
+    try:
+        with torch.device("meta"):
+            network = TransformNet(ArchSpec.parse(arch))
+    except ArchError as error:
+        raise CheckpointError(f"{source} has an architecture that cannot be built: {error}") from None
+    expected = {key: tuple(t.shape) for key, t in network.state_dict().items()}
+    found = {key: tuple(t.shape) for key, t in tensors.items()}
+    if expected != found:
+        key = sorted(expected.items() ^ found.items())[0][0]
+        raise CheckpointError(
+            f"{source} does not fit its own architecture {arch!r}: {key} is {found.get(key, 'missing')}, "
+            f"expected {expected.get(key, 'no such tensor')}"
+        )
+    for key, tensor in network.state_dict().items():
+        if tensors[key].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{source} has {key} as {tensors[key].dtype}, expected {tensor.dtype}")
+    values = {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
+    network.load_state_dict(values, assign=True)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,280 @@
+"""A reader of pickles that can only build plain values and descriptions of tensors: nothing in them is ever called.
+
+``torch.load(weights_only=True)`` is as safe against code, but allocates what a legacy file claims and reads beyond the
+end of a storage whose claimed size is wrong. Here a pickle's operations, as the standard library's ``pickletools``
+decodes them, only push and pop plain values; the few functions that torch writes into its files are names known below.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ..errors import CheckpointError
+
+_MAX_OPERATIONS = 400_000  # a few seconds; a network takes a few thousand
+_STORAGES = {
+    "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
+    "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
+}  # fmt: skip
+_DTYPES = {f"torch.{name}" for name in _STORAGES.values()}
+_PLAIN_KEYS = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """``count`` elements from ``start`` on, in the file's storage named ``key``."""
+
+    dtype: str
+    key: str
+    count: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class TensorView:
+    """A tensor described: elements of a storage, offset and strides in elements. Sizes are those that the file claims."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class Opaque:
+    """What an unknown function would have made. It stands in for it so that everything else in the file can be named."""
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A global that the pickle names; never imported."""
+
+    text: str
+
+
+class PickleError(CheckpointError):
+    """A pickle that is damaged, or holds more than tensors; the file's name is added by the caller."""
+
+
+def read_pickle(stream: BinaryIO) -> Any:
+    """The value of the pickle at the stream's position, which ends up behind it.
+
+    Tensors come as TensorView, dicts of any kind as dict. Raises PickleError, in one line that names every global that
+    does not belong to plain tensors.
+    """
+    reader = _Reader()
+    failure = None
+    try:
+        value = reader.run(stream)
+    except Exception as error:  # mutated opcodes fail in every way there is; none of them matters but the reason
+        failure = error
+    if reader.foreign:
+        raise PickleError(_refusal(sorted(reader.foreign)))
+    if failure is not None:
+        reason = str(failure) if isinstance(failure, PickleError) else f"{type(failure).__name__}: {failure}"
+        raise PickleError(f"its pickle is damaged or not torch's ({_line(reason)})")
+    return value
+
+
+def _refusal(names: list[str]) -> str:
+    shown = ", ".join(name[:60] for name in names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return (
+        f"it holds more than tensors and plain values: {_line(shown)}. Nothing of it was run. In the program that it "
+        "comes from, save torch.save(model.state_dict(), FILE) and open that"
+    )
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:400]
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.foreign: set[str] = set()
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, stream: BinaryIO) -> Any:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            if count > _MAX_OPERATIONS:
+                raise PickleError(f"more than {_MAX_OPERATIONS} operations, far more than any network needs")
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            handle = _OPERATIONS.get(opcode.name)
+            if handle is None:
+                raise PickleError(f"the operation {opcode.name}")
+            handle(self, argument)
+        raise PickleError("it has no end")
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def to_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def mark(self) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def name(self, text: str) -> None:
+        if text not in _KNOWN:
+            self.foreign.add(text)
+        self.push(_Name(text))
+
+    def stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.name(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "a computed name")
+
+    def pop_tuple(self, length: int) -> None:
+        items = self.stack[-length:]
+        if len(items) != length:
+            raise PickleError("a tuple of what is not there")
+        self.stack[-length:] = [tuple(items)]
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, dict):
+            for key, value in zip(items[::2], items[1::2], strict=True):
+                if not isinstance(key, _PLAIN_KEYS):  # nested tuples could be hashed until the stack overflows
+                    raise PickleError(f"a key of type {type(key).__name__}")
+                target[key] = value
+        elif not isinstance(target, Opaque):
+            raise PickleError(f"items set on {type(target).__name__}")
+
+    def extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, list):
+            target.extend(items)
+        elif not isinstance(target, Opaque):
+            raise PickleError(f"items appended to {type(target).__name__}")
+
+    def to_dict(self) -> None:
+        items = self.to_mark()
+        self.push({})
+        self.set_items(items)
+
+    def reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.push(_call(function, arguments))
+
+    def new_object(self) -> None:
+        self.reduce()
+
+    def build(self) -> None:
+        self.stack.pop()  # the attributes of an OrderedDict or a parameter, such as _metadata: not needed
+
+    def persistent(self) -> None:
+        self.push(_storage(self.stack.pop()))
+
+    def put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    text = function.text if isinstance(function, _Name) else ""
+    if text not in _KNOWN or not isinstance(arguments, tuple):
+        return Opaque()
+    if text == "collections.OrderedDict":
+        result: dict[Any, Any] = {}
+        for pair in arguments[0] if arguments else ():
+            key, value = pair
+            if not isinstance(key, _PLAIN_KEYS):
+                raise PickleError(f"a key of type {type(key).__name__}")
+            result[key] = value
+        return result
+    if text in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
+        return _tensor(*arguments[:4])
+    if text.startswith("torch._utils._rebuild_parameter"):
+        return arguments[0]
+    if text == "torch._tensor._rebuild_from_type_v2":
+        return _call(arguments[0], arguments[2])
+    return str(arguments[0]) if text == "torch.device" and isinstance(arguments[0], str) else arguments
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorView:
+    numbers = (offset, *shape, *stride)
+    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers) or len(shape) > 8:
+        raise PickleError("a tensor of impossible sizes")
+    if len(shape) != len(stride):
+        raise PickleError("a tensor with sizes and strides of different length")
+    return TensorView(storage, offset, tuple(shape), tuple(stride))
+
+
+def _storage(reference: Any) -> Any:
+    """('storage', type, key, location, count) in zip files, in legacy ones with (view's key, start, count) or None."""
+    if not isinstance(reference, tuple) or len(reference) < 2:
+        raise PickleError("a reference to something unknown")
+    if reference[0] == "module":
+        return reference[1]  # a whole module: its class is among the names found
+    tag, kind, key, _location, count, *view = reference
+    dtype = _KNOWN.get(kind.text) if isinstance(kind, _Name) else None
+    if tag != "storage" or not dtype or not isinstance(key, (str, int)) or type(count) is not int or count < 0:
+        raise PickleError("a reference to something other than a storage")
+    if view and view[0] is not None:
+        _, start, count = view[0]
+        if type(start) is not int or type(count) is not int or start < 0 or count < 0:
+            raise PickleError("a storage of impossible sizes")
+        return Storage(dtype, str(key), count, start)
+    return Storage(dtype, str(key), count)
+
+
+#: every global that a file of plain tensors names; for storages their dtype
+_KNOWN: dict[str, str] = {
+    **{f"torch.{kind}Storage": dtype for kind, dtype in _STORAGES.items()},
+    **{f"torch.cuda.{kind}Storage": dtype for kind, dtype in _STORAGES.items()},
+    **dict.fromkeys(_DTYPES, ""),
+    **dict.fromkeys(
+        ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor",
+         "torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state",
+         "torch._tensor._rebuild_from_type_v2", "torch.nn.parameter.Parameter", "torch.Tensor", "torch.Size",
+         "torch.device"), "",
+    ),
+}  # fmt: skip
+
+
+def _pushes(make: Callable[[Any], Any]) -> Callable[[_Reader, Any], None]:
+    return lambda reader, argument: reader.push(make(argument))
+
+
+_OPERATIONS: dict[str, Callable[[_Reader, Any], None]] = {
+    **dict.fromkeys(
+        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
+         "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
+         "BINBYTES8"), lambda reader, argument: reader.push(argument),
+    ),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda reader, argument: None),
+    "NONE": _pushes(lambda _: None), "NEWTRUE": _pushes(lambda _: True), "NEWFALSE": _pushes(lambda _: False),
+    "EMPTY_LIST": _pushes(lambda _: []), "EMPTY_TUPLE": _pushes(lambda _: ()), "EMPTY_DICT": _pushes(lambda _: {}),
+    "MARK": lambda reader, _: reader.mark(),
+    "POP": lambda reader, _: reader.stack.pop() if reader.stack else reader.to_mark(),
+    "POP_MARK": lambda reader, _: reader.to_mark(),
+    "DUP": lambda reader, _: reader.push(reader.stack[-1]),
+    "APPEND": lambda reader, _: reader.extend([reader.stack.pop()]),
+    "APPENDS": lambda reader, _: reader.extend(reader.to_mark()),
+    "LIST": lambda reader, _: reader.push(reader.to_mark()),
+    "TUPLE": lambda reader, _: reader.push(tuple(reader.to_mark())),
+    "TUPLE1": lambda reader, _: reader.pop_tuple(1),
+    "TUPLE2": lambda reader, _: reader.pop_tuple(2),
+    "TUPLE3": lambda reader, _: reader.pop_tuple(3),
+    "DICT": lambda reader, _: reader.to_dict(),
+    "SETITEM": lambda reader, _: reader.set_items([reader.stack.pop(), reader.stack.pop()][::-1]),
+    "SETITEMS": lambda reader, _: reader.set_items(reader.to_mark()),
+    "PUT": lambda reader, index: reader.put(index), "BINPUT": lambda reader, index: reader.put(index),
+    "LONG_BINPUT": lambda reader, index: reader.put(index),
+    "MEMOIZE": lambda reader, _: reader.put(len(reader.memo)),
+    "GET": lambda reader, index: reader.push(reader.memo[index]),
+    "BINGET": lambda reader, index: reader.push(reader.memo[index]),
+    "LONG_BINGET": lambda reader, index: reader.push(reader.memo[index]),
+    "GLOBAL": lambda reader, text: reader.name(".".join(text.split(" "))),
+    "INST": lambda reader, text: (reader.name(".".join(text.split(" "))), reader.to_mark(), reader.push(Opaque())),
+    "OBJ": lambda reader, _: (reader.to_mark(), reader.push(Opaque())),
+    "STACK_GLOBAL": lambda reader, _: reader.stack_global(),
+    "REDUCE": lambda reader, _: reader.reduce(),
+    "NEWOBJ": lambda reader, _: reader.new_object(),
+    "BUILD": lambda reader, _: reader.build(),
+    "BINPERSID": lambda reader, _: reader.persistent(),
+}  # fmt: skip

@@ -1,0 +1,136 @@
+"""Files of tensors that are safe to open: safetensors, and what torch.save wrote of plain tensors.
+
+`kind_of` looks at a file's first bytes, never at its name, and says in one line what is there instead of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .safe_pickle import TensorView
+from .torch_files import TorchFile
+
+_AGAIN = "copy or download it again"
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises CheckpointError in one line."""
+    path = existing(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except Exception as error:  # damaged headers also end in KeyError, RuntimeError, ...
+        if not isinstance(error, (SafetensorError, OSError, ValueError)):
+            error = ValueError(f"{type(error).__name__}: {error}")
+        raise CheckpointError(f"{path} is not a readable safetensors file: {_one_line(error)}") from None
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file; empty for any other file, readable or not."""
+    try:
+        if kind_of(path) != "safetensors":
+            return {}
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except Exception:  # whoever reads the tensors says what is wrong
+        return {}
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, or of a torch file that holds a plain dict of tensors."""
+    kind = kind_of(path)
+    if kind == "safetensors":
+        return read_safetensors(path)[0]
+    if kind != "torch":
+        raise CheckpointError(f"{path} is a file of kind {kind}; expected safetensors, or torch's with plain tensors")
+    file = TorchFile(path)
+    if not isinstance(file.value, dict) or not all(isinstance(value, TensorView) for value in file.value.values()):
+        raise CheckpointError(
+            f"{path} does not hold a plain dict of tensors; convert it to safetensors where it came from"
+        )
+    return {str(key): file.tensor(view) for key, view in file.value.items()}
+
+
+def kind_of(path: str | Path) -> str:
+    """safetensors | torch | torch7 | onnx | hdf5. Raises CheckpointError, with what is there, for any other file."""
+    path = existing(path)
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+            file.seek(max(size - 1, 0))
+            end = file.read(1)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    if start[8:9] == b"{":  # before all others: the length in front of it can look like anything
+        header = int.from_bytes(start[:8], "little")
+        if header + 8 > size:
+            raise CheckpointError(
+                f"{path} is not whole: its safetensors header claims {header} bytes, the file has {size}; {_AGAIN}"
+            )
+        return "safetensors"
+    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] <= b"\x05"):
+        return "torch"
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if start[:4] in (b"\x03\0\0\0", b"\x04\0\0\0") and 0 < int.from_bytes(start[4:8], "little") < 2**24:
+        return "torch7"
+    if start[:1] == b"\x08" and 0 < (start + b"\0\0")[1] < 64 and start[2:3] in b'\x12"\x1a*2:B':
+        return "onnx"
+    if start[:1] in b"c(]}lid" and end == b".":
+        return "torch"  # a pickle of the oldest protocols: whatever it names is named in the refusal
+    raise CheckpointError(f"{path} {_what_else(start, size)}")
+
+
+def _what_else(start: bytes, size: int) -> str:
+    head = start.lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            f"is a Git LFS pointer ({size} bytes of text) instead of the weights; run `git lfs pull` where it came from"
+        )
+    if head.startswith((b"<!doctype html", b"<html")) or b"<html" in head:
+        title = re.search(rb"(?is)<title>(.{1,60}?)</title>", start)
+        named = f" ({' '.join(title[1].decode('ascii', 'replace').split())!r})" if title else ""
+        return f"is a web page{named} instead of the weights; download the file itself"
+    if start[:2] == b"\x1f\x8b" or start[:6] in (b"7z\xbc\xaf'\x1c", b"Rar!\x1a\x07") or start[257:262] == b"ustar":
+        return "is a compressed or tar archive; unpack it first"
+    if start[:6] == b"\x93NUMPY":
+        return "is a numpy array, not a network"
+    if not start.strip(b"\0"):
+        return f"holds nothing but zeros; {_AGAIN}"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        kind = "JSON" if head[:1] in (b"{", b"[") and _is_json(start) else "text"
+        return f"is {kind} ({start[:40].decode('ascii')!r}), not a readable safetensors file or other weights"
+    return f"is not a readable safetensors file or any other weights known here (it starts with {start[:8]!r})"
+
+
+def _is_json(start: bytes) -> bool:
+    try:
+        json.JSONDecoder().raw_decode(start.decode("ascii").lstrip())
+    except (ValueError, RecursionError):
+        return len(start) == 1024
+    return True
+
+
+def existing(path: str | Path) -> Path:
+    """The path of a file that is there and not empty. Raises CheckpointError."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
+        raise CheckpointError(f"{path!s:.200} cannot be read: {_one_line(error)}") from None
+    if size is None:
+        raise CheckpointError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
+    if size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes); {_AGAIN}")
+    return path
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

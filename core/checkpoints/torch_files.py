@@ -1,0 +1,201 @@
+"""Files that torch.save wrote, both kinds: the zip archive, and the legacy stream of pickles before torch 1.6.
+
+Every size that such a file claims is compared with the file's own before anything is read or allocated.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .safe_pickle import PickleError, Storage, TensorView, read_pickle
+
+_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_MAX_PICKLE, _MAX_MEMBERS = 64 * 2**20, 100_000
+
+
+class TorchFile:
+    """value: what was saved, with TensorView for tensors; `tensor` reads one of these.
+
+    Raises CheckpointError in one line for everything that is not tensors and plain values, damaged, or oversized.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._read: dict[str, Tensor] = {}
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(4)
+            self.value = self._open_zip() if start[:2] == b"PK" else self._open_legacy()
+        except CheckpointError as error:
+            raise CheckpointError(f"{path} cannot be opened safely: {error}") from None
+        except MemoryError:
+            raise CheckpointError(f"{path} cannot be opened safely: it needs more memory than there is") from None
+        except Exception as error:  # zipfile and pickletools fail on damaged files in many ways
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise CheckpointError(f"{path} cannot be opened safely: it is damaged or incomplete ({reason})") from None
+
+    def tensor(self, view: TensorView) -> Tensor:
+        """The tensor, sharing memory with others of the same storage."""
+        storage = view.storage
+        try:
+            base = self._read[storage.key]
+        except KeyError:
+            dtype, data = getattr(torch, storage.dtype), self._bytes(storage)
+            base = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+            self._read[storage.key] = base
+        reach = view.offset + sum((n - 1) * step for n, step in zip(view.shape, view.stride, strict=True)) + 1
+        count = 1
+        for n in view.shape:
+            count *= n
+        if base.dtype != getattr(torch, storage.dtype) or storage.start + storage.count > len(base):
+            raise CheckpointError(f"{self.path} is damaged: two tensors disagree about the storage that they share")
+        if count and (reach > storage.count or count > storage.count):
+            raise CheckpointError(f"{self.path} is damaged: a tensor {view.shape} claims more than its storage holds")
+        return base.as_strided(view.shape, view.stride, storage.start + view.offset)
+
+    def _open_zip(self) -> Any:
+        with zipfile.ZipFile(self.path) as archive:
+            members = archive.infolist()
+            _check_members(members, self.path.stat().st_size)
+            names = {member.filename: member for member in members}
+            pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+            if any("/code/" in name or name.endswith("constants.pkl") for name in names):
+                raise CheckpointError(
+                    "it is a TorchScript archive, which holds a program; in the program that it comes from, save "
+                    "torch.save(model.state_dict(), FILE) and open that"
+                )
+            if len(pickles) != 1:
+                some = ", ".join(list(names)[:3])[:120] or "nothing"
+                raise CheckpointError(f"it is a zip archive of {some}, not a file of torch.save; unpack it first")
+            root = pickles[0].removesuffix("data.pkl")
+            if root + "byteorder" in names and archive.read(root + "byteorder").strip() != b"little":
+                raise CheckpointError("it was written on a big-endian machine; convert it to safetensors there")
+            if names[pickles[0]].file_size > _MAX_PICKLE:
+                raise CheckpointError(
+                    f"its pickle has {names[pickles[0]].file_size} bytes, far more than networks need"
+                )
+            value = read_pickle(io.BytesIO(archive.read(pickles[0])))
+
+        def read(storage: Storage) -> bytearray:
+            member = names.get(f"{root}data/{storage.key}")
+            needed = (storage.start + storage.count) * getattr(torch, storage.dtype).itemsize
+            if member is None or member.file_size != needed:
+                held = "nothing" if member is None else f"{member.file_size} bytes"
+                raise CheckpointError(f"{self.path} is damaged: it holds {held} of a tensor of {needed} bytes")
+            with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
+                return _read_exactly(file, needed)
+
+        self._bytes: Callable[[Storage], bytearray] = self._safely(read)
+        return value
+
+    def _open_legacy(self) -> Any:
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+            first = read_pickle(stream)
+            if type(first) is not int or first != _LEGACY_MAGIC:
+                raise PickleError(f"it is a pickle of {type(first).__name__}, not a file of torch.save")
+            if read_pickle(stream) != _LEGACY_PROTOCOL:
+                raise PickleError("it has an unknown version of torch's format")
+            system = read_pickle(stream)
+            if not isinstance(system, dict) or system.get("little_endian") is not True:
+                raise PickleError("it was written on a big-endian machine; convert it to safetensors there")
+            value, keys = read_pickle(stream), read_pickle(stream)
+            places = stream.tell()
+        if not isinstance(keys, list) or not all(isinstance(key, (str, int)) for key in keys):
+            raise PickleError("its list of storages is damaged")
+        return self._index_legacy(value, [str(key) for key in keys], places)
+
+    def _index_legacy(self, value: Any, keys: list[str], position: int) -> Any:
+        """Storages lie behind the pickles, in the order of ``keys``, each with its count of elements in front."""
+        itemsizes: dict[str, int] = {}
+        for view in views(value):
+            itemsizes[view.storage.key] = getattr(torch, view.storage.dtype).itemsize
+        size = self.path.stat().st_size
+        places: dict[str, tuple[int, int]] = {}
+        with self.path.open("rb") as file:
+            for key in keys:
+                file.seek(position)
+                header = file.read(8)
+                if len(header) < 8:
+                    raise CheckpointError(
+                        f"it is cut off: {len(keys) - len(places)} of {len(keys)} tensors are missing"
+                    )
+                if key not in itemsizes:
+                    raise CheckpointError("one of its storages belongs to no tensor")
+                (count,) = struct.unpack("<q", header)
+                bytes_ = count * itemsizes[key]
+                if count < 0 or position + 8 + bytes_ > size:
+                    raise CheckpointError(f"it is cut off or damaged: a tensor of {bytes_} bytes in a file of {size}")
+                places[key] = (position + 8, bytes_)
+                position += 8 + bytes_
+
+        def read(storage: Storage) -> bytearray:
+            start, length = places.get(storage.key, (0, -1))
+            needed = (storage.start + storage.count) * getattr(torch, storage.dtype).itemsize
+            if length < needed:
+                raise CheckpointError(f"{self.path} is damaged: a tensor claims {needed} bytes of {max(length, 0)}")
+            with self.path.open("rb") as file:
+                file.seek(start)
+                return _read_exactly(file, length)
+
+        self._bytes = self._safely(read)
+        return value
+
+    def _safely(self, read: Callable[[Storage], bytearray]) -> Callable[[Storage], bytearray]:
+        def safe(storage: Storage) -> bytearray:
+            try:
+                return read(storage)
+            except CheckpointError:
+                raise
+            except Exception as error:  # zipfile fails on damaged headers in many ways
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                raise CheckpointError(f"{self.path} is damaged ({reason}); copy or download it again") from None
+
+        return safe
+
+
+def _read_exactly(file: BinaryIO, size: int) -> bytearray:
+    """``size`` bytes in memory that a tensor can take over, and not one more: for zip files that checks them too."""
+    data = bytearray(size)
+    place = memoryview(data)
+    while place:
+        count = file.readinto(place)
+        if not count:
+            raise EOFError("it ends early")
+        place = place[count:]
+    file.read(1)
+    return data
+
+
+def views(value: Any) -> list[TensorView]:
+    """Every tensor anywhere in ``value``, each object looked at once."""
+    found, seen, waiting = [], set(), [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, TensorView):
+            found.append(item)
+        elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += item.values() if isinstance(item, dict) else item
+    return found
+
+
+def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
+    if len(members) > _MAX_MEMBERS:
+        raise CheckpointError(f"it is a zip archive of {len(members)} members, far more than networks need")
+    if any(member.flag_bits & 1 for member in members):
+        raise CheckpointError("it is an encrypted zip archive")
+    total = sum(member.file_size for member in members)
+    if total > size:  # torch stores, never compresses
+        raise CheckpointError(
+            f"it is a zip archive that claims {total} bytes in a file of {size}; torch writes no such"
+        )

@@ -1,0 +1,85 @@
+"""The command ``evaluate upscale``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .. import errors
+from ..devices import pick_device
+from ..evaluation.upscaler_figures import write_figures
+from ..evaluation.upscaler_report import as_json, markdown, write_report
+from ..evaluation.upscalers import evaluate_upscalers, find_test_sets
+from ..hub.loss_networks import loss_weights_file
+from ..losses.loss_network import LossNetwork
+from ..losses.metrics import Lpips
+from ..models.upscale_model import UpscaleModel, load_upscaler
+from .options import add_device, output_folder, prints, progress_bar
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``evaluate upscale``."""
+    command.description = (
+        "Measure upscalers beside bicubic interpolation, by the published protocol. Writes table.md, table.json and "
+        "pictures of crops side by side."
+    )
+    command.add_argument(
+        "--data", required=True, metavar="DIR", help="high resolution images; each folder in it is a test set"
+    )
+    command.add_argument("-o", "--output", required=True, metavar="OUTDIR", help="folder to write into")
+    command.add_argument("--models", nargs="+", default=[], metavar="NAME|FILE", help="upscalers to measure")
+    command.add_argument(
+        "--factors", nargs="+", type=int, default=[4, 8], metavar="N", help="factors to measure (default: 4 8)"
+    )
+    command.add_argument(
+        "--loss-weights", metavar="FILE", help="weights of VGG-16 up to relu2_2, for the perceptual distance"
+    )
+    command.add_argument(
+        "--lpips", metavar="FILE", help="linear weights of LPIPS 0.1 for SqueezeNet or VGG-16 (AlexNet is not offered)"
+    )
+    command.add_argument(
+        "--lpips-network", metavar="FILE", help="weights of that network (default: those downloaded by name)"
+    )
+    command.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="pictures for each test set (default: %(default)s)"
+    )
+    add_device(command)
+    command.add_argument("--json", action="store_true", help="answer as JSON")
+    command.set_defaults(run=prints(_evaluate_upscale))
+
+
+def _evaluate_upscale(arguments: argparse.Namespace) -> str:
+    output = output_folder(arguments)
+    if arguments.examples < 0:
+        raise errors.InputError(f"--examples is {arguments.examples}; expected 0 or more")
+    if arguments.lpips_network and not arguments.lpips:
+        raise errors.InputError("--lpips-network needs the linear weights, too; give them with --lpips")
+    test_sets = find_test_sets(arguments.data)
+    models = _open_models(arguments.models)
+    network = LossNetwork("vgg16", arguments.loss_weights, ["relu2_2"]) if arguments.loss_weights else None
+    lpips = None
+    if arguments.lpips:
+        lpips = Lpips.load(
+            arguments.lpips, arguments.lpips_network or loss_weights_file(*Lpips.network_for(arguments.lpips))
+        )
+    with progress_bar("image") as show:
+        rows, examples = evaluate_upscalers(
+            test_sets, models, list(dict.fromkeys(arguments.factors)), loss_network=network, lpips=lpips,
+            examples=arguments.examples, device=pick_device(arguments.device), progress=show,
+        )  # fmt: skip
+    write_report(rows, output)
+    write_figures(examples, rows, output)
+    return json.dumps(as_json(rows), indent=2) if arguments.json else markdown(rows).rstrip()
+
+
+def _open_models(names: list[str]) -> dict[str, UpscaleModel]:
+    """Upscalers by the names that the table gives them: their own, or that of the file where it is taken."""
+    if not names:
+        return {}
+    models: dict[str, UpscaleModel] = {}
+    for given in dict.fromkeys(names):
+        model = load_upscaler(given)
+        name = getattr(model, "name", Path(given).stem)
+        models[given if name in models else name] = model
+    return models

@@ -1,0 +1,71 @@
+"""Options and helpers shared by several commands."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from .. import errors
+from ..files import check_writable
+from ..progress import Progress
+
+
+def prints(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Namespace], int]:
+    """Return a function that runs a command whose ``answer`` is text, prints the text, and returns exit status 0."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        print(answer(arguments))
+        return 0
+
+    return run
+
+
+def add_device(command: Any) -> None:
+    """Add ``--device``."""
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
+
+
+def add_loss_weights(command: Any) -> None:
+    """Add ``--loss-weights``, of a recipe's loss network."""
+    command.add_argument(
+        "--loss-weights",
+        metavar="FILE",
+        help="weights of the recipe's loss network (default: those downloaded by name)",
+    )
+
+
+def add_overrides(command: Any) -> None:
+    """Add ``--channel-order`` and ``--output-function``, which take the place of what a file's family usually has."""
+    group = command.add_argument_group("what a checkpoint cannot tell")
+    group.add_argument("--channel-order", choices=("rgb", "bgr"), help="instead of the usual one of the file's family")
+    group.add_argument(
+        "--output-function",
+        metavar="NAME",
+        help="linear, sigmoid, tanh150, ...: instead of the usual one of the family",
+    )
+
+
+@contextmanager
+def progress_bar(unit: str, **options: Any) -> Iterator[Callable[[Progress], None]]:
+    """Yield a progress callback that draws a bar on stderr, once there is something to report."""
+    with tqdm(total=None, unit=unit, delay=1e-3, **options) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.total = progress.total
+            bar.update(progress.done - bar.n)
+
+        yield show
+
+
+def output_folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder to write into. Raises InputError when it is a file, OSError when it is not writable."""
+    output = Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise errors.InputError(f"{output} is a file; expected a folder to write into")
+    check_writable(output / "table.md")
+    return output

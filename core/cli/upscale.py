@@ -1,0 +1,39 @@
+"""The command ``upscale``."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from .. import errors
+from ..models.upscale_model import load_upscaler, upscaler_for
+from .photos import add_photo_arguments, each_photo
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``upscale``."""
+    command.description = "Enlarge photos with a super-resolution network. Transparency is enlarged with them."
+    command.add_argument("--model", metavar="NAME|FILE", help="an upscaler by name or a file (default: by the factor)")
+    command.add_argument(
+        "--factor", type=int, choices=(2, 4, 8), help="how many times larger (default: the model's, or else 4)"
+    )
+    command.add_argument(
+        "--fidelity", type=float, default=0.0, metavar="F",
+        help="from 0, crisp detail, to 1, closest to the true pixels: blends the model with its partner (default: 0)",
+    )  # fmt: skip
+    command.add_argument("--match-colors", action="store_true", help="give the result the photo's histogram of colors")
+    add_photo_arguments(command)
+    command.set_defaults(run=_upscale)
+
+
+def _upscale(arguments: argparse.Namespace) -> int:
+    name, factor = arguments.model, arguments.factor
+    model = load_upscaler(
+        name or upscaler_for(factor or 4),
+        channel_order=arguments.channel_order,
+        output=arguments.output_function,
+    )
+    if factor not in (None, model.scale):
+        raise errors.InputError(f"{name} enlarges {model.scale} times, not {factor}; choose another model or factor")
+    model = model.blended(arguments.fidelity)
+    return each_photo(arguments, model, partial(model.upscale, match_colors=arguments.match_colors))

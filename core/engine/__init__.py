@@ -1,0 +1,1 @@
+"""The streaming engine: a network over images of any size, in planned memory."""

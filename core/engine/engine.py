@@ -1,0 +1,201 @@
+"""The streaming engine: any network over images of any size, in planned memory, the same result as in one piece.
+
+It decides what passes.py carries out: number formats, how much is stored, the height of bands, and what to do when
+memory runs out after all.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+
+import psutil
+import torch
+from torch import Tensor
+
+from ..devices import PRECISIONS, has_fast_bf16, is_out_of_memory
+from ..errors import InputError
+from ..network.transform_net import TransformNet
+from ..progress import Progress, ProgressCallback
+from .passes import BandedNetwork
+
+_CACHE_BAND = 3 << 20  # bytes of a band on a CPU: what stays in the cache beside its neighbors
+_GPU_BAND = 256 << 20  # on a GPU: enough to fill it
+_COMFORT = 1 << 30  # storing the largest maps saves a tenth of the time: worth this much memory, or, for large images,
+_COMFORT_RATIO = 3  # so many times what image and result take
+_FRACTION = 0.6  # of the free memory that may be used unasked
+_RETRIES = 5
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How an image is run. bytes: of maps and bands beside the input and the result, and ``budget``: what there is.
+
+    slab: input rows per run of the network, for networks without statistics (0: the whole image)
+    """
+
+    bytes: int
+    budget: int
+    band_bytes: int
+    store_ends: bool
+    host_maps: bool
+    slab: int = 0
+
+
+def number_formats(device: torch.device, precision: str) -> tuple[torch.dtype, torch.dtype]:
+    """The formats outside of residual blocks and in them.
+
+    auto: where bfloat16 is in the hardware, residual blocks from the fourth one on use it: on the example photos with the
+    bundled styles that is 0.02 to 0.04 of 255 away from fp32 on the mean, and up to 1.1 at the worst pixel; bf16 throughout is up
+    to 30 away. The aim is 2, for other styles too (benchmarks/README.md compares choices of blocks). fp32 is exact.
+    """
+    if precision == "auto":
+        return torch.float32, torch.bfloat16 if has_fast_bf16(device) else torch.float32
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision], PRECISIONS[precision]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free where ``device`` computes."""
+    if device.type == "cuda":
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    return psutil.virtual_memory().available
+
+
+def plan_memory(
+    network: TransformNet, height: int, width: int, device: torch.device, *,
+    dtype: torch.dtype = torch.float32, memory: int | None = None, band_rows: int | None = None, beside: int = 0,
+) -> MemoryPlan:  # fmt: skip
+    """Plan a run over one image of H x W.
+
+    memory: bytes for maps and bands, beside input and result; None: a part of what is free. Raises InputError when a
+    given budget does not even hold one band.
+    beside: bytes of the budget that are needed for something else
+    """
+    budget = (memory if memory is not None else int(free_memory(device) * _FRACTION)) - beside
+    band = _CACHE_BAND if device.type == "cpu" else min(_GPU_BAND, max(budget // 16, 1 << 20))
+
+    def plan(store_ends: bool, band_bytes: int, host_maps: bool = False, slab: int = 0) -> MemoryPlan:
+        banded = BandedNetwork(network, dtype, band_bytes=band_bytes, band_rows=band_rows, store_ends=store_ends)
+        plan = banded.plan(slab or height, width)
+        return MemoryPlan(
+            4 * plan.band + (0 if host_maps else plan.maps), budget, band_bytes, store_ends, host_maps, slab
+        )
+
+    comfort = budget
+    if memory is None and device.type == "cpu":
+        both = 4 * height * width * (network.spec.in_channels + network.spec.out_channels * network.spec.scale**2)
+        comfort = min(budget, max(_COMFORT, _COMFORT_RATIO * both))
+    if (wanted := plan(True, band)).bytes <= comfort:
+        return wanted
+    wanted = plan(False, band)
+    for smaller in range(_RETRIES):
+        if (tried := plan(False, band >> smaller)).bytes <= budget:
+            return tried
+    if network.spec.norm != "instance":
+        for rows in _slabs(network, height):
+            if (tried := plan(False, band >> _RETRIES, slab=rows)).bytes <= budget:
+                return tried
+    if device.type != "cpu":  # maps in the host's memory, bands of them moving over
+        for smaller in range(_RETRIES):
+            if (tried := plan(False, band >> smaller, host_maps=True)).bytes <= budget:
+                return tried
+    if memory is None:  # what is free is an estimate: try
+        return wanted
+    raise InputError(
+        f"an image of {width}x{height} px needs {_readable(tried.bytes + beside)} of memory beside itself and the "
+        f"result, but the budget is {_readable(memory)}; allow more, or make the image smaller"
+    )
+
+
+def _slabs(network: TransformNet, height: int) -> Iterator[int]:
+    """Heights of runs over parts of an image, of which ``halo`` rows at each end are computed for nothing."""
+    unit = network.spec.multiple_of
+    least = 4 * network.spec.halo + unit
+    rows = height
+    while rows > least:
+        rows = max(rows // 2, least) // unit * unit
+        yield rows
+
+
+def _readable(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+class Engine:
+    """Runs ``network`` on images of one size, one after the other, in planned memory.
+
+    height, width: sides of the images, at least network.spec.smallest_side
+    precision: "auto" | "fp32" | "bf16" | "fp16", see `number_formats`; memory, beside: bytes, see `plan_memory`
+    band_rows: height of the bands, instead of what suits the cache
+
+    ``plan`` says what it will use.
+    """
+
+    def __init__(
+        self, network: TransformNet, height: int, width: int, *, device: torch.device, precision: str = "auto",
+        memory: int | None = None, band_rows: int | None = None, beside: int = 0,
+    ) -> None:  # fmt: skip
+        self.network, self.height, self.width, self.device = network, height, width, device
+        self.formats = number_formats(device, precision)
+        self.band_rows = band_rows
+        self.plan = plan_memory(
+            network, height, width, device, dtype=self.formats[0], memory=memory, band_rows=band_rows, beside=beside
+        )  # fmt: skip
+        self._banded = self._build()
+
+    def _build(self) -> BandedNetwork:
+        return BandedNetwork(
+            self.network, *self.formats, band_bytes=self.plan.band_bytes, band_rows=self.band_rows,
+            store_ends=self.plan.store_ends, host_maps=self.plan.host_maps,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+        """(1, 3, H, W) float in the network's pixel convention, never changed -> (1, C, H', W') float32, same device.
+
+        What ``network(image)`` gives, within 1e-4 in fp32. progress is called for every band; what it raises stops the
+        work. When memory runs out after all, less is stored and bands are halved, for this image and all that follow.
+        """
+        image = image.float()
+        for _ in range(_RETRIES):
+            try:
+                return self._run(image, progress)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of "except", whose error holds on to the tensors
+            self.plan = replace(self.plan, band_bytes=self.plan.band_bytes // 2, store_ends=False)
+            self._banded = self._build()
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return self._run(image, progress)
+
+    def _run(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:
+        """One image, as a whole or in slabs of rows with a halo."""
+        spec, scale = self.network.spec, self.network.spec.scale
+        if not self.plan.slab:
+            return self._banded(image, self._ticker([self.height], progress))
+        inner = self.plan.slab - 2 * spec.halo  # both are multiples of multiple_of
+        firsts = range(0, self.height, inner)
+        parts = [(max(first - spec.halo, 0), min(first + inner + spec.halo, self.height)) for first in firsts]
+        tick = self._ticker([high - low for low, high in parts], progress)
+        pieces = []
+        for first, (low, high) in zip(firsts, parts, strict=True):
+            result = self._banded(image[:, :, low:high], tick)
+            stop = (first + inner - low) * scale if first + inner < self.height else None
+            pieces.append(result[:, :, (first - low) * scale : stop].clone())
+        return torch.cat(pieces, dim=2)
+
+    def _ticker(self, heights: list[int], progress: ProgressCallback | None) -> Callable[[], None] | None:
+        """Counts the bands of all runs."""
+        if progress is None:
+            return None
+        total = sum(step.bands for height in heights for step in self._banded.plan(height, self.width).passes)
+        bands = count(1)
+        return lambda: progress(Progress(next(bands), total))

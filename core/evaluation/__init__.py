@@ -1,0 +1,1 @@
+"""How good a style or an upscaler is: numbers, tables, pictures."""

@@ -1,0 +1,106 @@
+"""What was measured of upscalers, as a table to read and one for programs, beside the paper's own numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .report import table, write_texts
+from .upscalers import Row
+
+#: Johnson et al., figures 8 and 9: (factor, method) -> test set -> (PSNR, SSIM). Two numbers of x4 are printed otherwise:
+#: Set14's bicubic SSIM is 0.7027 elsewhere (VDSR), and BSD100's of the feature loss is misprinted as "63.17".
+PAPER = {
+    (4, "bicubic"): {"Set5": (28.43, 0.8114), "Set14": (25.99, 0.7301), "BSD100": (25.96, 0.682)},
+    (4, "pixel loss"): {"Set5": (28.40, 0.8205), "Set14": (25.75, 0.6994), "BSD100": (25.91, 0.6680)},
+    (4, "SRCNN"): {"Set5": (30.48, 0.8628), "Set14": (27.49, 0.7503), "BSD100": (26.90, 0.7101)},
+    (4, "feature loss"): {"Set5": (27.09, 0.7680), "Set14": (24.99, 0.6731), "BSD100": (24.95, 0.6317)},
+    (8, "bicubic"): {"Set5": (23.80, 0.6455), "Set14": (22.37, 0.5518), "BSD100": (22.11, 0.5322)},
+    (8, "pixel loss"): {"Set5": (24.77, 0.6864), "Set14": (23.02, 0.5787), "BSD100": (22.54, 0.5526)},
+    (8, "feature loss"): {"Set5": (23.26, 0.7058), "Set14": (21.64, 0.5837), "BSD100": (21.35, 0.5474)},
+}
+
+PROTOCOL = (
+    "PSNR (dB) and SSIM on the Y channel (BT.601; of grey files on their values), rounded to 8 bits, without a border as "
+    "wide as the factor. Low resolution images are bicubic reductions as MATLAB's, rounded to 8 bits; high resolution "
+    "images are cropped to a multiple of the factor."
+)
+
+_NOTES = {
+    "perceptual distance": "Perceptual distance: feature reconstruction loss at relu2_2 of VGG-16 (the paper's equation 2), "
+    "on whole images; lower is better. Its unit depends on the weights of the loss network.",
+    "LPIPS": "LPIPS: lower is better. It compares with published values of the same variant only when the network's weights "
+    "are torchvision's; the variant that most papers print is the one of AlexNet.",
+    "paper": "Rows marked (paper) are the numbers printed in Johnson et al. 2016, figures 8 and 9, not measured here.",
+    8: "The paper's protocol for x8 is another one, as its bicubic row shows: its x8 rows compare only with each other.",
+}
+
+_TITLES = {"psnr": "PSNR", "ssim": "SSIM"}
+
+
+def write_report(rows: Sequence[Row], folder: str | Path) -> list[Path]:
+    """Write table.md and table.json into ``folder``; returns their paths. Raises ImageError when that is not possible."""
+    return write_texts({"table.md": markdown(rows), "table.json": json.dumps(as_json(rows), indent=2) + "\n"}, folder)
+
+
+def as_json(rows: Sequence[Row]) -> dict[str, Any]:
+    """protocol, rows (measured) and paper (printed there), for JSON; an infinite PSNR is null."""
+
+    def finite(values: Any) -> dict[str, float | None]:
+        return {key: value if math.isfinite(value) else None for key, value in values.items()}
+
+    measured = [
+        {
+            "factor": row.factor, "method": row.method, "set": row.test_set, **finite(row.measures),
+            "images": {name: finite(values) for name, values in row.images.items()},
+        }
+        for row in rows
+    ]  # fmt: skip
+    printed = [
+        {"factor": factor, "method": method, "set": test_set, "psnr": psnr, "ssim": ssim}
+        for factor, method, test_set, (psnr, ssim) in _printed(rows)
+    ]
+    return {"protocol": PROTOCOL, "rows": measured, "paper": printed}
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """One table for each factor: methods down, test sets and measures across; notes below."""
+    parts, printed = [], _printed(rows)
+    for factor in dict.fromkeys(row.factor for row in rows):
+        here = [row for row in rows if row.factor == factor]
+        sets, measures = list(dict.fromkeys(row.test_set for row in here)), list(here[0].measures)
+        head = ["method", *(f"{each} {_TITLES.get(key, key)}" for each in sets for key in measures)]
+        cells: dict[str, dict[tuple[str, str], str]] = {}
+        for row in here:
+            of_method = cells.setdefault(row.method, {})
+            of_method |= {(row.test_set, key): _shown(key, v) for key, v in row.measures.items()}
+        for _, method, test_set, (psnr, ssim) in (each for each in printed if each[0] == factor):
+            of_method = cells.setdefault(f"{method} (paper)", {})
+            of_method |= {(test_set, "psnr"): f"{psnr:.2f}", (test_set, "ssim"): f"{ssim:.4f}"}
+        lines = [[name, *(of.get((s, m), "") for s in sets for m in measures)] for name, of in cells.items()]
+        parts.append(f"## x{factor}\n\n{table(head, lines)}")
+    notes = [PROTOCOL]
+    notes += [
+        _NOTES[key] for key in ("perceptual distance", "LPIPS") if any(m.startswith(key) for m in rows[0].measures)
+    ]
+    notes += [_NOTES["paper"]] if printed else []
+    notes += [_NOTES[8]] if any(each[0] == 8 for each in printed) else []
+    return "\n\n".join(["# Upscaling", *parts, *notes]) + "\n"
+
+
+def _shown(measure: str, value: float) -> str:
+    return f"{value:.2f}" if measure == "psnr" else f"{value:.4f}" if value < 100 else f"{value:.0f}"
+
+
+def _printed(rows: Sequence[Row]) -> list[tuple[int, str, str, tuple[float, float]]]:
+    """The paper's numbers for the factors and test sets of ``rows``."""
+    measured = {(row.factor, row.test_set) for row in rows}
+    return [
+        (factor, method, test_set, values)
+        for (factor, method), of_sets in PAPER.items()
+        for test_set, values in of_sets.items()
+        if (factor, test_set) in measured
+    ]

@@ -1,0 +1,151 @@
+"""Parts of a file on the Hub: byte ranges over HTTP, and the tensors of a safetensors file that are wanted of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import HubError
+
+_START = 2**13  # bytes of the first request: the header of an ordinary file is in it
+_LARGEST_HEADER = 2**23
+_ATTEMPTS = 5  # without a byte in between, after which a connection that breaks off is given up
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+
+
+class RangesRefused(Exception):
+    """The server gives the whole file or nothing."""
+
+
+class RemoteFile:
+    """A file at an address of the Hub, read by ranges. ``bytes_read`` counts what came; ``report`` is told of it."""
+
+    def __init__(self, url: str, report: Callable[[int], None] | None = None) -> None:
+        self.url, self.bytes_read = url, 0
+        self._report = report
+
+    def copy(self, write: Callable[[bytes], Any], start: int, end: int) -> None:
+        """Hand bytes ``start`` to ``end`` to ``write``. A connection that breaks off is taken up again where it was.
+
+        Raises RangesRefused (never for the first bytes of a file), EOFError when the file is shorter, what
+        huggingface_hub raises, and what ``report`` raises.
+        """
+        failures = 0
+        while start < end:
+            before = start
+            try:
+                for chunk in _chunks(self.url, start, end):
+                    write(chunk)
+                    start += len(chunk)
+                    self.bytes_read += len(chunk)
+                    if self._report is not None:
+                        self._report(self.bytes_read)
+            except Exception as error:
+                if not _broke_off(error):
+                    raise
+                failures = 1 if start > before else failures + 1
+                if failures >= _ATTEMPTS:
+                    raise
+                time.sleep(0.5 * failures)
+            else:
+                if start == before:
+                    raise EOFError(f"the file ends before byte {end}")
+
+    def read(self, start: int, end: int) -> bytearray:
+        """Bytes ``start`` to ``end``, errors as `copy`'s."""
+        data = bytearray()
+        self.copy(data.extend, start, end)
+        return data
+
+
+def _broke_off(error: Exception) -> bool:
+    """Whether this is a connection that can be tried again, not an answer of the server or a caller's exception."""
+    library = type(error).__module__.split(".")[0]
+    if library == "huggingface_hub":
+        return False
+    return library in ("httpx", "httpx2", "requests", "urllib3") or isinstance(error, ConnectionError)
+
+
+def _chunks(url: str, start: int, end: int) -> Iterator[bytes]:
+    """One answer's worth of a range: all of it, or what comes before the connection ends."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    headers = {**build_hf_headers(), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+    session: Any = get_session()
+    options = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
+    if callable(getattr(session, "stream", None)):  # httpx; requests before version 1 of huggingface_hub
+        context = session.stream("GET", url, follow_redirects=True, **options)
+    else:
+        context = contextlib.closing(session.get(url, stream=True, **options))
+    with context as answer:
+        hf_raise_for_status(answer)
+        partial = answer.status_code == 206
+        if partial and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise RangesRefused
+        if not partial and (start > 0 or int(answer.headers.get("Content-Length", end)) > end):
+            raise RangesRefused
+        for chunk in answer.iter_bytes() if hasattr(answer, "iter_bytes") else answer.iter_content(2**16):
+            start += len(chunk)
+            if start > end:
+                raise RangesRefused
+            yield chunk
+
+
+class RemoteTensors:
+    """The header of a remote safetensors file: where each tensor is. Raises HubError for any other file."""
+
+    def __init__(self, file: RemoteFile, size: int | None) -> None:
+        self.file = file
+        start = file.read(0, min(_START, size or _START))
+        length = int.from_bytes(start[:8], "little")
+        if not 2 <= length <= _LARGEST_HEADER or start[8:9] != b"{":
+            raise HubError(f"{file.url} is not a safetensors file; update this package")
+        self.base = 8 + length
+        start += file.read(len(start), self.base) if len(start) < self.base else b""
+        try:
+            header = json.loads(start[8 : self.base])
+            self.places = {name: self._place(value) for name, value in header.items() if name != "__metadata__"}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise HubError(f"{file.url} has an unreadable safetensors header ({error!r:.80})") from None
+        ends = [end for _, _, _, end in self.places.values()]
+        if size is not None and ends and self.base + max(ends) != size:
+            raise HubError(f"{file.url} has {size} bytes, but its header tells of {self.base + max(ends)}")
+
+    @staticmethod
+    def _place(value: dict[str, Any]) -> tuple[str, list[int], int, int]:
+        (begin, end), shape, dtype = value["data_offsets"], value["shape"], value["dtype"]
+        if not 0 <= begin <= end or not all(isinstance(n, int) and n >= 0 for n in (begin, end, *shape)):
+            raise ValueError("offsets")
+        if dtype in _DTYPES and end - begin != math.prod(shape) * _DTYPES[dtype].itemsize:
+            raise ValueError("sizes")
+        return dtype, shape, begin, end
+
+    def bytes_of(self, names: Iterable[str]) -> int:
+        """How many bytes these tensors have."""
+        return sum(self.places[name][3] - self.places[name][2] for name in names)
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """These tensors; neighbors in the file come in one request. Raises HubError for a kind of number not known."""
+        wanted = sorted(names, key=lambda name: self.places[name][2])
+        tensors: dict[str, Tensor] = {}
+        while wanted:
+            run = [wanted.pop(0)]
+            while wanted and self.places[wanted[0]][2] == self.places[run[-1]][3]:
+                run.append(wanted.pop(0))
+            first, last = self.places[run[0]][2], self.places[run[-1]][3]
+            data = self.file.read(self.base + first, self.base + last)
+            for name in run:
+                dtype, shape, begin, end = self.places[name]
+                if dtype not in _DTYPES:
+                    raise HubError(f"{self.file.url} has {name} as {dtype}; expected {', '.join(_DTYPES)}")
+                values = torch.frombuffer(data[begin - first : end - first], dtype=_DTYPES[dtype])
+                tensors[name] = values.reshape(shape)
+        return tensors

@@ -1,0 +1,1 @@
+"""Image files and image tensors, color, masks and resampling."""

@@ -1,0 +1,34 @@
+"""Turn the exceptions of image decoders and encoders into one-line ImageErrors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from PIL import Image
+
+from ..errors import ImageError
+
+
+@contextlib.contextmanager
+def explained(what: str, prefix: str = "") -> Iterator[None]:
+    """Turns any exception into an ImageError: decoders and encoders raise nearly anything, and have no type of their own."""
+    try:
+        yield
+    except Exception as error:
+        raise ImageError(f"{what}: {reason(error, prefix)}") from None
+
+
+def reason(error: Exception, prefix: str = "") -> str:
+    """One line for the user; ``prefix`` goes before errors whose text alone would not tell."""
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, MemoryError):
+        return "not enough memory for its pixels"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels for its format; PNG, TIFF and JPEG can be larger"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return prefix + (str(error).strip().splitlines() or [type(error).__name__])[0]

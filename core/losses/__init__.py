@@ -1,0 +1,1 @@
+"""The loss network, the losses, the objective and the metrics."""

@@ -1,0 +1,250 @@
+"""The fixed loss network: images in, features by layer name out.
+
+A layer is named as in the VGG papers: ``relu3_3`` is the activation after the third convolution of the third block
+(Johnson et al., section 4.1). Each network is a short program over its weights, cut after the deepest layer asked for,
+and its input normalization is inside: callers give RGB in [0, 1].
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checkpoints.tensor_files import read_tensors
+from ..errors import CheckpointError, InputError
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a loss network.
+
+    op: conv | conv_valid | fire | pool | pool_ceil | head; name: of its output, where that is a layer
+    conv, head: a 3x3 (1x1) convolution and ReLU with the tensors ``key.weight`` and ``key.bias``. A head branches off:
+    its output is a layer, and the next step goes on from its input.
+    """
+
+    op: str
+    key: str = ""
+    name: str = ""
+    stride: int = 1
+
+
+def _vgg(convolutions_per_block: tuple[int, ...]) -> tuple[Step, ...]:
+    """torchvision's ``features.N`` numbering: a convolution and a ReLU count one each, a pooling one."""
+    steps, index = [], 0
+    for block, count in enumerate(convolutions_per_block, start=1):
+        for i in range(1, count + 1):
+            steps.append(Step("conv", f"features.{index}", f"relu{block}_{i}"))
+            index += 2
+        steps.append(Step("pool"))
+        index += 1
+    return tuple(steps)
+
+
+def _squeezenet() -> tuple[Step, ...]:
+    """torchvision's squeezenet1_1: layers ``relu1`` and ``fire2`` ... ``fire9``, named as in the SqueezeNet paper."""
+    steps = [Step("conv_valid", "features.0", "relu1", stride=2)]
+    fires = iter(range(2, 10))
+    for index in range(2, 13):
+        if index in (2, 5, 8):
+            steps.append(Step("pool_ceil"))
+        else:
+            steps.append(Step("fire", f"features.{index}", f"fire{next(fires)}"))
+    return tuple(steps)
+
+
+def _distilled() -> tuple[Step, ...]:
+    """The encoder of Collaborative Distillation (Wang et al., CVPR 2020): VGG-19's convolutions with 16 to 128 channels.
+
+    1x1 heads lead from the first layer of each block to VGG-19's width; their ReLU is the layer.
+    """
+    steps = []
+    for block, count in enumerate((2, 2, 4, 4, 1), start=1):
+        if block > 1:
+            steps.append(Step("pool"))
+        for i in range(1, count + 1):
+            steps.append(Step("conv", f"conv{block}{i}"))
+            if i == 1:
+                steps.append(Step("head", f"conv{block}1_aux", f"relu{block}_1"))
+    return tuple(steps)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """``steps``; how the input is normalized (``imagenet`` mean and deviation, or ``own``: a 1x1 convolution ``conv0``)."""
+
+    steps: tuple[Step, ...]
+    normalization: str = "imagenet"
+    padding: str = "constant"
+    smallest: int = 16
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(step.name for step in self.steps if step.name)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "vgg16": Architecture(_vgg((2, 2, 3, 3, 3))),
+    "vgg19": Architecture(_vgg((2, 2, 4, 4, 4))),
+    "squeezenet1_1": Architecture(_squeezenet(), smallest=17),
+    "vgg19_distilled": Architecture(_distilled(), normalization="own", padding="reflect", smallest=32),
+}
+
+
+def recognize(weights: str | Path, layers: Iterable[str], expected: str) -> str:
+    """Which loss network a file has the weights of, as deep as ``layers``: the expected one if it can be that.
+
+    Returns a key of ARCHITECTURES. Raises CheckpointError when it is none of them, with what is wrong with the expected.
+    """
+    tensors, refusal, layers = read_tensors(weights), "", tuple(layers)
+    for name in dict.fromkeys([expected, *ARCHITECTURES]):
+        try:
+            LossNetwork(name, tensors, layers)
+            return name
+        except InputError as error:
+            refusal = refusal or str(error)
+    raise CheckpointError(f"{weights} is not a loss network that can be used here: {refusal}")
+
+
+class LossNetwork(nn.Module):
+    """Features of a fixed, pretrained network.
+
+    name: a key of ARCHITECTURES
+    weights: a file (safetensors, or a torch file of plain tensors) or a dict of tensors, with torchvision's names; None:
+        what `perceptual-style download` has put on this machine
+    layers: names of the layers that will be asked for; the network ends at the deepest of them
+
+    Raises InputError for an unknown name or layer, CheckpointError for a file that lacks a layer (naming it) or holds
+    tensors of other shapes. Nothing is ever left at random initialization: tensors come from the file or not at all.
+    """
+
+    def __init__(self, name: str, weights: str | Path | dict[str, Tensor] | None, layers: Iterable[str]) -> None:
+        super().__init__()
+        if name not in ARCHITECTURES:
+            raise InputError(f"unknown loss network {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+        self.name, self.layers = name, tuple(dict.fromkeys(layers))
+        self.architecture = ARCHITECTURES[name]
+        for layer in self.layers:
+            if layer not in self.architecture.layers:
+                raise InputError(f"{name} has no layer {layer!r}; it has {', '.join(self.architecture.layers)}")
+        if not self.layers:
+            raise InputError("a loss network needs at least one layer to be asked for")
+        deepest = max(i for i, step in enumerate(self.architecture.steps) if step.name in self.layers)
+        wanted = set(self.layers)
+        self.steps = tuple(
+            step for step in self.architecture.steps[: deepest + 1] if step.op != "head" or step.name in wanted
+        )
+        if weights is None:
+            # Kept for one version. A room below the hub cannot know what was downloaded: callers look the file up.
+            from ..hub.loss_networks import loss_weights_file
+
+            warnings.warn(
+                "LossNetwork(name, None, layers) is deprecated; give a file of weights, "
+                "such as core.hub.loss_networks.loss_weights_file(name, layers)",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            weights = loss_weights_file(name, self.layers)
+        source = "the given weights" if isinstance(weights, dict) else str(weights)
+        tensors = weights if isinstance(weights, dict) else read_tensors(weights)
+        self.weights = nn.ParameterDict()
+        if self.architecture.normalization == "own":
+            self._take(tensors, "conv0", (3, 3, 1, 1), source, "the input normalization")
+        else:
+            self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+            self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self._load(tensors, source)
+        self.eval().requires_grad_(False)
+
+    @property
+    def layers_by_depth(self) -> tuple[str, ...]:
+        return self.architecture.layers
+
+    def _load(self, tensors: dict[str, Tensor], source: str) -> None:
+        channels = 3
+        for step in self.steps:
+            layer = step.name or step.key
+            if step.op == "fire":
+                squeezed = self._take(tensors, f"{step.key}.squeeze", (None, channels, 1, 1), source, layer)
+                wide = self._take(tensors, f"{step.key}.expand1x1", (None, squeezed, 1, 1), source, layer)
+                channels = wide + self._take(tensors, f"{step.key}.expand3x3", (None, squeezed, 3, 3), source, layer)
+            elif step.op == "head":
+                self._take(tensors, step.key, (None, channels, 1, 1), source, layer)
+            elif step.key:
+                channels = self._take(tensors, step.key, (None, channels, 3, 3), source, layer)
+
+    def _take(
+        self, tensors: dict[str, Tensor], key: str, shape: tuple[int | None, ...], source: str, layer: str
+    ) -> int:
+        """Copy ``key``'s weight and bias out of the file; returns the number of output channels."""
+        weight, bias = tensors.get(f"{key}.weight"), tensors.get(f"{key}.bias")
+        if weight is None or bias is None:
+            lacks = f"{key}.weight" if weight is None else f"{key}.bias"
+            raise CheckpointError(
+                f"{source} lacks {layer} of {self.name} (no tensor {lacks}); give a file that goes as deep, "
+                f"or ask for shallower layers"
+            )
+        fits = weight.ndim == 4 and all(w in (None, n) for w, n in zip(shape, weight.shape, strict=True))
+        if not fits or bias.shape != weight.shape[:1]:
+            raise CheckpointError(
+                f"{source} is not a {self.name}: {key}.weight is {tuple(weight.shape)}, expected "
+                f"{tuple('any' if n is None else n for n in shape)} for {layer}"
+            )
+        # clone: weights may come from a host's inference mode, in which training could not use them
+        self.weights[f"{key}.weight".replace(".", "/")] = nn.Parameter(weight.detach().float().clone(), False)
+        self.weights[f"{key}.bias".replace(".", "/")] = nn.Parameter(bias.detach().float().clone(), False)
+        return weight.shape[0]
+
+    def _conv(self, x: Tensor, key: str, padding: int = 1, stride: int = 1) -> Tensor:
+        weight, bias = (self.weights[f"{key}.{part}".replace(".", "/")] for part in ("weight", "bias"))
+        if padding and self.architecture.padding == "reflect":
+            x, padding = F.pad(x, (padding,) * 4, mode="reflect"), 0
+        return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+
+    def forward(self, image: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        """(N, 3, H, W) RGB in [0, 1] -> {layer: (N, C, h, w)}, in the order of depth.
+
+        until: stop after this layer (a layer of ``layers``); by default all are returned.
+        """
+        self.check_size(image)
+        x = self._conv(image, "conv0", padding=0) if self.architecture.normalization == "own" else (
+            (image - self.mean) / self.std
+        )  # fmt: skip
+        features: dict[str, Tensor] = {}
+        for step in self.steps:
+            out = self._run(step, x)
+            if step.name in self.layers:
+                features[step.name] = out
+            if step.op != "head":
+                x = out
+            if until is not None and step.name == until:
+                break
+        return features
+
+    def _run(self, step: Step, x: Tensor) -> Tensor:
+        if step.op == "pool":
+            return F.max_pool2d(x, 2)
+        if step.op == "pool_ceil":
+            return F.max_pool2d(x, 3, 2, ceil_mode=True)
+        if step.op == "fire":
+            x = F.relu(self._conv(x, f"{step.key}.squeeze", padding=0))
+            wide = (self._conv(x, f"{step.key}.expand1x1", padding=0), self._conv(x, f"{step.key}.expand3x3"))
+            return F.relu(torch.cat(wide, dim=1))
+        padding = 1 if step.op == "conv" else 0
+        return F.relu(self._conv(x, step.key, padding=padding, stride=step.stride))
+
+    def check_size(self, image: Tensor) -> None:
+        """Refuse images whose deepest layer would be empty."""
+        if min(image.shape[-2:]) < self.architecture.smallest:
+            h, w = image.shape[-2:]
+            raise InputError(
+                f"an image of {w}x{h} px is too small for {self.name}; it needs {self.architecture.smallest} px"
+            )

@@ -1,0 +1,1 @@
+"""Networks with the facts needed to use them, and the controls: strength, stroke size, masks, video."""

@@ -1,0 +1,180 @@
+"""Several styles at once: blended everywhere, or each in its own region. What comes out is stylized with like any style."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..images.masks import check_feather, fit_mask, softened
+from ..images.mixing import mix
+from ..images.tensors import check_image
+from ..network.arch import ArchSpec
+from ..network.transform_net import TransformNet, interpolate
+from ..progress import ProgressCallback, part_of
+from .brush import Canvas, Painter
+from .style_model import StyleModel
+from .stylizer import AnyStyle
+
+_RELATED = 0.9  # cosine of the angle between the weights of each pair of convolutions; a random pair's is about 0
+
+
+def blend_styles(first: AnyStyle, second: AnyStyle, amount: float) -> AnyStyle:
+    """The style between two; amount: from 0, the first, to 1, the second. Raises InputError for others.
+
+    Of networks one of which was trained from the other (or both from a third), the weights are blended: one network with
+    one kind of stroke, as fast as either. Of all others the paintings are, since the weights between unrelated networks are
+    those of no network at all: pale and blotted, already where both began with the same steps.
+    """
+    if not 0 <= amount <= 1:
+        raise InputError(f"amount is {amount}; expected a number from 0 (the first style) to 1 (the second)")
+    if amount in (0, 1):
+        return second if amount else first
+    if isinstance(first, StyleModel) and isinstance(second, StyleModel) and related(first, second):
+        facts = {key: value for key, value in first.facts.items() if second.facts.get(key) == value}
+        network = interpolate(first.network, second.network, amount)
+        return StyleModel(network, f"{first.name} + {second.name}", facts, first.pixels)
+    return BlendedStyle(first, second, amount)
+
+
+def related(first: StyleModel, second: StyleModel) -> bool:
+    """Whether the weights of two networks can be blended."""
+    if first.spec != second.spec or first.pixels != second.pixels:
+        return False
+    ours, theirs = first.network.state_dict(), second.network.state_dict()
+    return all(
+        F.cosine_similarity(ours[key].flatten().float(), theirs[key].flatten().to(ours[key]).float(), dim=0) >= _RELATED
+        for key in ours
+        if ours[key].ndim == 4
+    )
+
+
+def style_regions(
+    first: AnyStyle, first_mask: Tensor, second: AnyStyle, second_mask: Tensor | None = None, feather: float = 0.0
+) -> RegionStyle:
+    """One style where its mask is, and another where its own is; photos stay as they are where neither is.
+
+    first_mask, second_mask: (N or 1, 1, h, w) in [0, 1] of any size, for N photos; None: wherever the first is not
+    feather: px over which regions fade into one another, half of them on each side
+
+    Where masks overlap, styles share. Raises ImageError or InputError.
+    """
+    check_feather(feather)
+    for name, mask in (("first mask", first_mask), ("second mask", second_mask)):
+        if mask is not None:
+            check_image(mask, channels=1, name=name)
+    return RegionStyle(first, second, first_mask, second_mask, feather)
+
+
+@dataclass(frozen=True, eq=False)
+class _TwoStyles(AnyStyle):
+    first: AnyStyle
+    second: AnyStyle
+
+    @property
+    def name(self) -> str:
+        return f"{self.first.name} + {self.second.name}"
+
+    @property
+    def spec(self) -> ArchSpec:
+        """Of the first network."""
+        return self.first.spec
+
+    @property
+    def networks(self) -> tuple[TransformNet, ...]:
+        both = self.first.networks + self.second.networks
+        return tuple({id(network): network for network in both}.values())
+
+    def painting_bytes(self, canvas: Canvas) -> int:
+        return max(self.first.painting_bytes(canvas), self.second.painting_bytes(_beside_another(canvas)))
+
+    def _painters(self, canvas: Canvas) -> tuple[Painter, Painter]:
+        return self.first.painter(canvas), self.second.painter(_beside_another(canvas))
+
+
+def _beside_another(canvas: Canvas) -> Canvas:
+    """The same while another painting is kept."""
+    return replace(canvas, beside=canvas.beside + canvas.photo_bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class BlendedStyle(_TwoStyles):
+    """Two styles whose paintings are blended. amount: of the second, above 0 and below 1."""
+
+    amount: float
+
+    def painter(self, canvas: Canvas) -> Painter:
+        return _BlendPainter(*self._painters(canvas), self.amount)
+
+
+class _BlendPainter:
+    def __init__(self, first: Painter, second: Painter, amount: float) -> None:
+        self.first, self.second, self.amount = first, second, amount
+
+    def __call__(
+        self, photo: Tensor, index: int = 0, moved: tuple[int, int] = (0, 0), progress: ProgressCallback | None = None
+    ) -> Tensor:
+        one = self.first(photo, index, moved, part_of(progress, 0, 2))
+        return mix(one, self.second(photo, index, moved, part_of(progress, 1, 2)), self.amount)
+
+    def coverage(self, index: int) -> Tensor | None:
+        one, other = self.first.coverage(index), self.second.coverage(index)
+        return None if one is None or other is None else one | other
+
+
+@dataclass(frozen=True, eq=False)
+class RegionStyle(_TwoStyles):
+    """Two styles, each in its region, see `style_regions`."""
+
+    first_mask: Tensor
+    second_mask: Tensor | None
+    feather: float
+
+    def painter(self, canvas: Canvas) -> Painter:
+        return _RegionPainter(self, canvas)
+
+
+class _RegionPainter:
+    def __init__(self, style: RegionStyle, canvas: Canvas) -> None:
+        self.style, self.canvas = style, canvas
+        self.first, self.second = style._painters(canvas)
+        self._known: tuple[int, tuple[Tensor, Tensor]] | None = None
+
+    def __call__(
+        self, photo: Tensor, index: int = 0, moved: tuple[int, int] = (0, 0), progress: ProgressCallback | None = None
+    ) -> Tensor:
+        one, other = self._shares(index)
+        both = one + other
+        if not other.any():
+            painting = self.first(photo, index, moved, progress)
+        elif not one.any():
+            painting = self.second(photo, index, moved, progress)
+        else:
+            painting = self.first(photo, index, moved, part_of(progress, 0, 2))
+            share = other / both.clamp_min(1e-6)
+            painting = painting.lerp(self.second(photo, index, moved, part_of(progress, 1, 2)), share)
+        return photo.lerp(painting, both)
+
+    def coverage(self, index: int) -> Tensor:
+        parts = []
+        for share, painter in zip(self._shares(index), (self.first, self.second), strict=True):
+            inner = painter.coverage(index)
+            parts.append(share > 0 if inner is None else (share > 0) & inner)
+        return parts[0] | parts[1]
+
+    def _shares(self, index: int) -> tuple[Tensor, Tensor]:
+        """How much of each style there is, (1, 1, H, W) each, adding up to at most 1."""
+        masks = [mask for mask in (self.style.first_mask, self.style.second_mask) if mask is not None]
+        index = min(index, max(map(len, masks)) - 1)
+        if self._known is None or self._known[0] != index:
+            one, *rest = (self._region(mask, index) for mask in masks)
+            other = rest[0] if rest else 1 - one
+            both = (one + other).clamp_min(1)
+            self._known = index, (one / both, other / both)
+        return self._known[1]
+
+    def _region(self, mask: Tensor, index: int) -> Tensor:
+        mask = mask[min(index, len(mask) - 1), None].to(self.canvas.device)
+        return softened(fit_mask(mask, self.canvas.height, self.canvas.width), self.style.feather)

@@ -1,0 +1,99 @@
+"""Open a network by name or from a file: find the file, read it, check what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..checkpoints.dialects import load_foreign
+from ..checkpoints.own_format import is_ours, load_network
+from ..errors import ArchError, CheckpointError, InputError
+from ..hub.fetch import fetch, find, missing
+from ..hub.manifest import find_entry, names
+from ..hub.whole_files import Folder
+from ..network.pixels import OURS, PixelConvention
+from ..network.styles import Style, select, styles_in
+from ..network.transform_net import TransformNet
+from ..progress import ProgressCallback
+from .image_model import ImageModel
+
+
+def network_file(
+    name_or_path: str | Path,
+    task: str | None = None,
+    *,
+    download: bool = False,
+    folder: Folder = None,
+    progress: ProgressCallback | None = None,
+) -> Path:
+    """The file of a network's name, checked, or the path itself. Arguments and errors as `load_style`'s.
+
+    task: whose names count, as in the manifest; None: all
+    """
+    entry = find_entry(name_or_path, task)
+    if entry is not None:
+        found = fetch(entry, folder=folder, progress=progress) if download else find(entry, folder)
+        if found is None:
+            raise missing(entry, folder)
+        return found
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        what = {"style": "style", "upscale": "upscaler"}.get(str(task), "network")
+        known = " or ".join(filter(None, [", ".join(names(task)), "the path of a file"]))
+        raise CheckpointError(f"there is no {what} named {str(name_or_path)!r}; expected {known}")
+    return path
+
+
+Kind = TypeVar("Kind", bound=ImageModel)
+
+
+def open_model(
+    kind: type[Kind],
+    path: Path,
+    name: str | Path,
+    *,
+    style: Style | None = None,
+    channel_order: str | None = None,
+    output: str | None = None,
+) -> Kind:
+    """A model from a file that `network_file` gave for ``name``. Raises CheckpointError when it is of another kind."""
+    network, pixels, facts = open_network(path, style=style, channel_order=channel_order, output=output)
+    if facts.get("task") != kind.task or not kind.takes(network.spec):
+        scale = network.spec.scale
+        held = f"an x{scale} upscaler" if scale > 1 else f"a network for {facts.get('task')!r}"
+        raise CheckpointError(f"{path} holds {held}, not {kind.what}")
+    if network.spec.styles > 1:
+        known = [each["name"] for each in styles_in(facts)]
+        raise CheckpointError(
+            f"{path} holds {len(known)} styles: {', '.join(known)}; choose one, as in {Path(name).name}#{known[0]}"
+        )
+    entry = find_entry(name, kind.task)
+    if entry is not None and not entry.is_bundled and style is None:
+        facts |= {"name": entry.id} | {key: value for key, value in entry.as_json().items() if key in _PUBLISHED}
+    return kind(network, str(facts.get("name", path.stem)), facts, pixels)
+
+
+_PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # what only the manifest knows of a file of the Hub
+
+
+def open_network(
+    path: str | Path, *, style: Style | None = None, channel_order: str | None = None, output: str | None = None
+) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
+    """Any network that can be opened, style or upscaler: the network, its pixel convention and its facts.
+
+    Arguments as `load_style`'s; without a ``style`` a network of several comes as it is. Raises CheckpointError, or
+    InputError for an unknown style, channel order or output.
+    """
+    try:
+        if is_ours(path):
+            network, facts = load_network(path)
+            pixels = PixelConvention.parse(str(facts.pop("pixels", OURS)))
+        else:
+            network, pixels, facts = load_foreign(path)
+    except (ArchError, InputError) as error:
+        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: {error}") from None
+    if style is not None:
+        network, facts = select(network, facts, style)
+    if output is not None:
+        network.spec = network.spec.with_options(output=output)
+    return network, pixels.with_order(channel_order), facts

@@ -1,0 +1,1 @@
+"""The arch string, the network it describes, styles as rows, pixel conventions."""

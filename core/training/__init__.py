@@ -1,0 +1,1 @@
+"""Training styles and upscalers, and optimizing pixels."""

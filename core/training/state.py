@@ -1,0 +1,139 @@
+"""The state of a training: what makes a checkpoint one run's, writing it, and going on from it.
+
+A checkpoint holds network, optimizer, step and the losses so far. Batches follow from seed and step (data.py), so
+nothing else has a state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoints.own_format import load_tensors, save_tensors
+from ..errors import CheckpointError, InputError, TrainingError
+from ..network.transform_net import TransformNet
+
+CHECKPOINT_SUFFIX = ".training.safetensors"
+History = list[list[float]]  # for each step the losses by part
+
+
+def as_json(recipe: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def identity(
+    recipe: Any,
+    photos: list[Path],
+    amp: torch.dtype | None,
+    seed: int,
+    loss_weights: str | Path | None,
+    init_from: str | Path | None,
+    style_image: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be this run's."""
+    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos)
+    same = {
+        "recipe": as_json(recipe),
+        "photos": _digest(listing.encode()),
+        "loss network": "" if loss_weights is None else file_digest(loss_weights),
+        "start": "" if init_from is None else file_digest(init_from),
+        "seed": seed,
+        "precision": str(amp or torch.float32).removeprefix("torch."),
+    }
+    if isinstance(style_image, torch.Tensor):
+        same["style image"] = image_digest(style_image)
+    elif style_image is not None:  # a list, as their order is that of the rows
+        same["style images"] = [[name, image_digest(image)] for name, image in style_image.items()]
+    return same
+
+
+def image_digest(image: torch.Tensor) -> str:
+    """Of a style image's pixels, before it is scaled."""
+    return _digest(image.detach().float().cpu().numpy().tobytes())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def file_digest(path: str | Path) -> str:
+    """Of a file's content; of none where there is no file, which whoever opens it will say."""
+    return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
+
+
+def is_finished(out: Path, run: Mapping[str, Any]) -> bool:
+    """Whether ``out`` is this run's result. Raises InputError when it is something else."""
+    if not out.exists():
+        return False
+    try:
+        finished = load_tensors(out)[1].get("run")
+    except CheckpointError:
+        finished = None
+    if finished != run:
+        raise InputError(
+            f"{out} exists already and is the result of something else; move it away or choose another name"
+        )
+    return True
+
+
+def save_checkpoint(
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam, step: int, history: History,
+    average: Mapping[str, torch.Tensor] | None = None,
+) -> None:  # fmt: skip
+    """Write everything that a training needs to go on. Raises CheckpointError, as on a full disk."""
+    tensors = {f"network.{key}": t for key, t in network.state_dict().items()}
+    tensors |= {f"average.{key}": t for key, t in (average or {}).items()}
+    names = [name for name, _ in network.named_parameters()]
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{names[index]}.{key}": t for key, t in values.items()}
+    tensors["history"] = torch.tensor(history, dtype=torch.float64)
+    save_tensors(path, tensors, {"format": 1, "task": "training", "step": step, "run": run})
+
+
+def resume(
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam
+) -> tuple[int, History, dict[str, torch.Tensor] | None]:
+    """Fill network and optimizer from the checkpoint, if there is one.
+
+    Returns the steps done, their losses, and the average of the weights (on the network's device) where there was one.
+
+    Raises TrainingError when it belongs to another run.
+    """
+    if not path.exists():
+        return 0, [], None
+    tensors, header = load_tensors(path)
+    if header.get("run") != run:
+        theirs = header.get("run", {})
+        differing = ", ".join(key for key in {**run, **theirs} if theirs.get(key) != run.get(key))
+        raise TrainingError(
+            f"{path} belongs to a training with another {differing}; "
+            f"use the same settings to resume it, or remove it to begin anew"
+        )
+    network.load_state_dict(_below("network.", tensors))
+    state = optimizer.state_dict()
+    for index, (name, _) in enumerate(network.named_parameters()):
+        if values := _below(f"adam.{name}.", tensors):
+            state["state"][index] = values
+    optimizer.load_state_dict(state)
+    device = next(network.parameters()).device
+    average = {key: t.to(device) for key, t in _below("average.", tensors).items()}
+    return header["step"], tensors["history"].tolist(), average or None
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
+
+def thinned(history: History, points: int = 50) -> list[list[float]]:
+    """[step, objective] at about ``points`` places, each the mean since the one before."""
+    size = max(1, math.ceil(len(history) / points))
+    chunks = (history[i : i + size] for i in range(0, len(history), size))
+    totals = [[sum(row) for row in chunk] for chunk in chunks]
+    return [[min((i + 1) * size, len(history)), float(f"{sum(t) / len(t):.5g}")] for i, t in enumerate(totals)]

@@ -1,0 +1,122 @@
+"""Recipes of super-resolution as data; see recipes.py for the sources [P] and [ours]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from ..losses.objective import ObjectiveWeights
+from .style_recipes import check_numbers
+
+FACTORS = (2, 4, 8)
+
+
+@dataclass(frozen=True)
+class UpscaleRecipe:
+    """How an upscaler is trained. What is not described here is in recipes.Schedule.
+
+    arch: arch string, whose scale is the factor; loss_network, weights: the objective (its content is the HR image)
+    batch_size; size: side of the LR crops, px; degradation: how LR is made; candidates: for a crop; see pairs.PairFolder
+    grid: weight of losses.grid_loss with the factor as its period
+    mesh, mesh_periods: weight of losses.mesh_loss, and the periods, px, of which each counts so much
+    average: decay of the moving average of weights that is the result, 0 for the last weights
+    sources: where each number comes from
+    """
+
+    name: str
+    arch: str
+    weights: ObjectiveWeights
+    steps: int
+    batch_size: int
+    size: int
+    loss_network: str = "vgg16"
+    degradation: str = "bicubic"
+    candidates: int = 1
+    grid: float = 0.0
+    mesh: float = 0.0
+    mesh_periods: tuple[int, ...] = (2,)
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup: int = 0
+    clip: float = 0.0
+    average: float = 0.0
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_numbers(self, {"batch_size": 1, "size": 8, "candidates": 1, "grid": 0, "mesh": 0, "average": 0})
+        if self.average >= 1:
+            raise InputError(f"average is {self.average}; expected a decay below 1, such as 0.999")
+
+
+def _ours(factor: int, deeper: bool = False) -> str:
+    """Everything at low resolution; x8 shuffles twice, which costs a fraction of one shuffle by 8."""
+    body = {2: "R48x5,p2-3", 4: "R48x8,p4-3", 8: "R48x5,p2-48,p4-3"}[factor]
+    body = body.replace("R48x8", "R48x16") if deeper else body
+    return f"c3s1-48,{body} norm=none padding=zero output=linear base=bicubic"
+
+
+def _paper_arch(factor: int) -> str:
+    """Supplement, table 2: log2 f fractionally strided convolutions after four residual blocks."""
+    ups = {2: "u64", 4: "u64x2", 8: "u64x3"}[factor]
+    return f"c9s1-64,R64x4,{ups},c9s1-3 norm=batch padding=zero output=tanh"
+
+
+_OURS_SOURCES = {
+    "arch": "[ours] at low resolution, without norms, from bicubic: a third of the size of SRVGGNetCompact",
+    "numbers": "[ours] for two CPU cores",
+}
+_PAPER_SOURCES = {
+    "arch": "[P supplement, table 2]; output in [0, 1] units",
+    "weights": "[P 4.2] feature loss at relu2_2 alone; the pixel loss alone for the baseline",
+    "steps, batch_size, size, learning_rate": "[P 4.2] 200,000 of 4 at 288 px HR, Adam 1e-3",
+    "degradation": "[P 4.2] Gaussian blur of sigma 1, then bicubic",
+}
+
+
+def _pixel(factor: int) -> UpscaleRecipe:
+    return UpscaleRecipe(
+        "pixel", _ours(factor), ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"),
+        steps=10_000, batch_size=16, size=40 if factor < 8 else 24, candidates=3, learning_rate=2e-3, schedule="cosine",
+        warmup=100, clip=1.0, average=0.999,
+        sources=_OURS_SOURCES | {"candidates": "[ours] flat areas, where every upscaler is right, teach little"},
+    )  # fmt: skip
+
+
+def _perceptual(factor: int) -> UpscaleRecipe:
+    """From a network of the recipe `pixel` (init_from), which may have fewer residual blocks."""
+    return UpscaleRecipe(
+        "perceptual", _ours(factor, deeper=True),
+        ObjectiveWeights(content={"relu2_2": 2e-5}, pixel=0.3, pixel_form="charbonnier"),
+        grid=300.0, mesh=400.0 if factor < 8 else 3000.0, mesh_periods=(2,) if factor < 8 else (2, 4),
+        steps=5_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=1e-3, schedule="cosine", warmup=100,
+        clip=1.0, average=0.999, sources=_OURS_SOURCES | {
+            "arch": "[ours] that of pixel, x4 with twice the residual blocks",
+            "grid, mesh, mesh_periods": "[ours] against the dots and meshes that a feature loss draws, at x8 coarser ones, too",
+        },
+    )  # fmt: skip
+
+
+def _paper(factor: int, name: str, weights: ObjectiveWeights) -> UpscaleRecipe:
+    return UpscaleRecipe(
+        name, _paper_arch(factor), weights, steps=200_000, batch_size=4, size=288 // factor, degradation="blur",
+        sources=_PAPER_SOURCES,
+    )  # fmt: skip
+
+
+UPSCALE_RECIPES: dict[str, Callable[[int], UpscaleRecipe]] = {
+    "pixel": _pixel,
+    "perceptual": _perceptual,
+    "paper": lambda factor: _paper(factor, "paper", ObjectiveWeights(content={"relu2_2": 1.0})),
+    "paper-pixel": lambda factor: _paper(factor, "paper-pixel", ObjectiveWeights(pixel=1.0)),
+}
+
+
+def upscale_recipe(name: str, factor: int) -> UpscaleRecipe:
+    """A recipe by name for a factor of 2, 4 or 8. Raises InputError with what there is."""
+    if name not in UPSCALE_RECIPES:
+        raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(UPSCALE_RECIPES)}")
+    if factor not in FACTORS:
+        raise InputError(f"the factor is {factor}; expected one of {', '.join(map(str, FACTORS))}")
+    return UPSCALE_RECIPES[name](factor)

@@ -1,0 +1,330 @@
+"""Downloads by name, from a stand-in of the Hub: complete, broken off, wrong, refused, offline, two at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from foreign_files import make
+from huggingface_hub import constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
+from perceptual_style.core.cli import main
+from perceptual_style.core.errors import Cancelled, CheckpointError, HubError
+from perceptual_style.core.hub import fetch as hub_fetch
+from perceptual_style.core.hub import manifest
+from perceptual_style.core.hub import ranges as hub_ranges
+from perceptual_style.core.hub import whole_files as hub
+from perceptual_style.core.hub.manifest import Entry, HubFile
+from perceptual_style.core.models.style_model import load_style
+
+REVISION = "1234567890" * 4
+DATA = random.Random(4).randbytes(3_000_000)
+
+
+@pytest.fixture
+def entry(hub_standin, use_hub) -> Entry:
+    """An entry of the stand-in, a file of 3 MB."""
+    hub_standin.put("some/styles", REVISION, "Wave.pth", DATA)
+    return Entry(
+        "wave", "Wave", "style", bytes=len(DATA), sha256=hashlib.sha256(DATA).hexdigest(), family="rrmina",
+        hub=HubFile("some/styles", REVISION, "Wave.pth"),
+    )  # fmt: skip
+
+
+@pytest.fixture(params=["cache", "folder"])
+def folder(request, tmp_path):
+    """The two places for downloads: the Hub's cache (None), and a host's folder of models."""
+    return None if request.param == "cache" else tmp_path / "models" / "fast_style"
+
+
+def visible(tmp_path) -> list[str]:
+    """All files that look like a network."""
+    return [path.name for path in tmp_path.rglob("*.pth")]
+
+
+def refusal(entry, **options) -> str:
+    with pytest.raises(HubError) as raised:
+        hub_fetch.fetch(entry, **options)
+    assert isinstance(raised.value, CheckpointError) and "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_download_is_complete_and_comes_once(entry, folder, hub_standin):
+    assert hub_fetch.find(entry, folder) is None and not hub_fetch.is_downloaded(entry, folder)
+    path = hub_fetch.fetch(entry, folder=folder)
+    assert path.read_bytes() == DATA
+    assert hub_fetch.is_downloaded(entry, folder) and hub_fetch.find(entry, folder) == path
+    requests = len(hub_standin.requests)
+    assert hub_fetch.fetch(entry, folder=folder) == path
+    assert len(hub_standin.requests) == requests
+    if folder is not None:
+        assert [each.name for each in folder.iterdir()] == ["wave.pth"]
+    else:
+        loaded = try_to_load_from_cache("some/styles", "Wave.pth", revision=REVISION, cache_dir=constants.HF_HUB_CACHE)
+        assert loaded == str(path)
+
+
+def test_progress_counts_bytes(entry, folder):
+    seen = []
+    hub_fetch.fetch(entry, folder=folder, progress=lambda p: seen.append((p.done, p.total)))
+    assert seen[-1] == (len(DATA), len(DATA)) and seen == sorted(seen)
+
+
+def test_a_connection_that_breaks_off_is_taken_up_where_it_was(entry, folder, hub_standin):
+    hub_standin.cuts = 1
+    assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
+    assert [wanted for _, _, wanted in hub_standin.gets()] == [
+        f"bytes={n}-{len(DATA) - 1}" for n in (0, len(DATA) // 2)
+    ]
+    assert hub_standin.sent == len(DATA)
+
+
+def test_a_server_without_ranges_starts_over(entry, folder, hub_standin):
+    hub_standin.cuts, hub_standin.ranges = 1, False
+    assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
+
+
+def test_a_connection_that_always_breaks_off_is_given_up_and_its_bytes_are_kept(
+    entry, folder, hub_standin, monkeypatch
+):
+    monkeypatch.setattr(hub_ranges.time, "sleep", lambda _: None)
+    hub_standin.cuts, hub_standin.cut_at = 10**9, 0.25
+    assert "the connection to the Hub failed" in refusal(entry, folder=folder)
+    hub_standin.cuts, sent = 0, hub_standin.sent
+    assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
+    assert hub_standin.sent - sent == len(DATA) * 3 // 4
+
+
+@pytest.mark.parametrize("etag", [None, "0" * 40], ids=["sha256 stated", "sha256 not stated"])
+def test_wrong_bytes_leave_nothing(entry, folder, hub_standin, tmp_path, etag):
+    (name,) = hub_standin.files
+    hub_standin.files[name] = DATA[:-1] + b"?"
+    hub_standin.etags = {name: etag}
+    line = refusal(entry, folder=folder)
+    assert "wrong bytes" in line and hub_standin.endpoint in line
+    assert visible(tmp_path) == [] and hub_fetch.find(entry, folder) is None
+    hub_standin.files[name] = DATA
+    assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
+
+
+def test_other_bytes_than_announced_leave_nothing(entry, folder, hub_standin, tmp_path):
+    hub_standin.body = DATA[:-1] + b"?"
+    assert "wrong bytes came" in refusal(entry, folder=folder)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 1000]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "EntryNotFound", "not there (status 404); update this package"),
+        (404, "RevisionNotFound", "not there (status 404)"),
+        (401, "", "refuses access to some/styles (status 401); log in with `hf auth login`, or set HF_TOKEN"),
+        (401, "RepoNotFound", "refuses access to some/styles (status 401)"),
+        (403, "GatedRepo", "some/styles is gated (status 403); accept its conditions"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line_with_what_to_do(entry, folder, hub_standin, tmp_path, status, code, said):
+    hub_standin.status, hub_standin.error_code = status, code
+    line = refusal(entry, folder=folder)
+    assert said in line and f"{hub_standin.endpoint}/some/styles/resolve/{REVISION}/Wave.pth in a browser" in line
+    assert str(hub.place_of(entry, folder)) in line
+    assert visible(tmp_path) == []
+
+
+def test_a_slow_hub_is_waited_for(entry, folder, hub_standin):
+    hub_standin.delay = 0.02
+    assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
+
+
+def test_offline(entry, folder, monkeypatch, hub_standin):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    line = refusal(entry, folder=folder)
+    assert "offline mode; unset HF_HUB_OFFLINE, or download" in line
+    assert hub_standin.requests == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    path = hub_fetch.fetch(entry, folder=folder)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub_fetch.fetch(entry, folder=folder) == path
+
+
+def test_a_full_disk(entry, folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    assert "the disk is full; make room in " in refusal(entry, folder=folder)
+    assert visible(tmp_path) == []
+
+
+def test_cancelling_leaves_nothing_and_reaches_the_caller(entry, folder, tmp_path):
+    def stop(progress):
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled, match="stopped"):
+        hub_fetch.fetch(entry, folder=folder, progress=stop)
+    assert visible(tmp_path) == []
+
+
+def test_a_file_put_there_by_hand_is_used(entry, folder, hub_standin):
+    path = hub.place_of(entry, folder)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    assert hub_fetch.fetch(entry, folder=folder) == path
+    assert hub_standin.requests == []
+
+
+def test_a_file_with_the_hubs_name_in_the_folder_is_used(entry, tmp_path, hub_standin):
+    (tmp_path / "Wave.pth").write_bytes(DATA)
+    assert hub_fetch.fetch(entry, folder=[tmp_path / "first", tmp_path]) == tmp_path / "Wave.pth"
+    assert hub_standin.requests == []
+
+
+def test_a_damaged_beginning_is_thrown_away(entry, tmp_path):
+    (tmp_path / ".wave.pth.part").write_bytes(b"?" * 1000)
+    assert hub_fetch.fetch(entry, folder=tmp_path).read_bytes() == DATA
+
+
+def test_the_hubs_own_tools_understand_what_is_in_its_cache(entry, hub_standin):
+    path = hub_fetch.fetch(entry)
+    cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    assert not cache.warnings and [repo.repo_id for repo in cache.repos] == ["some/styles"]
+    place = {"revision": REVISION, "cache_dir": constants.HF_HUB_CACHE}
+    requests = len(hub_standin.requests)
+    assert hf_hub_download("some/styles", "Wave.pth", **place) == str(path) and len(hub_standin.requests) == requests
+
+
+def test_what_the_hubs_own_tools_have_downloaded_is_used(entry, hub_standin):
+    place = {"revision": REVISION, "cache_dir": constants.HF_HUB_CACHE}
+    path = hf_hub_download("some/styles", "Wave.pth", endpoint=hub_standin.endpoint, **place)
+    requests = len(hub_standin.requests)
+    assert str(hub_fetch.fetch(entry)) == path and len(hub_standin.requests) == requests
+
+
+def test_a_branch_is_found_again(entry, hub_standin, monkeypatch):
+    hub_standin.put("some/styles", "main", "Wave.pth", DATA)
+    branch = dataclasses.replace(entry, hub=HubFile("some/styles", "main", "Wave.pth"))
+    path = hub_fetch.fetch(branch)
+    assert path.parent.name == "0" * 40 and hub_fetch.find(branch) == path
+
+
+def test_by_name_from_the_command_line_and_python(entry, hub_standin, tmp_path, monkeypatch, capsys):
+    torch.save(make("rrmina"), tmp_path / "published")
+    data = (tmp_path / "published").read_bytes()
+    hub_standin.put("some/styles", REVISION, "Wave.pth", data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    wave = dataclasses.replace(entry, bytes=len(data), sha256=sha256, license="MIT", pixels="bgr in=255 out=255")
+    monkeypatch.setattr(manifest, "_manifest", lambda: (wave,))
+
+    with pytest.raises(
+        HubError, match="wave is not downloaded yet; run `perceptual-style download wave`, or download "
+    ):
+        load_style("wave")
+    assert main(["list"]) == 0 and capsys.readouterr().out.startswith("wave to download ")
+    assert main(["describe", "wave"]) == 0 and "state: to download" in capsys.readouterr().out
+    assert hub_standin.requests == []
+    assert main(["download", "wave"]) == 0
+    path = capsys.readouterr().out.strip()
+    assert main(["list"]) == 0 and capsys.readouterr().out.startswith("wave downloaded ")
+    assert main(["describe", "wave", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (
+        facts["file"] == path and facts["state"] == "downloaded" and facts["sha256"] == sha256 and facts["width"] == 4
+    )
+    model = load_style("wave")
+    assert model.name == "wave" and model.facts["license"] == "MIT" and str(model.pixels) == wave.pixels
+    assert load_style("wave", download=True, folder=tmp_path / "other").name == "wave"
+
+
+def test_a_users_own_file_is_never_replaced(entry, tmp_path):
+    (tmp_path / "wave.pth").write_bytes(b"mine")
+    assert "is not the published file; move it away" in refusal(entry, folder=tmp_path)
+    assert (tmp_path / "wave.pth").read_bytes() == b"mine"
+
+
+def test_a_file_that_changes_after_it_was_verified_is_verified_again(entry, tmp_path):
+    path = hub_fetch.fetch(entry, folder=tmp_path)
+    path.write_bytes(DATA[:-1] + b"?")
+    os.utime(path, (1, 1))
+    assert hub_fetch.find(entry, tmp_path) is None
+
+
+def test_the_checksum_of_a_large_file_is_kept(entry, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "_LARGE", 1000)
+    path = hub_fetch.fetch(entry, folder=tmp_path)
+    hub._sha256.cache_clear()
+    monkeypatch.setattr(hub.hashlib, "file_digest", None, raising=False)
+    notes = list((hub.own_folder() / "checked").iterdir())
+    assert hub.is_right(entry, path) and entry.sha256 in {note.read_text() for note in notes}
+
+
+FETCH = """
+import json, sys
+from perceptual_style.core.hub import fetch as hub_fetch
+from perceptual_style.core.hub.manifest import Entry, HubFile
+from perceptual_style.core.errors import HubError
+fields = json.loads(sys.argv[1])
+entry = Entry(**{**fields, "hub": HubFile(**fields["hub"])})
+try:
+    print(hub_fetch.fetch(entry, folder=sys.argv[2] or None))
+except HubError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.fixture
+def start(entry, python_environment, hub_standin, tmp_path):
+    """Start a process that fetches the entry, with the Hub's variables in its environment."""
+    environment = {
+        key: value for key, value in python_environment.items() if key not in ("HF_HUB_OFFLINE", "HF_HUB_CACHE")
+    }
+    environment |= {"HF_ENDPOINT": hub_standin.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_secret"}
+
+    def start(folder, **more: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", FETCH, json.dumps(entry.as_json()), str(folder or "")]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=environment | more, **pipes)
+
+    return start
+
+
+def test_two_processes_at_once(start, folder, hub_standin):
+    hub_standin.delay = 0.03
+    processes = [start(folder) for _ in range(2)]
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert Path(out.strip()).read_bytes() == DATA
+    assert len(hub_standin.gets()) == 1
+
+
+def test_the_variables_of_huggingface_hub_are_honored(start, hub_standin, tmp_path):
+    out, err = start(None, HF_HUB_OFFLINE="1").communicate(timeout=60)
+    assert "HubError: wave was not downloaded: huggingface_hub is in offline mode" in err
+    assert hub_standin.requests == []
+    out, _ = start(None).communicate(timeout=60)
+    assert out.startswith(str(tmp_path / "home" / "hub"))
+    assert "Bearer hf_secret" in hub_standin.tokens
+    again, _ = start(None, HF_HUB_OFFLINE="1").communicate(timeout=60)
+    assert again == out
+
+
+@pytest.mark.slow
+def test_a_killed_download_goes_on_where_it_was(start, folder, hub_standin):
+    hub_standin.delay = 0.1
+    process = start(folder)
+    deadline = time.monotonic() + 60
+    while hub_standin.sent < 1_000_000 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    hub_standin.delay, hub_standin.sent = 0, 0
+    process = start(folder)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and Path(out.strip()).read_bytes() == DATA, err
+    assert hub_standin.sent < len(DATA) * 0.8

@@ -1,0 +1,249 @@
+"""The losses: values by hand, gradients by finite differences, and how the paper's and the code's forms relate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.errors import InputError
+from perceptual_style.core.losses import functional as losses
+from perceptual_style.core.losses.functional import (
+    STYLE_FORMS,
+    TV_FORMS,
+    feature_loss,
+    gram_matrix,
+    grid_loss,
+    mesh_loss,
+    peak_loss,
+    pixel_loss,
+    saturation_loss,
+    style_loss,
+    total_variation,
+)
+
+
+def rand(rng: torch.Generator, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=rng, dtype=torch.float64)
+
+
+def test_the_feature_loss_is_the_squared_distance_over_c_h_w():
+    a, b = torch.zeros(1, 2, 2, 3), torch.zeros(1, 2, 2, 3)
+    b[0, 0, 0, 0], b[0, 1, 1, 2] = 3.0, -4.0
+    assert float(feature_loss(a, b)) == pytest.approx(25 / (2 * 2 * 3))
+    assert float(pixel_loss(a, b)) == pytest.approx(25 / 12)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 128, 96), (1, 64, 7, 9), (1, 3, 1, 1)])
+def test_the_gram_matrix_of_bfloat16_features_is_nearly_that_of_their_values(shape, rng):
+    features = (rand(rng, *shape) - 0.3).bfloat16().requires_grad_()
+    exact = features.detach().double().requires_grad_()
+    gram, expected = gram_matrix(features), gram_matrix(exact)
+    assert gram.dtype == torch.float32
+    scale = expected.detach().abs().max()
+    assert (gram - expected).abs().max() <= scale * 2**-8
+    weights = rand(rng, *gram.shape)
+    (gram * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert (features.grad - exact.grad).abs().max() <= exact.grad.abs().max() * 2**-6
+
+
+def test_a_peak_is_what_leaves_four_deviations():
+    flat = torch.zeros(1, 1, 30, 30)
+    flat[0, 0, ::2] = 1.0
+    assert float(peak_loss(flat)) == 0
+    one = torch.zeros(1, 1, 10, 10)
+    one[0, 0, 3, 4] = 5.0  # mean 0.05, deviation sqrt(0.25 - 0.0025): (5 - 0.05) / 0.4975 deviations away
+    expected = ((5 - 0.05) / (0.25 - 0.0025 + 1e-5) ** 0.5 - 4) ** 2 / 100
+    assert float(peak_loss(one)) == pytest.approx(expected, rel=1e-5)
+    assert float(peak_loss(one * 7 + 3)) == pytest.approx(expected, rel=1e-3)  # whatever the scale
+
+
+def test_a_grid_is_what_the_blocks_have_in_common(rng):
+    target = rand(rng, 2, 3, 32, 48)
+    pattern = rand(rng, 1, 3, 4, 4) - 0.5
+    repeated = pattern.repeat(2, 1, 8, 12)
+    assert float(grid_loss(target, target, 4)) == 0
+    assert float(grid_loss(target + repeated, target, 4)) == pytest.approx(float(pattern.square().mean()), rel=1e-9)
+    # detail that is the same in no two blocks hardly counts: 64 blocks a window leave a 64th of its square
+    noise = 0.1 * torch.randn(target.shape, generator=rng, dtype=torch.float64)
+    assert float(grid_loss(target + noise, target, 4)) < 0.01 / 40
+    # what does not fill a block, or a window, is no error
+    assert float(grid_loss(target[..., :30, :47], target[..., :30, :47], 4)) == 0
+    assert float(grid_loss(target[..., :5, :5] + repeated[..., :5, :5], target[..., :5, :5], 4)) > 0.01
+
+
+def test_a_mesh_is_what_waves_by_two_pixels():
+    flat, y, x = torch.zeros(1, 3, 32, 32), *torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+
+    def loss(pattern, **period):
+        return float(mesh_loss(flat + pattern, flat, **period))
+
+    assert loss((-1.0) ** x) == pytest.approx(1) and loss((-1.0) ** y) == pytest.approx(1)
+    assert loss((-1.0) ** (x + y)) == pytest.approx(3)  # along rows, along columns and crosswise
+    assert loss(0.5 * (-1.0) ** x) == pytest.approx(0.25)
+    assert loss((x > 15).float()) < 0.04 and loss((x + y > 31).float()) < 0.05, "an edge"
+    assert loss(torch.cos(2 * torch.pi * x / 8)) < 1e-3 and loss(x / 31) == pytest.approx(0, abs=1e-12)
+    # of twice the period, each wave is what it was of the one
+    assert loss((-1.0) ** (x // 2), period=4) == pytest.approx(1) and loss((-1.0) ** x, period=4) == pytest.approx(0)
+    assert loss(torch.cos(2 * torch.pi * x / 16), period=4) < 1e-3
+    assert loss(x / 31, period=4) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [feature_loss, pixel_loss])
+def test_distances_are_averaged_over_the_batch_and_do_not_depend_on_the_size(loss, rng):
+    a, b = rand(rng, 1, 4, 6, 5), rand(rng, 1, 4, 6, 5)
+    alone = loss(a, b)
+    torch.testing.assert_close(loss(a.expand(3, -1, -1, -1), b.expand(3, -1, -1, -1)), alone)
+    torch.testing.assert_close(loss(a.repeat(1, 1, 4, 2), b.repeat(1, 1, 4, 2)), alone)
+    assert float(loss(a, a)) == 0
+
+
+def test_the_gram_matrix_by_hand():
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])  # C = 2, H x W = 1 x 2
+    assert torch.equal(gram_matrix(features), torch.tensor([[[5.0, 1.0], [1.0, 10.0]]]) / 4)
+
+
+def test_the_gram_matrix_is_the_products_of_channels_over_c_h_w(rng):
+    features = rand(rng, 2, 3, 4, 5) - 0.5
+    expected = np.einsum("nchw,ndhw->ncd", features.numpy(), features.numpy()) / (3 * 4 * 5)
+    np.testing.assert_allclose(gram_matrix(features).numpy(), expected, rtol=1e-12)
+
+
+def test_the_gram_matrix_of_constant_features_is_their_products_at_any_size():
+    constant = torch.tensor([1.0, -2.0, 0.5])
+    for height, width in ((1, 1), (7, 3), (32, 64)):
+        features = constant.view(1, 3, 1, 1).expand(2, 3, height, width)
+        torch.testing.assert_close(gram_matrix(features), (constant[:, None] * constant / 3).expand(2, 3, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_gram_matrix_of_half_features_is_computed_in_float32(dtype):
+    features = torch.full((1, 2, 64, 64), 40.0, dtype=dtype)  # the sum over pixels, 6.5e6, leaves float16's range
+    gram = gram_matrix(features)
+    assert gram.dtype == torch.float32
+    torch.testing.assert_close(gram, torch.full((1, 2, 2), 800.0), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_leaves_the_gram_matrix_and_its_gradient_in_float32(dtype, rng):
+    features = (20 + torch.rand(1, 3, 32, 32, generator=rng)).requires_grad_()
+    plain = gram_matrix(features)
+    (expected,) = torch.autograd.grad(plain.square().sum(), features)
+    with torch.autocast("cpu", dtype=dtype):
+        gram = gram_matrix(features)
+        (gradient,) = torch.autograd.grad(gram.square().sum(), features)
+    assert gram.dtype == torch.float32
+    assert torch.equal(gram, plain)
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("loss", [feature_loss, pixel_loss])
+def test_small_differences_of_half_features_are_not_lost(loss):
+    a = torch.full((1, 4, 256, 256), 100.0, dtype=torch.float16)
+    b = a + torch.tensor(0.0625, dtype=torch.float16)
+    assert float(loss(a, b)) == pytest.approx(0.0625**2)
+
+
+def test_the_style_loss_by_hand():
+    gram, target = torch.tensor([[[1.0, 2.0], [2.0, 5.0]]]), torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
+    assert float(style_loss(gram, target, "paper")) == 17
+    assert float(style_loss(gram, target, "code")) == 17 / 4
+    assert float(style_loss(gram, target, "relative")) == pytest.approx(17 / 5)
+
+
+@pytest.mark.parametrize("channels", [2, 8, 64])
+def test_the_papers_style_loss_is_the_codes_times_c_squared(channels, rng):
+    gram, target = gram_matrix(rand(rng, 3, channels, 5, 5)), gram_matrix(rand(rng, 1, channels, 7, 4))
+    assert float(style_loss(gram, target, "paper")) == float(style_loss(gram, target, "code")) * channels**2
+
+
+def test_the_relative_style_loss_does_not_depend_on_the_features_scale(rng):
+    a, b = rand(rng, 2, 4, 6, 6), rand(rng, 1, 4, 6, 6)
+    one = style_loss(gram_matrix(a), gram_matrix(b), "relative")
+    torch.testing.assert_close(style_loss(gram_matrix(57 * a), gram_matrix(57 * b), "relative"), one)
+
+
+@pytest.mark.parametrize("form", STYLE_FORMS)
+def test_the_style_loss_is_the_mean_over_the_batch_of_a_style_that_is_shared(form, rng):
+    grams, target = gram_matrix(rand(rng, 3, 4, 6, 6)), gram_matrix(rand(rng, 1, 4, 6, 6))
+    alone = [style_loss(gram[None], target, form) for gram in grams]
+    torch.testing.assert_close(style_loss(grams, target, form), torch.stack(alone).mean())
+    assert float(style_loss(target, target, form)) == 0
+
+
+def test_total_variation_by_hand():
+    image = torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [9.0, 9.0, 5.0]]).view(1, 1, 3, 3)
+    # code: rows and columns 0 and 1 only; right: 1 1 / 2 0, down: 2 1 / 7 9
+    assert float(total_variation(image, "code")) == pytest.approx(0.5 * 255**2 * (1 + 1 + 4 + 0 + 4 + 1 + 49 + 81))
+    down, right = (4 + 1 + 0 + 49 + 81 + 25) / 6, (1 + 1 + 4 + 0 + 0 + 16) / 6
+    assert float(total_variation(image, "mean")) == pytest.approx(down + right)
+
+
+def test_the_gradient_of_total_variation_is_the_authors_codes(rng):
+    image = rand(rng, 2, 3, 5, 6).requires_grad_()
+    strength = 1e-3
+    total = strength * total_variation(image, "code")
+    (gradient,) = torch.autograd.grad(total, image)
+    # The gradient of 1/2 strength sum_{i < H-1, j < W-1} (x_ij - x_i,j+1)^2 + (x_ij - x_i+1,j)^2, x in 0-255 units
+    x, expected = 255 * image.detach().numpy(), np.zeros((2, 3, 5, 6))
+    for n, c, i, j in np.ndindex(2, 3, 4, 5):
+        right = x[n, c, i, j] - x[n, c, i, j + 1]
+        down = x[n, c, i, j] - x[n, c, i + 1, j]
+        expected[n, c, i, j] += strength * (right + down)
+        expected[n, c, i, j + 1] -= strength * right
+        expected[n, c, i + 1, j] -= strength * down
+    np.testing.assert_allclose(gradient.numpy(), 255 * expected, rtol=1e-9)  # d x / d image = 255
+
+
+@pytest.mark.parametrize("form", TV_FORMS)
+def test_total_variation_is_zero_for_flat_images_and_grows_with_noise(form, rng):
+    noise = rand(rng, 1, 3, 9, 8)
+    assert float(total_variation(torch.full((1, 3, 9, 8), 0.7), form)) == 0
+    assert 0 < float(total_variation(0.1 * noise, form)) < float(total_variation(noise, form))
+
+
+@pytest.mark.parametrize(("size", "form"), [((1, 9), "mean"), ((9, 1), "mean"), ((1, 1), "mean"), ((1, 9), "code")])
+def test_total_variation_of_a_single_row_is_finite(size, form):
+    assert torch.isfinite(total_variation(torch.full((1, 3, *size), 0.5), form))
+
+
+def test_total_variation_code_sums_and_mean_averages(rng):
+    image = rand(rng, 1, 3, 6, 6)
+    twice = image.expand(2, -1, -1, -1)
+    torch.testing.assert_close(total_variation(twice, "code"), 2 * total_variation(image, "code"))
+    torch.testing.assert_close(total_variation(twice, "mean"), total_variation(image, "mean"))
+
+
+@pytest.mark.parametrize("name", ["feature", "pixel", "gram", *STYLE_FORMS, *(f"tv {form}" for form in TV_FORMS)])
+def test_gradients_equal_finite_differences(name, rng):
+    x, target = (rand(rng, 2, 3, 4, 3) - 0.5).requires_grad_(), rand(rng, 2, 3, 4, 3)
+    functions = {
+        "feature": lambda x: feature_loss(x, target),
+        "pixel": lambda x: pixel_loss(x, target),
+        "gram": gram_matrix,
+        **{form: lambda x, form=form: style_loss(gram_matrix(x), gram_matrix(target), form) for form in STYLE_FORMS},
+        **{f"tv {form}": lambda x, form=form: total_variation(x, form) for form in TV_FORMS},
+    }
+    assert torch.autograd.gradcheck(functions[name], x)
+
+
+def test_unknown_forms_are_refused_by_name():
+    with pytest.raises(InputError, match="'gatys'"):
+        style_loss(torch.eye(2)[None], torch.eye(2)[None], "gatys")
+    with pytest.raises(InputError, match="'l1'"):
+        total_variation(torch.zeros(1, 3, 4, 4), "l1")
+
+
+def test_saturation_counts_only_what_exceeds_its_limit():
+    raw = torch.tensor([[[[-4.5, -2.5, 0.0, 2.0, 3.5]]]], dtype=torch.float64)
+    assert saturation_loss(raw) == pytest.approx((2.0**2 + 1.0**2) / 5)
+    assert saturation_loss(raw, limit=5.0) == 0
+    noise = (torch.rand(1, 2, 3, 4, dtype=torch.float64) * 10 - 5).requires_grad_()
+    assert torch.autograd.gradcheck(saturation_loss, noise)
+
+
+def test_the_charbonnier_form_is_the_absolute_difference():
+    a, b = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)).mul(4).chunk(2)
+    torch.testing.assert_close(losses.pixel_loss(a, b, "charbonnier"), (a - b).abs().mean(), atol=1e-3, rtol=1e-3)
+    with pytest.raises(InputError, match="squared, charbonnier"):
+        losses.pixel_loss(a, b, "l3")

@@ -1,0 +1,146 @@
+"""The objective: its parts by name, and what makes each of them vanish."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from perceptual_style.core.errors import InputError
+from perceptual_style.core.losses import functional as losses
+from perceptual_style.core.losses.loss_network import LossNetwork
+from perceptual_style.core.losses.objective import Objective, ObjectiveWeights
+
+WEIGHTS = ObjectiveWeights(
+    content={"relu2_2": 2.0},
+    style={"relu1_2": 3.0, "relu2_1": 5.0},
+    style_form="code",
+    tv=0.5,
+    tv_form="mean",
+    pixel=7.0,
+)
+
+
+@pytest.fixture
+def network(loss_weights) -> LossNetwork:
+    return LossNetwork("vgg16", loss_weights, WEIGHTS.layers)
+
+
+@pytest.fixture
+def images(rng) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Style, content and output: (1, 3, 40, 32), (2, 3, 24, 24), (2, 3, 24, 24)."""
+    return tuple(torch.rand(shape, generator=rng) for shape in ((1, 3, 40, 32), (2, 3, 24, 24), (2, 3, 24, 24)))
+
+
+def test_the_parts_are_the_losses_times_their_weights_by_name(network, images):
+    style, content, output = images
+    parts = Objective(network, WEIGHTS, style)(output, content)
+    ours, target, painting = network(output), network(content), network(style)
+
+    def gram_distance(layer: str) -> torch.Tensor:
+        return losses.style_loss(losses.gram_matrix(ours[layer]), losses.gram_matrix(painting[layer]), "code")
+
+    expected = {
+        "content relu2_2": 2 * losses.feature_loss(ours["relu2_2"], target["relu2_2"]),
+        "style relu1_2": 3 * gram_distance("relu1_2"),
+        "style relu2_1": 5 * gram_distance("relu2_1"),
+        "tv": 0.5 * losses.total_variation(output, "mean"),
+        "pixel": 7 * losses.pixel_loss(output, content),
+    }
+    assert list(parts) == list(expected)
+    for name in expected:
+        torch.testing.assert_close(parts[name], expected[name], msg=name)
+
+
+def test_weights_are_linear_and_those_of_zero_change_nothing_else(network, images):
+    style, content, output = images
+    parts = Objective(network, WEIGHTS, style)(output, content)
+    more = Objective(network, WEIGHTS.scaled(content=4, style=0.25, tv=0), style)(output, content)
+    assert "tv" not in more
+    torch.testing.assert_close(more["content relu2_2"], 4 * parts["content relu2_2"])
+    torch.testing.assert_close(more["style relu2_1"], 0.25 * parts["style relu2_1"])
+    assert torch.equal(more["pixel"], parts["pixel"])
+
+
+def test_scaling_by_nothing_is_the_same():
+    assert WEIGHTS.scaled() == WEIGHTS
+    assert WEIGHTS.scaled(style=2).style == {"relu1_2": 6.0, "relu2_1": 10.0}
+    assert WEIGHTS.scaled(style=2).content == WEIGHTS.content
+
+
+def test_content_parts_vanish_where_the_output_is_the_content_image(network, images):
+    style, content, _ = images
+    parts = Objective(network, WEIGHTS, style)(content, content)
+    assert float(parts["content relu2_2"]) == 0 and float(parts["pixel"]) == 0
+    assert float(parts["style relu1_2"]) > 0
+
+
+def test_style_parts_vanish_where_the_output_is_the_style_image(network, images):
+    style, _, _ = images
+    parts = Objective(network, WEIGHTS, style)(style.expand(2, -1, -1, -1), torch.zeros(2, 3, 40, 32))
+    assert float(parts["style relu1_2"]) == pytest.approx(0, abs=1e-9)
+    assert float(parts["style relu2_1"]) == pytest.approx(0, abs=1e-9)
+    assert float(parts["content relu2_2"]) > 0
+
+
+def test_targets_computed_before_give_the_same(network, images):
+    style, content, output = images
+    objective = Objective(network, WEIGHTS, style)
+    targets = objective.content_targets(content)
+    assert list(targets) == ["relu2_2"] and not targets["relu2_2"].requires_grad
+    with_targets, without = objective(output, content, targets), objective(output, content)
+    assert all(torch.equal(with_targets[name], without[name]) for name in without)
+
+
+def test_several_content_layers_are_compared_in_any_order(loss_weights, images):
+    style, content, output = images
+    weights = ObjectiveWeights(content={"relu1_2": 1.0, "relu2_2": 2.0, "relu1_1": 4.0}, style={"relu2_1": 1.0})
+    network = LossNetwork("vgg16", loss_weights, weights.layers)
+    parts, ours, target = Objective(network, weights, style)(output, content), network(output), network(content)
+    for layer, weight in weights.content.items():
+        expected = weight * losses.feature_loss(ours[layer], target[layer])
+        torch.testing.assert_close(parts[f"content {layer}"], expected, msg=layer)
+
+
+def test_the_gradient_reaches_the_output_and_nothing_else(network, images):
+    style, content, output = images
+    for image in images:
+        image.requires_grad_()
+    sum(Objective(network, WEIGHTS, style)(output, content).values()).backward()
+    assert output.grad.abs().sum() > 0
+    assert style.grad is None
+    # The pixel loss alone compares with the content image itself.
+    torch.testing.assert_close(content.grad, 2 * 7 * (content - output).detach() / content.numel())
+
+
+def test_an_objective_without_a_loss_network_layer_is_pixels_alone(loss_weights, images):
+    style, content, output = images
+    network = LossNetwork("vgg16", loss_weights, ["relu1_1"])
+    parts = Objective(network, ObjectiveWeights(pixel=1.0), style)(output, content)
+    assert list(parts) == ["pixel"]
+    torch.testing.assert_close(parts["pixel"], (output - content).square().mean())
+
+
+def test_the_layers_are_those_of_both_groups_each_once():
+    weights = ObjectiveWeights(content={"relu2_2": 1.0}, style={"relu1_2": 1.0, "relu2_2": 1.0})
+    assert weights.layers == ("relu2_2", "relu1_2")
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        ({"tv": -1.0}, "not negative"),
+        ({"tv": float("nan")}, "finite"),
+        ({"pixel": float("inf")}, "finite"),
+        ({"content": {"relu1_1": -0.1}}, "not negative"),
+        ({"style": {"relu1_1": 1.0, "relu1_2": float("nan")}}, "finite"),
+        ({"style_form": "gatys"}, "'gatys'.*paper, code, relative"),
+        ({"tv_form": "l1"}, "'l1'.*code, mean"),
+    ],
+)
+def test_bad_weights_are_refused(bad, named):
+    with pytest.raises(InputError, match=named):
+        ObjectiveWeights(**bad)
+
+
+def test_a_negative_factor_is_refused():
+    with pytest.raises(InputError, match="not negative"):
+        WEIGHTS.scaled(style=-1)

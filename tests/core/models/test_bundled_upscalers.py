@@ -1,0 +1,77 @@
+"""The upscalers that come with the package: colors stay, no grid, the engine's result is the network's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from perceptual_style.core.hub.manifest import names
+from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.images.resample import bicubic_resize, crop_to_multiple, degrade
+from perceptual_style.core.losses.functional import mesh_loss, pixel_loss
+from perceptual_style.core.models.upscale_model import load_upscaler, upscaler_for
+
+PHOTOS = Path(__file__).parents[3] / "examples"
+UPSCALERS = names("upscale")
+
+
+@pytest.fixture(scope="module", params=UPSCALERS)
+def model(request):
+    return load_upscaler(request.param)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return read_image(PHOTOS / "astronaut.jpg").pixels[:, :, :256, 96:352]
+
+
+def test_there_is_one_for_every_factor():
+    for factor in (2, 4, 8):
+        assert load_upscaler(upscaler_for(factor)).scale == factor
+
+
+def test_flat_areas_keep_their_color(model):
+    for color in ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.5, 0.5, 0.5), (0.8, 0.3, 0.1), (0.1, 0.4, 0.9)):
+        image = torch.tensor(color).view(1, 3, 1, 1).expand(1, 3, 24, 24)
+        inside = model.upscale(image)[..., 8 * model.scale : -8 * model.scale, 8 * model.scale : -8 * model.scale]
+        assert (inside.mean(dim=(2, 3)) - torch.tensor(color)).abs().max() < 1 / 255, color
+        assert (inside - inside.mean(dim=(2, 3), keepdim=True)).abs().max() < 4 / 255, color
+
+
+def test_there_is_no_grid(model, photo):
+    """Pixels at the same place of their block have the same mean as all others, which a grid would not leave so."""
+    f = model.scale
+    result = model.upscale(bicubic_resize(photo, 0.25).clamp(0, 1))
+    bicubic = bicubic_resize(bicubic_resize(photo, 0.25), f)
+    difference = (result - bicubic)[..., 8 * f : -8 * f, 8 * f : -8 * f]
+    places = difference.unflatten(3, (-1, f)).unflatten(2, (-1, f)).mean(dim=(0, 2, 4))  # (3, f, f)
+    assert (places - places.mean(dim=(1, 2), keepdim=True)).abs().max() < 1 / 255
+
+
+def test_there_is_no_mesh(model, photo):
+    """Waves of 2 px, x8 of 4 px, which no low resolution image tells of, are far fewer than a photo's own."""
+    result, nothing = model.upscale(degrade(photo, model.scale)), torch.zeros_like(photo)
+    for period, share in ((2, 0.05), (4, 0.1)) if model.scale == 8 else ((2, 0.5),):
+        assert mesh_loss(result, nothing, period) < share * mesh_loss(photo, nothing, period)
+
+
+def test_the_mean_color_of_a_photo_stays(model, photo):
+    small = degrade(crop_to_multiple(photo, model.scale), model.scale)
+    assert (model.upscale(small).mean(dim=(2, 3)) - small.mean(dim=(2, 3))).abs().max() < 1 / 255
+
+
+def test_it_is_closer_to_the_photo_than_bicubic_interpolation_if_trained_for_pixels(model, photo):
+    model = model if model.partner is None else model.blended(1.0)
+    small = degrade(photo, model.scale)
+    ours, theirs = model.upscale(small), bicubic_resize(small, model.scale)
+    assert pixel_loss(ours, photo) < pixel_loss(theirs, photo)
+
+
+def test_the_engine_gives_what_the_network_gives(model, photo):
+    small = photo[..., :37, :61]
+    with torch.no_grad():
+        expected = model.network(small).clamp(0, 1)
+    assert (model.upscale(small, precision="fp32") - expected).abs().max() < 1e-4
+    assert (model.upscale(small) - expected).abs().max() < 2 / 255
+    assert (model.upscale(small, precision="bf16") - expected).abs().max() < 4 / 255

@@ -1,0 +1,277 @@
+"""UpscaleModel: exactly ``scale`` times any size, the network's own result, and blends of a network and its partner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.checkpoints.own_format import save_network
+from perceptual_style.core.errors import Cancelled, CheckpointError, ImageError, InputError
+from perceptual_style.core.hub import manifest
+from perceptual_style.core.models.upscale_model import (
+    UpscaleModel,
+    enlarge_mask,
+    list_upscalers,
+    load_upscaler,
+    upscaler_for,
+)
+from perceptual_style.core.network.transform_net import build_network, deepened, forward_any_size, interpolate
+from PIL import Image
+
+ARCHS = {
+    2: "c3s1-4,R4,u4,c3s1-3 norm=batch padding=reflect output=tanh",
+    4: "c3s1-8,R8x2,u8,u8,c3s1-3 norm=none padding=replicate output=linear",
+    8: "c3s1-4,R4,p2-4,p4-3 norm=none padding=zero output=linear base=bicubic",
+}
+
+
+def network_of(scale: int, seed: int = 0):
+    """An untrained network, with statistics of batch normalization other than the initial ones."""
+    torch.manual_seed(seed)
+    network = build_network(ARCHS[scale])
+    for key, value in network.state_dict().items():
+        if key.endswith(("running_mean", "running_var")):
+            value.copy_(torch.rand_like(value) + 0.5)
+    return network.eval().requires_grad_(False)
+
+
+def model_of(scale: int, partner: int | None = None) -> UpscaleModel:
+    return UpscaleModel(network_of(scale), "test", {}, partner=None if partner is None else network_of(scale, partner))
+
+
+def put(path, scale: int = 4, seed: int = 0, **facts):
+    """Write an untrained upscaler."""
+    save_network(path, network_of(scale, seed), {"task": "upscale", "name": path.stem, **facts})
+    return path
+
+
+@pytest.mark.parametrize("scale", ARCHS)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (5, 8), (37, 22), (2, 130)])
+def test_the_result_is_the_networks_own_at_exactly_scale_times_any_size(scale, height, width, rng):
+    model, image = model_of(scale), torch.rand(2, 3, height, width, generator=rng)
+    before = image.clone()
+    result = model.upscale(image, precision="fp32")
+    assert model.scale == scale and result.shape == (2, 3, scale * height, scale * width)
+    assert torch.equal(image, before)
+    expected = torch.cat([forward_any_size(model.network, frame[None]) for frame in image])
+    torch.testing.assert_close(result, expected.clamp(0, 1))
+
+
+@pytest.mark.parametrize("scale", ARCHS)
+def test_an_image_does_not_depend_on_the_others_of_its_batch(scale, rng):
+    model, images = model_of(scale), torch.rand(3, 3, 20, 24, generator=rng)
+    together = model.upscale(images)
+    for i in range(3):
+        assert torch.equal(model.upscale(images[i : i + 1])[0], together[i])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_result_has_the_images_dtype(dtype, rng):
+    model, image = model_of(4), torch.rand(1, 3, 9, 12, generator=rng).to(dtype)
+    result = model.upscale(image, precision="fp32")
+    assert result.dtype == dtype
+    torch.testing.assert_close(result, model.upscale(image.float(), precision="fp32").to(dtype))
+
+
+@pytest.mark.parametrize("scale", ARCHS)
+def test_any_amount_of_memory_gives_the_same(scale, rng):
+    model, image = model_of(scale), torch.rand(1, 3, 90, 61, generator=rng)
+    small = model.upscale(image, precision="fp32", memory=3_000_000)
+    torch.testing.assert_close(small, model.network(image).clamp(0, 1))
+    with pytest.raises(InputError, match="61x90 px needs .* of memory"):
+        model.upscale(image, memory=1000)
+
+
+def test_progress_goes_up_to_its_total_and_can_stop_the_work(rng):
+    model, image, seen = model_of(4), torch.rand(2, 3, 16, 16, generator=rng), []
+    model.upscale(image, progress=seen.append)
+    done, (total,) = [progress.done for progress in seen], {progress.total for progress in seen}
+    assert done[0] > 0 and done == sorted(set(done)) and done[-1] == total and total // 2 in done
+
+    def stop(_):
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        model.upscale(image, progress=stop)
+
+
+def test_what_is_no_image_is_refused():
+    for image in (torch.zeros(3, 8, 8), torch.full((1, 3, 8, 8), 128.0), torch.zeros(1, 1, 8, 8)):
+        with pytest.raises(ImageError, match="expected a float tensor"):
+            model_of(2).upscale(image)
+
+
+@pytest.mark.parametrize("scale", ARCHS)
+def test_every_weight_of_a_blend_lies_on_the_line_between_both(scale):
+    ours, theirs = network_of(scale, 1), network_of(scale, 2)
+    blend = interpolate(ours, theirs, 0.3)
+    assert blend.spec == ours.spec and not blend.training
+    for key, value in blend.state_dict().items():
+        a, b = (net.state_dict()[key].double().numpy() for net in (ours, theirs))
+        np.testing.assert_allclose(value.numpy(), 0.7 * a + 0.3 * b, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", ARCHS)
+def test_fidelity_goes_from_the_network_to_its_partner(scale, rng):
+    model, image = model_of(scale, partner=7), torch.rand(1, 3, 10, 12, generator=rng)
+    before = {key: value.clone() for key, value in model.network.state_dict().items()}
+    assert model.blended(0) is model
+    pixel = UpscaleModel(model.partner, "pixel").upscale(image)
+    assert torch.equal(model.upscale(image, fidelity=1), pixel)
+    middle = model.upscale(image, fidelity=0.5, precision="fp32")
+    expected = interpolate(model.network, model.partner, 0.5)(image).clamp(0, 1)
+    torch.testing.assert_close(middle, expected)
+    assert (middle - pixel).abs().max() > 0.01 and (middle - model.upscale(image)).abs().max() > 0.01
+    assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
+
+
+def test_a_partner_may_have_fewer_residual_blocks(rng):
+    torch.manual_seed(3)
+    deep = build_network(ARCHS[4].replace("R8x2", "R8x5")).eval().requires_grad_(False)
+    partner, image = network_of(4, 7), torch.rand(1, 3, 10, 12, generator=rng)
+    model = UpscaleModel(deep, "deep", partner=partner)
+    assert deepened(partner, deep).spec == deep.spec
+    torch.testing.assert_close(deepened(partner, deep)(image), partner(image))
+    torch.testing.assert_close(model.upscale(image, fidelity=1), UpscaleModel(partner, "pixel").upscale(image))
+    middle = model.upscale(image, fidelity=0.5)
+    assert (middle - model.upscale(image)).abs().max() > 0.01
+    assert deepened(deep, partner) is None, "the partner is the one with fewer"
+    assert deepened(network_of(2), deep) is None
+    assert deepened(build_network(ARCHS[4].replace("R8x2", "R8x5").replace("none", "batch")), deep) is None
+
+
+def test_a_blend_that_cannot_be_made_is_refused(rng):
+    image = torch.rand(1, 3, 8, 8, generator=rng)
+    alone = model_of(4)
+    with pytest.raises(InputError, match="test has no partner .* fidelity 0.5; use 0$"):
+        alone.upscale(image, fidelity=0.5)
+    assert torch.equal(alone.upscale(image, fidelity=0), alone.upscale(image))
+    other = UpscaleModel(network_of(4), "test", partner=network_of(2))
+    with pytest.raises(InputError, match="another architecture"):
+        other.upscale(image, fidelity=0.5)
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match="expected a number from 0"):
+            model_of(4, partner=1).upscale(image, fidelity=wrong)
+
+
+def test_colors_are_matched_to_the_image_one_by_one(rng):
+    color = pytest.importorskip("perceptual_style.core.images.color")
+    model, images = model_of(4), torch.rand(2, 3, 12, 15, generator=rng)
+    matched = model.upscale(images, match_colors=True)
+    plain = model.upscale(images)
+    for i in range(2):
+        expected = color.match_colors(plain[i : i + 1], images[i : i + 1])[0]
+        assert torch.equal(matched[i], expected)
+    assert (matched - images.mean()).mean().abs() < 0.02
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_masks_are_enlarged_as_pillow_does(scale, rng):
+    mask = torch.rand(1, 1, 15, 19, generator=rng)
+    large = enlarge_mask(mask, scale)[0, 0].numpy()
+    pillow = Image.fromarray(mask[0, 0].numpy()).resize((19 * scale, 15 * scale), Image.Resampling.BICUBIC)
+    inside = (slice(2 * scale, -2 * scale),) * 2  # Pillow has its own way at the edges
+    np.testing.assert_allclose(large[inside], np.asarray(pillow).clip(0, 1)[inside], atol=1e-5)
+    assert enlarge_mask(mask.half(), scale).dtype == torch.float16
+    assert not enlarge_mask(torch.zeros(1, 1, 3, 3), scale).any()
+
+
+def test_an_upscaler_file_loads_with_its_facts_and_the_partner_beside_it(tmp_path, rng):
+    path = put(tmp_path / "sharp.safetensors", partner="smooth", title="Sharp")
+    alone = load_upscaler(path)
+    assert (alone.name, alone.facts["title"], alone.scale, alone.partner) == ("sharp", "Sharp", 4, None)
+    image = torch.rand(1, 3, 6, 5, generator=rng)
+    with pytest.raises(InputError, match="use 0, or put its partner 'smooth' beside it"):
+        alone.upscale(image, fidelity=1)
+
+    other = put(tmp_path / "smooth.safetensors", seed=3)
+    both = load_upscaler(str(path))
+    assert torch.equal(both.upscale(image, fidelity=1), load_upscaler(other).upscale(image))
+    path = put(tmp_path / "sharp.safetensors", partner="smooth.safetensors")
+    assert load_upscaler(path).partner is not None
+
+
+@pytest.mark.parametrize("name", ["../smooth", "sub/smooth", "/smooth", "..", "", 5, None])
+def test_a_partner_is_never_a_path(name, tmp_path):
+    for folder in ("here/sub", "."):
+        put(tmp_path / folder / "smooth.safetensors")
+    assert load_upscaler(put(tmp_path / "here" / "sharp.safetensors", partner=name)).partner is None
+
+
+@pytest.mark.parametrize(
+    ("arch", "task", "held"),
+    [
+        ("c3s1-3", "style", "a network for 'style'"),
+        ("c3s1-3", "upscale", "a network for 'upscale'"),
+        ("u3", "style", "an x2 upscaler"),
+        ("f3s3-3", "upscale", "an x3 upscaler"),
+        ("u1", "upscale", "an x2 upscaler"),
+    ],
+)
+def test_networks_for_something_else_are_no_upscalers(arch, task, held, tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_network(path, build_network(f"{arch} padding=zero"), {"task": task})
+    with pytest.raises(CheckpointError, match=f"holds {held}.*, not an x2, x4 or x8 upscaler") as caught:
+        load_upscaler(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A manifest with a perceptual upscaler, its partner and another one; the folder of their files."""
+    rows = []
+    for name, scale, seed, partner in (
+        ("pixel_x4", 4, 2, None),
+        ("perceptual_x4", 4, 1, "pixel_x4"),
+        ("x2", 2, 3, None),
+    ):
+        facts = {"partner": partner} if partner else {}
+        path = put(tmp_path / "weights" / f"{name}.safetensors", scale, seed, **facts)
+        rows.append(
+            manifest.Entry(
+                name, name, "upscale", f"weights/{name}.safetensors", path.stat().st_size,
+                hashlib.sha256(path.read_bytes()).hexdigest(), ARCHS[scale], "MIT", {"artist": "nobody"},
+                scale=scale, partner=partner,
+            )
+        )  # fmt: skip
+    text = json.dumps({"schema": 1, "entries": [row.as_json() for row in rows]})
+    (tmp_path / "weights_manifest.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    manifest._manifest.cache_clear()
+    yield tmp_path / "weights"
+    manifest._manifest.cache_clear()
+
+
+def test_bundled_upscalers_load_by_name_with_their_partners(bundle, rng):
+    assert list_upscalers() == ["pixel_x4", "perceptual_x4", "x2"]
+    image = torch.rand(1, 3, 4, 7, generator=rng)
+    model = load_upscaler("perceptual_x4")
+    assert torch.equal(model.upscale(image, fidelity=1), load_upscaler("pixel_x4").upscale(image))
+    assert load_upscaler("pixel_x4").partner is None
+    with pytest.raises(
+        CheckpointError, match="no upscaler named 'x16'; expected pixel_x4, perceptual_x4, x2 or the path"
+    ):
+        load_upscaler("x16")
+
+
+def test_an_upscaler_is_found_by_its_scale(bundle):
+    assert (upscaler_for(4), upscaler_for(2)) == ("perceptual_x4", "x2")
+    with pytest.raises(CheckpointError, match=r"no upscaler for x8; expected perceptual_x4 \(x4\), "):
+        upscaler_for(8)
+
+
+def test_a_file_elsewhere_can_have_a_bundled_partner(bundle, tmp_path, rng):
+    image = torch.rand(1, 3, 4, 7, generator=rng)
+    mine = put(tmp_path / "mine" / "mine.safetensors", partner="pixel_x4")
+    assert torch.equal(load_upscaler(mine).upscale(image, fidelity=1), load_upscaler("pixel_x4").upscale(image))
+    beside = put(tmp_path / "mine" / "pixel_x4.safetensors", seed=9)  # which is meant, then
+    assert torch.equal(load_upscaler(mine).upscale(image, fidelity=1), load_upscaler(beside).upscale(image))
+
+
+def test_a_damaged_bundled_partner_is_noticed(bundle):
+    (bundle / "pixel_x4.safetensors").write_bytes(b"any")
+    with pytest.raises(CheckpointError, match="bundled network pixel_x4 is damaged"):
+        load_upscaler("perceptual_x4")

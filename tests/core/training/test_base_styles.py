@@ -1,0 +1,43 @@
+"""What a training starts from: a style by name, a file, the recipe's own base, or nothing."""
+
+from __future__ import annotations
+
+import pytest
+from perceptual_style.core.checkpoints.own_format import save_network
+from perceptual_style.core.errors import CheckpointError, InputError
+from perceptual_style.core.hub.manifest import bundled_path, find_entry
+from perceptual_style.core.network.arch import ArchSpec
+from perceptual_style.core.network.transform_net import build_network
+from perceptual_style.core.training.base_styles import base_file
+from perceptual_style.core.training.style_recipes import BASES, RECIPES
+
+
+def test_recipes_start_from_bundled_styles_of_their_own_architecture():
+    assert set(BASES) <= set(RECIPES) and "quick" in BASES
+    for recipe, base in BASES.items():
+        assert find_entry(base, "style").is_bundled
+        assert base_file(None, recipe) == bundled_path(base)
+        assert ArchSpec.parse(find_entry(base).arch) == ArchSpec.parse(RECIPES[recipe].arch)
+
+
+def test_other_recipes_start_from_nothing_unless_they_are_told(tmp_path):
+    for recipe in RECIPES.keys() - BASES.keys():
+        assert base_file(None, recipe) is None
+    assert base_file("none", "quick") is None
+    assert base_file("starry_night", "paper") == bundled_path("starry_night")
+    assert base_file(tmp_path / "mine.safetensors", "quick") == tmp_path / "mine.safetensors"
+
+
+def test_another_width_than_the_bases_is_refused(tmp_path):
+    save_network(tmp_path / "mine.safetensors", build_network("c3s1-6,c3s1-3"), {"task": "style"})
+    assert base_file("starry_night", "quick", 16) == bundled_path("starry_night")
+    assert base_file(tmp_path / "mine.safetensors", "quick", 6)
+    assert base_file(None, "standard", 32) is None
+    for name in ("starry_night", None, tmp_path / "mine.safetensors"):
+        with pytest.raises(InputError, match="channels wide, not 32.*start from a style as wide or from none"):
+            base_file(name, "quick", 32)
+
+
+def test_a_style_that_is_not_downloaded_is_an_error_that_says_how_to_get_it():
+    with pytest.raises(CheckpointError, match="perceptual-style download maze_mosaic"):
+        base_file("maze_mosaic", "standard")

@@ -1,0 +1,80 @@
+"""Pairs of crops: they belong together, depend on seed and position alone, and unusable files are left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.errors import ImageError, InputError
+from perceptual_style.core.images.resample import degrade
+from perceptual_style.core.training.photo_pairs import PairFolder, detail
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Smooth photos of several sizes, a grey one, a tiny one and a corrupt one."""
+    folder, random = tmp_path_factory.mktemp("sharp"), np.random.default_rng(2)
+    for n, size in enumerate(((97, 120), (80, 83), (128, 96))):
+        pixels = random.integers(0, 256, (6, 7, 3), np.uint8)
+        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(folder / f"{n}.png")
+    Image.fromarray(random.integers(0, 256, (90, 90), np.uint8)).save(folder / "grey.png")
+    Image.fromarray(random.integers(0, 256, (21, 203, 3), np.uint8)).save(folder / "tiny.png")
+    (folder / "corrupt.jpg").write_bytes(b"\xff\xd8\xff corrupt")
+    return folder
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_low_is_high_reduced(folder, factor):
+    low, high = PairFolder(folder, factor, 16, 6).batch(0)
+    assert low.shape == (6, 3, 16, 16) and high.shape == (6, 3, 16 * factor, 16 * factor)
+    # Away from the crop's own edges, where what was beyond them is missing.
+    difference = (degrade(high, factor) - low)[..., 3:-3, 3:-3].abs().max()
+    assert difference < 1.5 / 255
+
+
+def test_a_batch_depends_on_seed_and_index_alone(folder):
+    one, other = (PairFolder(folder, 2, 16, 3, "mix", seed=5) for _ in range(2))
+    expected = [one.batch(index) for index in range(4)]
+    resumed = list(other.batches(2, 4))
+    for (low, high), (same_low, same_high) in zip(expected[2:], resumed, strict=True):
+        assert torch.equal(low, same_low) and torch.equal(high, same_high)
+    assert not torch.equal(expected[0][0], PairFolder(folder, 2, 16, 3, "mix", seed=6).batch(0)[0])
+
+
+def test_unusable_files_are_skipped_with_a_reason_each(folder):
+    photos = PairFolder(folder, 4, 16, 4)
+    for index in range(4):
+        photos.batch(index)
+    assert {path.name for path in photos.skipped} == {"tiny.png", "corrupt.jpg"}
+    assert photos.skipped[folder / "tiny.png"] == "203x21 px is smaller than a crop of 64 px"
+
+
+@pytest.mark.parametrize(("candidates", "least", "most"), [(1, 42, 56), (3, 15, 42)])
+def test_of_several_candidates_the_one_with_most_detail_is_the_crop(tmp_path, candidates, least, most):
+    """A photo that is flat but for a corner: most crops of three candidates show the corner, few places do."""
+    pixels = np.full((200, 200, 3), 128, np.uint8)
+    pixels[:70, :70] = np.random.default_rng(0).integers(0, 256, (70, 70, 3))
+    Image.fromarray(pixels).save(tmp_path / "corner.png")
+    low, high = PairFolder(tmp_path, 2, 20, 60, candidates=candidates).batch(0)
+    flat = sum(detail((image * 255).byte()) < 1 for image in high)
+    # a place shows none of it with a chance of 1 - (71 / 161)^2 = 0.81, three do with 0.52
+    assert least < flat < most
+    assert detail((low[0] * 0).byte()) == 0
+
+
+def test_bad_folders_and_settings_are_refused(folder, tmp_path):
+    with pytest.raises(ImageError):
+        PairFolder(tmp_path, 4, 16, 4)
+    with pytest.raises(ImageError, match="none of the 6 photos can be used"):
+        PairFolder(folder, 4, 64, 4).batch(0)
+    with pytest.raises(InputError, match="'jpeg'.*bicubic, blur or mix"):
+        PairFolder(folder, 4, 16, 4, "jpeg")
+
+
+def test_the_shares_of_a_batch_make_up_the_whole(folder):
+    photos = PairFolder(folder, 2, 16, 3, "mix", seed=5)
+    whole = photos.batch(1)
+    for part in range(2):
+        (share,) = photos.batches(1, 2, (part, 2))
+        assert all(torch.equal(piece, images[part::2]) for piece, images in zip(share, whole, strict=True))

@@ -1,0 +1,280 @@
+"""Training upscalers: it learns, resumes exactly, and its result is the average of the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.checkpoints.own_format import load_network
+from perceptual_style.core.errors import Cancelled, InputError, TrainingError
+from perceptual_style.core.images.resample import bicubic_resize
+from perceptual_style.core.losses.functional import mesh_loss
+from perceptual_style.core.losses.objective import ObjectiveWeights
+from perceptual_style.core.network.transform_net import build_network
+from perceptual_style.core.training.photo_pairs import PairFolder
+from perceptual_style.core.training.teachers import Teachers, in_way
+from perceptual_style.core.training.train_upscaler import initialize, train_upscaler
+from perceptual_style.core.training.upscale_recipes import FACTORS, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
+from PIL import Image
+from safetensors.torch import load_file
+
+RECIPE = UpscaleRecipe(
+    name="tiny",
+    arch="c3s1-8,R8,p2-3 norm=none padding=zero output=linear base=bicubic",
+    weights=ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"),
+    steps=8,
+    batch_size=2,
+    size=16,
+    learning_rate=1e-3,
+    schedule="cosine",
+    warmup=2,
+    clip=1.0,
+    average=0.9,
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder, random = tmp_path_factory.mktemp("sharp"), np.random.default_rng(3)
+    for n in range(3):
+        pixels = random.integers(0, 2, (24, 20, 3), np.uint8).repeat(3, axis=0).repeat(3, axis=1) * 200
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+    return folder
+
+
+@pytest.fixture
+def train(photos, tmp_path):
+    def run(name: str = "x2", recipe: UpscaleRecipe = RECIPE, **settings):
+        settings = {"device": "cpu", "precision": "fp32", "checkpoint_seconds": 1e9, **settings}
+        return train_upscaler(photos, tmp_path / f"{name}.safetensors", recipe=recipe, **settings)
+
+    return run
+
+
+def stop_at(step: int):
+    def progress(state) -> None:
+        if state.done == step:
+            raise Cancelled("enough")
+
+    return progress
+
+
+def test_it_learns_what_bicubic_does_not_know(train):
+    losses = []
+    train(
+        recipe=dataclasses.replace(RECIPE, steps=150, learning_rate=1e-2),
+        progress=lambda p: losses.append(p.losses["pixel"]),
+    )
+    assert sum(losses[-20:]) < 0.95 * sum(losses[:20])
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_an_interrupted_training_ends_with_the_same_weights(train, step):
+    whole = load_file(train("whole"))
+    with pytest.raises(Cancelled):
+        train("parts", progress=stop_at(step))
+    parts = load_file(train("parts"))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_the_result_is_the_average_of_the_weights(train):
+    last = load_file(train("last", dataclasses.replace(RECIPE, average=0.0)))
+    average = load_file(train("average"))
+    assert any(not torch.equal(last[key], average[key]) for key in last)
+    start = build_network(RECIPE.arch)  # not the one of the run, but of its size
+    assert max((average[key] - last[key]).abs().max() for key in last) < start.stages[0].conv.weight.abs().max()
+
+
+def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights):
+    pixel = train("pixel", dataclasses.replace(RECIPE, average=0.0))
+    recipe = dataclasses.replace(
+        RECIPE, weights=ObjectiveWeights({"relu2_2": 1.0}), steps=1, learning_rate=1e-9, average=0.0
+    )
+    seen = []
+    path = train("perceptual", recipe, init_from=pixel, loss_weights=loss_weights, progress=seen.append)
+    assert list(seen[-1].losses) == ["content relu2_2"]
+    network, facts = load_network(path)
+    assert (facts["task"], facts["scale"], facts["partner"]) == ("upscale", 2, "pixel")
+    for key, tensor in load_network(pixel)[0].state_dict().items():
+        torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("factor", "upsampling", "periods"), [(4, "p4-3", (2,)), (8, "p2-8,p4-3", (2, 4))])
+def test_the_mesh_loss_is_of_waves_of_2_px_and_at_x8_of_4_px_too(tmp_path, factor, upsampling, periods):
+    assert (ours := upscale_recipe("perceptual", factor)).mesh_periods == periods
+    pixels = np.random.default_rng(5).integers(0, 256, (96, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "sharp.png")
+    recipe = dataclasses.replace(
+        RECIPE, arch=RECIPE.arch.replace("p2-3", upsampling), size=8, mesh=3.0, mesh_periods=ours.mesh_periods,
+        steps=1, learning_rate=1e-9,
+    )  # fmt: skip
+    out, seen = tmp_path / "x.safetensors", []
+    train_upscaler(tmp_path, out, recipe=recipe, device="cpu", precision="fp32", progress=seen.append)
+    low, high = PairFolder(tmp_path, factor, 8, 2).batch(0)
+    with torch.no_grad():
+        output = load_network(out)[0](low)
+    expected = 3 * sum(float(mesh_loss(output, high, period)) for period in periods)
+    assert seen[-1].losses["mesh"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_network_learns_the_mean_of_what_its_teacher_makes_of_flipped_and_turned_images(train):
+    teacher = train("teacher", dataclasses.replace(RECIPE, steps=30, learning_rate=1e-2))
+    recipe = dataclasses.replace(RECIPE, steps=150, learning_rate=3e-3)
+    learner = train("learner", recipe, init_from=teacher, teachers=[teacher])
+    low = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
+    networks = [load_network(path)[0] for path in (teacher, learner)]
+    with torch.no_grad():
+        mean = sum(in_way(networks[0], low, way) for way in range(8)) / 8
+        before, after = ((network(low) - mean).abs().mean() for network in networks)
+    assert after < 0.8 * before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_crops_is_taught_and_the_rest_are_the_photos(train, share):
+    network, _ = load_network(file := train("teacher"))
+    teachers = Teachers([file], share, network, 0, torch.device("cpu"))
+    low, high, taught = torch.rand(50, 3, 8, 8), torch.rand(50, 3, 16, 16), 0
+    for step in range(4):
+        targets = teachers.targets(low, high, step)
+        changed = (targets != high).flatten(1).any(dim=1)
+        with torch.no_grad():
+            results = [in_way(network, low[changed], way).clamp(0, 1) for way in range(8)]
+        assert any(torch.allclose(targets[changed], result, rtol=0, atol=1e-6) for result in results)
+        taught += int(changed.sum())
+    assert taught / 200 == pytest.approx(share, abs=0.1)
+
+
+def test_without_teachers_the_photos_are_the_targets(train):
+    network, _ = load_network(train("learner"))
+    high = torch.rand(2, 3, 16, 16)
+    assert Teachers([], 1.0, network, 0, torch.device("cpu")).targets(torch.rand(2, 3, 8, 8), high, 0) is high
+
+
+def test_a_training_with_a_teacher_resumes_exactly_and_is_not_one_without(train):
+    pixel = train("teacher")
+    whole = load_file(train("whole", teachers=[pixel]))
+    with pytest.raises(Cancelled):
+        train("parts", teachers=[pixel], progress=stop_at(3))
+    with pytest.raises(TrainingError, match="another teachers"):
+        train("parts")
+    with pytest.raises(TrainingError, match="another teachers"):
+        train("parts", teachers=[pixel], teachers_share=0.5)
+    parts = load_file(train("parts", teachers=pixel))  # a single one may be given by itself
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_several_teachers_take_turns(train):
+    one, two = train("one"), train("two", seed=1)
+    network = load_network(one)[0]
+    teachers = Teachers([one, two], 1.0, network, 0, torch.device("cpu"))
+    low, high = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = [[in_way(load_network(file)[0], low, way).clamp(0, 1) for way in range(8)] for file in (one, two)]
+    seen = set()
+    for step in range(100):
+        result = teachers.targets(low, high, step)
+        seen |= {
+            (i, way)
+            for i in range(2)
+            for way in range(8)
+            if torch.allclose(result, expected[i][way], rtol=0, atol=1e-6)
+        }
+    assert len(seen) == 16
+
+
+def test_teachers_that_do_not_fit_are_refused(train):
+    x3 = dataclasses.replace(RECIPE, arch=RECIPE.arch.replace("p2-3", "p3-3"))
+    with pytest.raises(InputError, match="upscales x3; expected a teacher for x2"):
+        train("learner", teachers=[train("x3", x3)])
+    with pytest.raises(InputError, match="share is 2"):
+        train("learner", teachers_share=2.0)
+
+
+@pytest.mark.parametrize("way", range(8))
+def test_every_way_turns_back(way):
+    """Bicubic enlargement gives the same for an image in every way, so the way there and back must change nothing."""
+    low = torch.rand(2, 3, 9, 7)
+    torch.testing.assert_close(
+        in_way(lambda x: bicubic_resize(x, 2), low, way), bicubic_resize(low, 2), rtol=0, atol=1e-6
+    )
+
+
+def test_another_factor_starts_from_the_same_body(train, tmp_path):
+    start = train("start")
+    other = dataclasses.replace(
+        RECIPE, arch=RECIPE.arch.replace("p2-3", "p4-3"), size=12, steps=1, learning_rate=1e-9, average=0.0
+    )
+    network, _ = load_network(train("other", other, init_from=start))
+    body = load_file(start)
+    for key, tensor in network.state_dict().items():
+        if not key.startswith("stages.2"):
+            torch.testing.assert_close(tensor, body[key], rtol=0, atol=1e-6)
+    strange = dataclasses.replace(other, arch="c5s1-8,p2-3 norm=none")
+    with pytest.raises(InputError, match="nothing in common"):
+        train("strange", strange, init_from=start)
+
+
+def test_a_deeper_network_starts_as_the_shallower_one(train):
+    start = train("start")
+    deeper = dataclasses.replace(
+        RECIPE, arch=RECIPE.arch.replace("R8", "R8x3"), steps=1, learning_rate=1e-9, average=0.0
+    )
+    network, _ = load_network(train("deeper", deeper, init_from=start))
+    image = torch.rand(1, 3, 13, 11)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), load_network(start)[0](image), rtol=0, atol=1e-5)
+
+
+def test_validation_is_reported_and_other_settings_are_another_run(train, photos):
+    notes = []
+    train(validation=photos, validation_steps=4, progress=lambda p: notes.extend(p.notes))
+    assert [note.split(":")[0] for note in notes] == ["step 4", "step 8"]
+    assert all(10 < float(note.split()[2]) < 60 for note in notes)
+    with pytest.raises(Cancelled):
+        train("other", progress=stop_at(2))
+    with pytest.raises(TrainingError, match="another seed"):
+        train("other", seed=9)
+
+
+def test_networks_that_do_not_enlarge_are_refused(train):
+    with pytest.raises(InputError, match="no upscaler"):
+        train(recipe=dataclasses.replace(RECIPE, arch="c3s1-8,c3s1-3 norm=none"))
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("name", UPSCALE_RECIPES)
+def test_every_recipe_describes_an_upscaler_by_its_factor(name, factor):
+    recipe = upscale_recipe(name, factor)
+    network = build_network(recipe.arch)
+    assert (network.spec.scale, network.spec.out_channels) == (factor, 3)
+    assert network.eval()(torch.rand(1, 3, 9, 7)).shape == (1, 3, 9 * factor, 7 * factor)
+
+
+def test_the_papers_networks_have_their_parameter_counts():
+    counts = {f: sum(p.numel() for p in build_network(upscale_recipe("paper", f).arch).parameters()) for f in (4, 8)}
+    assert counts == {4: 401_859, 8: 438_915}
+
+
+def test_unknown_recipes_and_factors_are_named():
+    with pytest.raises(InputError, match="'best'.*pixel, perceptual"):
+        upscale_recipe("best", 4)
+    with pytest.raises(InputError, match="factor is 3"):
+        upscale_recipe("pixel", 3)
+
+
+def test_initialization_starts_at_the_base_and_keeps_the_signal():
+    network = build_network(upscale_recipe("pixel", 4).arch)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        initialize(network)
+        image = torch.rand(1, 3, 24, 24)
+    x, levels = image, []
+    with torch.no_grad():
+        for stage in network.stages[:-1]:
+            x = stage(x)
+            levels.append(float(x.std()))
+        residual = network(image, raw=True)
+    assert all(0.5 < later / earlier < 2 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert residual.std() < 0.3
