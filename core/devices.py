@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, first_line
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -19,7 +19,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
             device = torch.device(name)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            why = str(error).splitlines()[0]
+            why = first_line(error)
             raise InputError(f"the device {str(name)!r} is not available ({why}); use auto or cpu") from None
         return device
     if torch.cuda.is_available():

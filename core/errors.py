@@ -31,3 +31,8 @@ class TrainingError(PerceptualStyleError):
 
 class Cancelled(PerceptualStyleError):
     """Raised by a progress callback to stop the work; training keeps a checkpoint first."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the name of its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -52,6 +53,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, read a block at a time. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_writable(path: str | Path) -> Path:

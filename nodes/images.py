@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ImageError
-from ..core.images.masks import fit_mask
-from ..core.models.upscale_model import enlarge_mask
+from ..core.images.masks import enlarge_alpha, enlarge_mask, fit_mask
 from .host import HostedModel, intermediate, progress_callback
 
 
@@ -30,7 +29,7 @@ def process(image: Tensor, hosted: HostedModel, compute: Callable[..., Tensor], 
         out[..., :3] = compute(to_core(frame, device), progress=progress)[0].movedim(0, -1)
         if channels == 4:
             alpha = frame[..., 3]
-            out[..., 3] = alpha if scale == 1 else 1 - enlarge_mask(1 - alpha[None, None].float(), scale)[0, 0]
+            out[..., 3] = alpha if scale == 1 else enlarge_alpha(alpha[None, None].float(), scale)[0, 0]
     return result
 
 

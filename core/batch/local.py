@@ -26,9 +26,9 @@ from ..devices import is_out_of_memory, pick_device
 from ..engine.engine import free_memory
 from ..errors import Cancelled, InputError, PerceptualStyleError
 from ..files import remove_leftovers
+from ..images.masks import enlarge_alpha
 from ..images.reading import ImageFile, decode_image, image_size
 from ..models.image_model import ImageModel
-from ..models.upscale_model import enlarge_mask
 from ..progress import Progress
 from .places import Job, is_uri, open_photo, write_photo
 
@@ -218,7 +218,7 @@ class Processor:
             self._free.put((device, treatment))
         alpha, scale = image.alpha, treatment.model.spec.scale
         if alpha is not None and scale > 1:
-            alpha = 1 - enlarge_mask(1 - alpha, scale)
+            alpha = enlarge_alpha(alpha, scale)
         return replace(image, pixels=pixels, alpha=alpha)
 
     def _check(self, progress: Progress | None = None) -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 from urllib.request import url2pathname
 
-from ..errors import ImageError, InputError
+from ..errors import ImageError, InputError, first_line
 from ..images.folders import IMAGE_SUFFIXES, find_images
 from ..images.reading import ImageFile, open_file
 from ..images.writing import encode_image, save_image
@@ -184,7 +184,7 @@ def _explained(what: str) -> Iterator[None]:
 def _line(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_line
 from .safe_pickle import TensorView
 from .torch_files import TorchFile
 
@@ -28,7 +28,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     except Exception as error:  # damaged headers also end in KeyError, RuntimeError, ...
         if not isinstance(error, (SafetensorError, OSError, ValueError)):
             error = ValueError(f"{type(error).__name__}: {error}")
-        raise CheckpointError(f"{path} is not a readable safetensors file: {_one_line(error)}") from None
+        raise CheckpointError(f"{path} is not a readable safetensors file: {first_line(error)}") from None
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -124,13 +124,9 @@ def existing(path: str | Path) -> Path:
     try:
         size = path.stat().st_size if path.is_file() else None
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
-        raise CheckpointError(f"{path!s:.200} cannot be read: {_one_line(error)}") from None
+        raise CheckpointError(f"{path!s:.200} cannot be read: {first_line(error)}") from None
     if size is None:
         raise CheckpointError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
     if size == 0:
         raise CheckpointError(f"{path} is empty (0 bytes); {_AGAIN}")
     return path
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

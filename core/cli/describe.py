@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
+from ..files import sha256_of
 from ..hub.fetch import find, is_downloaded
 from ..hub.manifest import find_entry
 from ..models.loading import network_file, open_network
@@ -48,7 +47,7 @@ def _describe(arguments: argparse.Namespace) -> str:
         if arguments.channel_order or arguments.output_function:
             answer |= {"pixels": str(pixels)}
     if path.is_file():
-        answer |= {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        answer |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     answer |= {key: value for key, value in facts.items() if key not in answer}
     if arguments.json:
         return json.dumps(answer, indent=2)
@@ -72,11 +71,3 @@ def _describe_entry(entry: Any, as_json: bool) -> str:
     return "\n".join(
         f"{key}: {json.dumps(value) if isinstance(value, dict) else value}" for key, value in answer.items()
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from .. import errors
-from ..models.upscale_model import load_upscaler, upscaler_for
+from ..models.upscale_model import SCALES, load_upscaler, upscaler_for
 from .photos import add_photo_arguments, each_photo
 
 
@@ -15,7 +15,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.description = "Enlarge photos with a super-resolution network. Transparency is enlarged with them."
     command.add_argument("--model", metavar="NAME|FILE", help="an upscaler by name or a file (default: by the factor)")
     command.add_argument(
-        "--factor", type=int, choices=(2, 4, 8), help="how many times larger (default: the model's, or else 4)"
+        "--factor", type=int, choices=SCALES, help="how many times larger (default: the model's, or else 4)"
     )
     command.add_argument(
         "--fidelity", type=float, default=0.0, metavar="F",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubError
+from ..files import sha256_of
 from ..progress import Progress, ProgressCallback
 from .manifest import Entry
 from .messages import by_hand, explained, page_of
@@ -204,14 +205,11 @@ def _sha256(path: Path, size: int, modified: int) -> str:
     if size >= _LARGE:
         with contextlib.suppress(OSError):
             return note.read_text(encoding="ascii")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+    digest = sha256_of(path)
     if size >= _LARGE:
         with contextlib.suppress(OSError):
             note.parent.mkdir(parents=True, exist_ok=True)
             temporary = note.with_name(f"{key}.{os.getpid()}")
-            temporary.write_text(digest.hexdigest(), encoding="ascii")
+            temporary.write_text(digest, encoding="ascii")
             os.replace(temporary, note)
-    return digest.hexdigest()
+    return digest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from ..errors import ImageError
+from ..errors import ImageError, first_line
 
 
 @contextlib.contextmanager
@@ -31,4 +31,4 @@ def reason(error: Exception, prefix: str = "") -> str:
         return "too many pixels for its format; PNG, TIFF and JPEG can be larger"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return prefix + (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return prefix + first_line(error)

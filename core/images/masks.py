@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from .bicubic import enlarge
 from .filters import gaussian_blur
 
 MOST_FEATHER = 500
@@ -47,3 +48,16 @@ def check_feather(feather: float) -> None:
     """Raise InputError unless it is a number of pixels."""
     if not 0 <= feather <= MOST_FEATHER:
         raise InputError(f"feather is {feather}; expected a number of pixels from 0 to {MOST_FEATHER}")
+
+
+def enlarge_mask(mask: Tensor, scale: int) -> Tensor:
+    """Enlarge a mask (N, 1, H, W) in [0, 1] to (N, 1, scale H, scale W) by bicubic interpolation, clamped; same dtype.
+
+    What is 0 everywhere stays exactly 0.
+    """
+    return enlarge(mask.float(), scale).clamp_(0, 1).to(mask.dtype)
+
+
+def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
+    """Enlarge alpha (N, 1, H, W) as `enlarge_mask` does, so that opaque images stay exactly opaque."""
+    return 1 - enlarge_mask(1 - alpha, scale)

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.tensor_files import read_tensors
 from ..errors import CheckpointError, InputError
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from ..network.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,8 @@ class LossNetwork(nn.Module):
         if self.architecture.normalization == "own":
             self._take(tensors, "conv0", (3, 3, 1, 1), source, "the input normalization")
         else:
-            self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-            self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+            self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+            self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self._load(tensors, source)
         self.eval().requires_grad_(False)
 

@@ -30,7 +30,7 @@ _LPIPS_WIDTHS = {
 }
 
 
-def luma(image: Tensor, full_range: bool = False) -> Tensor:
+def y_channel(image: Tensor, full_range: bool = False) -> Tensor:
     """Y of YCbCr, (N, 1, H, W), whole numbers in float64 from 16 to 235, or to 0 to 255: BT.601, MATLAB's rgb2ycbcr."""
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
     y = (image.detach().cpu().double() * weights).sum(dim=1, keepdim=True)
@@ -157,4 +157,4 @@ def _lumas(image: Tensor, reference: Tensor, border: int, full_range: bool, smal
             f"expected at least {smallest + 2 * border} px on each side"
         )
     inside = (..., slice(border, border + height), slice(border, border + width))
-    return luma(image, full_range)[inside], luma(reference, full_range)[inside]
+    return y_channel(image, full_range)[inside], y_channel(reference, full_range)[inside]

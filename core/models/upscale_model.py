@@ -13,7 +13,6 @@ from ..checkpoints.own_format import read_header
 from ..errors import CheckpointError, InputError
 from ..hub.manifest import bundled_file, bundled_path, entries, find_entry, names
 from ..hub.whole_files import Folder
-from ..images.bicubic import enlarge
 from ..network.arch import ArchSpec
 from ..network.transform_net import TransformNet, deepened, interpolate
 from ..progress import ProgressCallback
@@ -91,14 +90,6 @@ class UpscaleModel(ImageModel):
             for i in range(len(image)):
                 result[i] = matched(result[i : i + 1], image[i : i + 1])[0]
         return result
-
-
-def enlarge_mask(mask: Tensor, scale: int) -> Tensor:
-    """(N, 1, H, W) in [0, 1] -> (N, 1, scale H, scale W) by bicubic interpolation, clamped; same dtype.
-
-    What is 0 everywhere stays exactly 0: of alpha, enlarge ``1 - alpha``, and opaque images stay opaque.
-    """
-    return enlarge(mask.float(), scale).clamp_(0, 1).to(mask.dtype)
 
 
 def list_upscalers() -> list[str]:

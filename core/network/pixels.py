@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
@@ -66,7 +66,9 @@ NAMED = {
     "unit": UNIT,
     "255": Coding((255.0, 255.0, 255.0), (0.0, 0.0, 0.0)),
     "caffe": Coding((255.0, 255.0, 255.0), (-123.68, -116.779, -103.939)),
-    "imagenet": Coding(tuple(1 / s for s in _STD), tuple(-m / s for m, s in zip(_MEAN, _STD, strict=True))),
+    "imagenet": Coding(
+        tuple(1 / s for s in IMAGENET_STD), tuple(-m / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..devices import is_out_of_memory, release_memory
-from ..errors import InputError, TrainingError
+from ..errors import InputError, TrainingError, first_line
 from . import processes
 
 Losses = Callable[[Any, int], dict[str, Tensor]]
@@ -66,7 +66,7 @@ class Gradients:
                 raise
             if self.at_once == 1:
                 raise TrainingError(
-                    f"out of memory with a single photo at a time; try a smaller size or a narrower network ({_line(error)})"
+                    f"out of memory with a single photo at a time; try a smaller size or a narrower network ({first_line(error)})"
                 ) from None
             return None
 
@@ -92,7 +92,3 @@ def _pieces(batch: Any, at_once: int) -> Iterator[tuple[Any, int]]:
     else:
         pieces = zip(*(part.split(at_once) for part in batch), strict=True)
         yield from ((piece, len(piece[0])) for piece in pieces)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ImageError, InputError
+from ..errors import ImageError, InputError, first_line
 from ..images.folders import find_images
 from ..images.reading import read_image
 from ..images.resample import DEGRADATIONS, bicubic_resize, crop_to_multiple, degrade
@@ -70,7 +70,7 @@ class PairFolder:
                 try:
                     return self._crop(self._images(path, _SIZES[int(random.integers(len(_SIZES)))]), random)
                 except Exception as error:  # on damaged data decoders raise nearly anything
-                    self.skipped[path] = (str(error).splitlines() or [type(error).__name__])[0]
+                    self.skipped[path] = first_line(error)
         raise ImageError(
             f"none of the {len(self.files)} photos can be used; the first: {next(iter(self.skipped.items()))}"
         )

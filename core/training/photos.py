@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..errors import ImageError, InputError
+from ..errors import ImageError, InputError, first_line
 from ..images.folders import find_images
 from ..images.reading import open_image, read_image
 
@@ -60,7 +60,7 @@ class PhotoFolder:
                     crop = random_crop(path, self.size, random)
                     return shaded(crop, random) if random.random() < self.shadows else crop
                 except Exception as error:  # on damaged data decoders raise nearly anything
-                    self.skipped[path] = (str(error).splitlines() or [type(error).__name__])[0]
+                    self.skipped[path] = first_line(error)
         raise ImageError(
             f"none of the {len(self.files)} photos can be read; the first: {next(iter(self.skipped.items()))}"
         )

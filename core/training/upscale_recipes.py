@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..losses.objective import ObjectiveWeights
+from ..models.upscale_model import SCALES
 from .style_recipes import check_numbers
-
-FACTORS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,6 @@ def upscale_recipe(name: str, factor: int) -> UpscaleRecipe:
     """A recipe by name for a factor of 2, 4 or 8. Raises InputError with what there is."""
     if name not in UPSCALE_RECIPES:
         raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(UPSCALE_RECIPES)}")
-    if factor not in FACTORS:
-        raise InputError(f"the factor is {factor}; expected one of {', '.join(map(str, FACTORS))}")
+    if factor not in SCALES:
+        raise InputError(f"the factor is {factor}; expected one of {', '.join(map(str, SCALES))}")
     return UPSCALE_RECIPES[name](factor)

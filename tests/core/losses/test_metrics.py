@@ -11,7 +11,7 @@ from perceptual_style.core.errors import CheckpointError, InputError
 from perceptual_style.core.images.tensors import quantize
 from perceptual_style.core.losses.functional import feature_loss
 from perceptual_style.core.losses.loss_network import LossNetwork
-from perceptual_style.core.losses.metrics import Lpips, luma, perceptual_distance, psnr, ssim
+from perceptual_style.core.losses.metrics import Lpips, perceptual_distance, psnr, ssim, y_channel
 from safetensors.torch import save_file
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -50,10 +50,10 @@ def test_psnr_and_ssim_are_scikit_images_on_y(pair, border):
 
 def test_y_goes_from_16_to_235(rng):
     ends = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
-    assert luma(ends).flatten().tolist() == [16, 235]
-    assert luma(ends, full_range=True).flatten().tolist() == [0, 255]
+    assert y_channel(ends).flatten().tolist() == [16, 235]
+    assert y_channel(ends, full_range=True).flatten().tolist() == [0, 255]
     primaries = torch.eye(3).view(1, 3, 1, 3)
-    assert luma(primaries).flatten().tolist() == [81, 145, 41]  # as MATLAB's rgb2ycbcr of uint8
+    assert y_channel(primaries).flatten().tolist() == [81, 145, 41]  # as MATLAB's rgb2ycbcr of uint8
 
 
 def test_full_range_takes_the_values_of_grey_images_as_they_are(rng):

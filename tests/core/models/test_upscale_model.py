@@ -11,9 +11,9 @@ import torch
 from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.errors import Cancelled, CheckpointError, ImageError, InputError
 from perceptual_style.core.hub import manifest
+from perceptual_style.core.images.masks import enlarge_mask
 from perceptual_style.core.models.upscale_model import (
     UpscaleModel,
-    enlarge_mask,
     list_upscalers,
     load_upscaler,
     upscaler_for,

@@ -16,7 +16,7 @@ from perceptual_style.core.network.transform_net import build_network
 from perceptual_style.core.training.photo_pairs import PairFolder
 from perceptual_style.core.training.teachers import Teachers, in_way
 from perceptual_style.core.training.train_upscaler import initialize, train_upscaler
-from perceptual_style.core.training.upscale_recipes import FACTORS, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
+from perceptual_style.core.training.upscale_recipes import SCALES, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -243,7 +243,7 @@ def test_networks_that_do_not_enlarge_are_refused(train):
         train(recipe=dataclasses.replace(RECIPE, arch="c3s1-8,c3s1-3 norm=none"))
 
 
-@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("factor", SCALES)
 @pytest.mark.parametrize("name", UPSCALE_RECIPES)
 def test_every_recipe_describes_an_upscaler_by_its_factor(name, factor):
     recipe = upscale_recipe(name, factor)
