@@ -86,7 +86,7 @@ def test_photos_are_spread_evenly():
     assert spread(list("abcdefghij"), 3) == ["b", "f", "i"]
     assert spread(list("abc"), None) == list("abc") == spread(list("abc"), 3)
     for number in (0, 4):
-        with pytest.raises(InputError, match=f"{number} photos were asked for; expected 1 to 3"):
+        with pytest.raises(InputError, match=f"{number} photos were requested; expected 1 to 3"):
             spread(list("abc"), number)
 
 
@@ -248,7 +248,7 @@ def test_the_command_complains_in_one_line(refused, command, folder):
     assert "bare.safetensors does not state the recipe" in refused(
         *command[:2], folder / "bare.safetensors", *command[3:]
     )
-    assert "9 photos were asked for; expected 1 to 5" in refused(*command, "--photos", 9)
+    assert "9 photos were requested; expected 1 to 5" in refused(*command, "--photos", 9)
     assert "unknown recipe" in refused(*command, "--recipe", "fast")
     assert "no such file" in refused(*command, "--style-image", folder / "nothing.png")
     assert "is not there" in refused(*command, "--loss-weights", folder / "nothing")
