@@ -1,8 +1,8 @@
-"""The objective on photos that were not trained on, against steps: a new style from a bundled one, and from nothing.
+"""Measure how fast a new style is learned from a bundled style and from scratch: the objective on unseen photos over steps.
 
     python benchmarks/from_a_base.py PAINTING --content photos --unseen other_photos --loss-weights FILE --chart curve.png
 
-Both trainings are of the recipe `quick`; the one from nothing learns to reproduce its input first, which is not counted.
+Both training runs use the recipe `quick`. The one from scratch first learns to reproduce its input, which is not counted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from perceptual_style.core.training.style_recipes import RECIPES, get_recipe
 
 
 def unseen_crops(folder: str, number: int, size: int) -> torch.Tensor:
-    """(number, 3, size, size), of photos evenly spread."""
+    """Return crops (number, 3, size, size) of evenly spread photos."""
     files = find_images([folder])
     chosen = files[:: max(len(files) // number, 1)][:number]
     return torch.stack([random_crop(path, size, np.random.default_rng(0)) for path in chosen])
@@ -35,13 +35,13 @@ def unseen_crops(folder: str, number: int, size: int) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("painting")
+    parser.add_argument("painting", help="the style image")
     parser.add_argument("--content", required=True, help="folder of photos to train on")
     parser.add_argument("--unseen", required=True, help="folder of photos to measure on")
     parser.add_argument("--loss-weights", help="file of the loss network's weights")
-    parser.add_argument("--steps", type=int, nargs=2, default=(600, 600), help="from the base, and from nothing")
+    parser.add_argument("--steps", type=int, nargs=2, default=(600, 600), help="from the base, and from scratch")
     parser.add_argument("--every", type=int, default=50, help="steps between two measurements (default: %(default)s)")
-    parser.add_argument("--photos", type=int, default=8, help="measured on (default: %(default)s)")
+    parser.add_argument("--photos", type=int, default=8, help="number of unseen photos (default: %(default)s)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--chart", type=Path)
     options = parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> None:
         return sum(float(value) for each in parts for value in each.values()) / len(parts)
 
     def curve(steps: int, base: Path | None) -> dict[str, list[float]]:
-        """Steps, seconds since the start and the objective."""
+        """Train, and return steps, seconds since the start and the objective at each measurement."""
         found: dict[str, list[float]] = {"steps": [], "seconds": [], "objective": []}
         started, measuring = time.monotonic(), 0.0
 
