@@ -77,7 +77,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the clips, px")
     parser.add_argument("--temporal", type=float, default=1.0)
     parser.add_argument("--loss-weights", metavar="FILE", help="weights of the standard recipe's loss network")
-    parser.add_argument("--paintings", nargs="+", default=[], metavar="FILE", help="style images, one per style in order")
+    parser.add_argument(
+        "--paintings", nargs="+", default=[], metavar="FILE", help="style images, one per style in order"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
 

@@ -89,7 +89,7 @@ def ours(recipe: StyleRecipe, style: torch.Tensor, photos: str, weights: str) ->
         thread.join()
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--style", required=True)
     parser.add_argument("--content", required=True, help="folder of photos")
@@ -98,8 +98,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--turn", type=int, default=5, help="steps per turn (default: %(default)s)")
     parser.add_argument("--json")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    arguments = parse()
     # Without the features that only the trainer has: the start from the photo, and the losses beside the objective.
     recipe = replace(
         get_recipe(arguments.recipe), steps=arguments.steps, identity_steps=0, saturation=0.0, peaks=0.0, shadows=0.0,

@@ -59,7 +59,7 @@ def paper_exact(factor: int, file: str | None) -> UpscaleModel:
     return UpscaleModel(build_network(upscale_recipe("paper", factor).arch).eval(), "paper-exact (untrained)")
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="perceptual_x4", help="name or file (default: %(default)s)")
     parser.add_argument("--paper", help="file of a trained paper-exact network of the same factor")
@@ -68,8 +68,25 @@ def main() -> None:
     parser.add_argument("--data", help="folder of high resolution images for PSNR")
     parser.add_argument("--json")
     parser.add_argument("--chart")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def take_turns(ways: dict[str, Way], size: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Return the median seconds of each way."""
+    image = torch.rand(1, 3, size, size)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.inference_mode():
+        for repeat in range(repeats + 1):  # the first repeat warms up
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way(image)
+                if repeat:
+                    seconds[name].append(time.perf_counter() - start)
+    return {name: {"seconds": statistics.median(times)} for name, times in seconds.items()}
+
+
+def main() -> None:
+    arguments = parse()
     model = load_upscaler(arguments.model)
     factor = model.scale
     paper = paper_exact(factor, arguments.paper)
@@ -84,16 +101,7 @@ def main() -> None:
     if "COMFYUI_PATH" in os.environ:
         ways["host's node"] = host_node(model)
 
-    image = torch.rand(1, 3, arguments.size, arguments.size)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    with torch.inference_mode():
-        for repeat in range(arguments.repeats + 1):  # the first repeat warms up
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way(image)
-                if repeat:
-                    seconds[name].append(time.perf_counter() - start)
-    results = {name: {"seconds": statistics.median(times)} for name, times in seconds.items()}
+    results = take_turns(ways, arguments.size, arguments.repeats)
     if arguments.data:
         measure(ways, factor, Path(arguments.data), results)
     for name, values in results.items():
