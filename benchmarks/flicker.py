@@ -5,8 +5,8 @@
 Each photo becomes two clips with noise of 5/255, rounded to 8 bits: a static one and one that pans. Flicker is the mean
 absolute difference of consecutive paintings in units of 1/255, in a pan after undoing the pan, which is known exactly.
 
-With --loss-weights and --paintings, the standard recipe's objective shows whether the style is preserved. The table then has
-the objective with ``temporal`` relative to without, for style alone and for style and content together.
+With --loss-weights and --paintings, the standard recipe's objective shows whether the style is preserved. The table
+then has the objective with ``temporal`` relative to without, for style alone and for style and content together.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Measure how fast a new style is learned from a bundled style and from scratch: the objective on unseen photos over steps.
+"""Measure how fast a new style is learned from a bundled style and from scratch.
 
-    python benchmarks/from_a_base.py PAINTING --content photos --unseen other_photos --loss-weights FILE --chart curve.png
+    python benchmarks/from_a_base.py PAINTING --content photos --unseen other_photos --loss-weights FILE --chart c.png
 
-Both training runs use the recipe `quick`. The one from scratch first learns to reproduce its input, which is not counted.
+The objective on unseen photos is plotted over steps. Both training runs use the recipe `quick`. The one from scratch first
+learns to reproduce its input, which is not counted.
 """
 
 from __future__ import annotations

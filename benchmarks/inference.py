@@ -3,9 +3,9 @@
     python benchmarks/inference.py --sizes 256 512 1024 --widths full half --repeats 5 --json inference.json
     python benchmarks/inference.py --device cuda --ways eager "eager fp16" "compile fp16" "engine fp16" --repeats 20
 
-Each way runs in its own process, so that peak memory is measured separately. A process loads, warms up and then waits for its
-turns. The ways take turns, repeat by repeat, and medians are compared. Nothing else should run on the machine. On a GPU,
-images are already on the device, and peak memory is the device's.
+Each way runs in its own process, so that peak memory is measured separately. A process loads, warms up and then waits
+for its turns. The ways take turns, repeat by repeat, and medians are compared. Nothing else should run on the machine.
+On a GPU, images are already on the device, and peak memory is the device's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ WAYS = (
     "engine", "engine auto", "engine bf16",
 )  # fmt: skip
 GPU_WAYS = (
-    "eager", "eager fp16", "eager bf16", "compile", "compile fp16", "engine", "engine auto", "engine fp16", "engine bf16",
+    "eager", "eager fp16", "eager bf16", "compile", "compile fp16",
+    "engine", "engine auto", "engine fp16", "engine bf16",
 )  # fmt: skip
 FORMATS = {"bf16": "bfloat16", "fp16": "float16"}
 LARGEST = {"eager": 2048, "compile": 2048, "onnxruntime": 2048, "openvino": 2048}  # above, only the engine runs

@@ -1,10 +1,10 @@
 """Compare the trainer with a straightforward training loop: how much faster it is, and whether it learns the same.
 
-    python benchmarks/training.py --style painting.jpg --content photos --loss-weights encoder.safetensors --json training.json
+    python benchmarks/training.py --style painting.jpg --content photos --loss-weights FILE --json training.json
 
-The straightforward loop is literal. It uses float32 and torch's default memory layouts, computes the style image's features
-again for every batch, and runs the whole loss network for photo and result. Both use the recipe's networks, losses, photos
-and seed. They take turns, a few steps at a time, so that changes of the machine's speed affect both.
+The straightforward loop is literal. It uses float32 and torch's default memory layouts, computes the style image's
+features again for every batch, and runs the whole loss network for photo and result. Both use the recipe's networks,
+losses, photos and seed. They take turns, a few steps at a time, so that changes of the machine's speed affect both.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def main() -> None:
             "objective": objectives[name],
         }
         print(
-            f"{name:16} {median:7.3f} s a step of {recipe.batch_size}, {recipe.batch_size / median:6.2f} images/s, objective "
-            f"of the last quarter {results[name]['objective, last quarter']:.4f}"
+            f"{name:16} {median:7.3f} s a step of {recipe.batch_size}, {recipe.batch_size / median:6.2f} images/s, "
+            f"objective of the last quarter {results[name]['objective, last quarter']:.4f}"
         )
     ratio = results["straightforward"]["seconds per step"] / results["ours"]["seconds per step"]
     print(f"ours is {ratio:.2f} times as fast")

@@ -4,9 +4,9 @@
     python benchmarks/upscale.py --data sets/Set5 --chart chart.png
 
 Run it with the Python interpreter of a ComfyUI, and set COMFYUI_PATH to its folder: the code of its node
-ImageUpscaleWithModel is measured. Without COMFYUI_PATH, only this project's ways are. The ways take turns, repeat by repeat,
-and medians are compared. With --data, PSNR over a folder of images is measured as well, and --chart plots it against the
-seconds. Nothing else should run on the machine.
+ImageUpscaleWithModel is measured. Without COMFYUI_PATH, only this project's ways are. The ways take turns, repeat by
+repeat, and medians are compared. With --data, PSNR over a folder of images is measured as well, and --chart plots it
+against the seconds. Nothing else should run on the machine.
 """
 
 from __future__ import annotations

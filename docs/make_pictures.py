@@ -5,7 +5,8 @@
 NAME: names of files without suffix, such as FastStylize (default: all)
 FILE: weights of the loss network of the recipe `standard`; needed for OptimizeStyle.jpg and its template
 
-The pictures are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI includes.
+The pictures are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
+includes.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     python headless.py photo.jpg -o out/ --graph api/stylize_then_upscale.json --set 4.model=perceptual_x2
 
 The graph must be in ComfyUI's API format: File > Export (API). Photos go into its Load Image nodes, in the order of the
-nodes' numbers. A node without a photo keeps its own. Paths of the downloaded images go to stdout, everything else to stderr.
-Exit status: 0 success, 2 wrong arguments, bad input or an error of the host (one line each), 130 cancelled.
+nodes' numbers. A node without a photo keeps its own. Paths of the downloaded images go to stdout, everything else to
+stderr. Exit status: 0 success, 2 wrong arguments, bad input or an error of the host (one line each), 130 cancelled.
 """
 
 from __future__ import annotations

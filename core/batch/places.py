@@ -1,7 +1,7 @@
 """Read photos from, and write results to, local paths and buckets, which are given as URIs like ``s3://bucket/photos``.
 
-pyarrow's file systems read and write URIs, as in Ray Data: S3, Google Cloud, Azure, HDFS, Hugging Face (hf://). No result
-is ever left half-written, on disks or in buckets.
+pyarrow's file systems read and write URIs, as in Ray Data: S3, Google Cloud, Azure, HDFS, Hugging Face (hf://). No
+result is ever left half-written, on disks or in buckets.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def write_figures(evaluation: StyleEvaluation, folder: str | Path) -> list[Path]
 
 
 def _panels(example: Example) -> list[tuple[Image.Image, str, list[str]]]:
-    """Return the photo and the pictures of the network and of optimization (when equal, and last), each with its value."""
+    """Return the photo, the network's picture, and optimization's equal and last pictures, each with its value."""
     values = example.values
     network, last = sum(values.network.values()), len(values.curve) - 1
     shown = [(example.content, "photo", sum(values.content.values())), (example.network, "network, one pass", network)]

@@ -11,8 +11,9 @@ from typing import Any
 from .report import table, write_texts
 from .upscalers import Row
 
-#: Johnson et al., figures 8 and 9: (factor, method) -> test set -> (PSNR, SSIM). Two of the x4 numbers need a note.
-#: Set14's bicubic SSIM is 0.7027 in another paper (VDSR), and BSD100's SSIM of the feature loss is misprinted as "63.17".
+#: Johnson et al., figures 8 and 9: (factor, method) -> test set -> (PSNR, SSIM). Two of the x4 numbers need a note:
+#: Set14's bicubic SSIM is 0.7027 in another paper (VDSR), and BSD100's SSIM of the feature loss is misprinted as
+#: "63.17".
 PAPER = {
     (4, "bicubic"): {"Set5": (28.43, 0.8114), "Set14": (25.99, 0.7301), "BSD100": (25.96, 0.682)},
     (4, "pixel loss"): {"Set5": (28.40, 0.8205), "Set14": (25.75, 0.6994), "BSD100": (25.91, 0.6680)},
@@ -32,10 +33,11 @@ PROTOCOL = (
 _NOTES = {
     "perceptual distance": "Perceptual distance is the feature reconstruction loss at relu2_2 of VGG-16 (the paper's "
     "equation 2) on whole images. Lower is better. Its unit depends on the weights of the loss network.",
-    "LPIPS": "LPIPS: lower is better. Values are comparable to published ones of the same variant only if the network's "
-    "weights are torchvision's. Most papers use the AlexNet variant.",
+    "LPIPS": "LPIPS: lower is better. Values are comparable to published ones of the same variant only if the "
+    "network's weights are torchvision's. Most papers use the AlexNet variant.",
     "paper": "Rows marked (paper) are printed in Johnson et al. 2016, figures 8 and 9, and not measured here.",
-    "x8": "The paper uses a different protocol for x8, as its bicubic row shows: compare its x8 rows only with each other.",
+    "x8": "The paper uses a different protocol for x8, as its bicubic row shows. Compare its x8 rows only with each "
+    "other.",
 }
 
 _TITLES = {"psnr": "PSNR", "ssim": "SSIM"}

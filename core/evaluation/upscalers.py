@@ -1,8 +1,8 @@
 """Measure upscalers on test sets, by the published protocol of super-resolution.
 
 For a factor f, an image is cropped to a multiple of f, reduced bicubically (as in MATLAB) and rounded to 8 bits. It is
-then upscaled, rounded to 8 bits, and compared with the original. PSNR and SSIM are computed on Y (for grey files on their
-values), without a border of f pixels. The other measures are computed on whole images.
+then upscaled, rounded to 8 bits, and compared with the original. PSNR and SSIM are computed on Y (for grey files on
+their values), without a border of f pixels. The other measures are computed on whole images.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _inspect(path: Path) -> tuple[int, int, bool]:
 def _measures(
     loss_network: LossNetwork | None, lpips: Lpips | None, device: torch.device | str
 ) -> dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]]:
-    """Return measures by name: functions of the result, the original, the border in px, and whether the file is grey."""
+    """Return measures by name: functions of result, original, border in px, and whether the file is grey."""
     measures: dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]] = {"psnr": psnr, "ssim": ssim}
     if loss_network is not None:
         loss_network.to(device)

@@ -24,9 +24,10 @@ _RELATED = 0.9  # least cosine similarity of the weights of two convolutions; un
 def blend_styles(first: BaseStyle, second: BaseStyle, amount: float) -> BaseStyle:
     """Return a style between two.
 
-    The weights of related networks are blended, if one was trained from the other or both from a third. The result is one
-    network with one kind of stroke, as fast as either. For other networks, the paintings are blended. Between unrelated
-    networks, blended weights give pale and blotchy pictures, even if both started with the same training steps.
+    The weights of related networks are blended, if one was trained from the other or both from a third. The result is
+    one network with one kind of stroke, as fast as either. For other networks, the paintings are blended. Between
+    unrelated networks, blended weights give pale and blotchy pictures, even if both started with the same training
+    steps.
 
     Args:
         first: The style at amount 0.

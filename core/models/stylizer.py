@@ -87,7 +87,7 @@ class BaseStyle(ABC):
     def stylizer(
         self, *, mask: Tensor | None = None, precision: str = "auto", memory: int | None = None, **controls: Any
     ) -> Stylizer:
-        """Return a Stylizer for photo after photo, or for the frames of one video; arguments and errors as `stylize`."""
+        """Return a Stylizer for single photos or the frames of one video; arguments and errors as `stylize`."""
         return Stylizer(self, Controls(**controls), mask, precision, memory)
 
     @torch.no_grad()
@@ -99,7 +99,8 @@ class BaseStyle(ABC):
         """Stylize images.
 
         Args:
-            image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it). Never changed.
+            image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it). It stays
+                unchanged.
             strength: From 0, the photo, to 1, the style. Values in between blend both and keep the local contrast
                 (images/mixing.py).
             stroke_size: Size of the strokes relative to the strokes that the network was trained for, 0.25 to 4.

@@ -2,9 +2,9 @@
 
 A stylized video flickers for three reasons, and each is handled at its source:
 
-- Noise. A style network takes it for detail. Where frames differ by no more than noise, the earlier frame's grain is kept
-  and only the light follows. Averaging frames over time flickers as little, but a network paints less where there is no
-  grain, so the painting changes.
+- Noise. A style network takes it for detail. Where frames differ by no more than noise, the earlier frame's grain is
+  kept and only the light follows. Averaging frames over time flickers as little, but a network paints less where there
+  is no grain, so the painting changes.
 - The network's grid. Because of its strides, the network is a function of pixel coordinates modulo 4, so content that
   pans is painted differently in each frame. The pan of the whole frame is found by phase correlation (Kuglin and Hines
   1975). The grid moves with it, and so does everything that is remembered.
@@ -50,7 +50,7 @@ class Steady:
         self.painted: Tensor | None = None
 
     def __call__(self, frame: Tensor, index: int = 0, progress: ProgressCallback | None = None) -> Tensor:
-        """Return the painting of a frame (1, 3, H, W) float32 in [0, 1]; ``index`` and ``progress`` are the painter's."""
+        """Return the painting of a frame (1, 3, H, W) float32 in [0, 1]; other arguments as the painter's."""
         if self.seen is None or self.painted is None:
             self.seen, self.painted = frame, self.painter(frame, index, self.moved, progress)
             return self.painted.clone()

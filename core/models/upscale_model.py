@@ -89,10 +89,11 @@ class UpscaleModel(ImageModel):
         """Enlarge images by ``scale``.
 
         Args:
-            image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it). Never changed.
-            fidelity: 0 for this, the perceptual network, 1 for its partner, which was trained for pixel values alone and
-                has higher PSNR and less detail. In between, the network with weights between theirs, see `interpolate`.
-            match_colors: Whether to match the histogram of each channel to the image's, as the paper does (section 4.2).
+            image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it). It stays
+                unchanged.
+            fidelity: 0 for this, the perceptual network, 1 for its partner, which was trained for pixel values alone
+                and has higher PSNR and less detail. In between, both networks' weights are blended, see `interpolate`.
+            match_colors: Whether to match each channel's histogram to the image's, as the paper does (section 4.2).
             precision: As in `StyleModel.stylize`.
             memory: As in `StyleModel.stylize`.
             progress: As in `StyleModel.stylize`.

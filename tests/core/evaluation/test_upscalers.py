@@ -162,7 +162,7 @@ def test_wrong_models_and_images_are_rejected_before_any_work(data):
 
 @pytest.fixture
 def evaluate(capsys, monkeypatch):
-    """Run ``evaluate upscale`` with models "nearest3", "nearest4", ...; return exit status, stdout and stderr's lines."""
+    """Run ``evaluate upscale`` with models "nearest3", ...; return exit status, stdout and the lines of stderr."""
     monkeypatch.setattr(evaluate_upscale, "load_upscaler", lambda name: Nearest(int(name[-1])))
 
     def run(*arguments) -> tuple[int, str, list[str]]:

@@ -30,7 +30,7 @@ def scene(rng):
 
 @pytest.fixture
 def clip(scene, rng):
-    """Make noisy frames (N, 3, 80, 96) from a camera that moves over the scene by ``step`` rows and columns per frame."""
+    """Make noisy frames (N, 3, 80, 96) of a camera that moves by ``step`` rows and columns per frame."""
 
     def make(frames: int = 6, step: tuple[int, int] = (0, 0), noise: float = NOISE) -> torch.Tensor:
         down, right = step
