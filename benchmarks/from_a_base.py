@@ -2,8 +2,8 @@
 
     python benchmarks/from_a_base.py PAINTING --content photos --unseen other_photos --loss-weights FILE --chart c.png
 
-The objective on unseen photos is plotted over steps. Both training runs use the recipe `quick`. The one from scratch first
-learns to reproduce its input, which is not counted.
+The objective on unseen photos is plotted over steps. Both training runs use the recipe `quick`. The one from scratch
+first learns to reproduce its input, which is not counted.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def learned(
 ) -> dict[str, list[float]]:
     """Train, and return steps, seconds since the start and the objective at each measurement."""
     found: dict[str, list[float]] = {"steps": [], "seconds": [], "objective": []}
+    style = read_image(options.painting).pixels
     started, measuring = time.monotonic(), 0.0
 
     def show(progress: Progress) -> None:
@@ -61,7 +62,7 @@ def learned(
 
     with tempfile.TemporaryDirectory() as folder:
         train_style(
-            read_image(options.painting).pixels, options.content, Path(folder) / "new.safetensors", recipe=recipe,
+            style, options.content, Path(folder) / "new.safetensors", recipe=recipe,
             loss_weights=options.loss_weights, init_from=base, progress=show, preview_image=photos,
             preview_steps=options.every,
         )  # fmt: skip

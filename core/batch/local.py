@@ -43,7 +43,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done to each photo.
+    """The computation for each photo: a method of a model, and its arguments.
 
     Attributes:
         model: The model.
@@ -64,7 +64,7 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended, with one line of text for each of the optional parts.
+    """The outcome of a job. Each optional part is one line of text.
 
     Attributes:
         job: The job.

@@ -18,16 +18,16 @@ COUNTS = (100, 300, 500)  # iterations in the paper's table 1
 #: Johnson et al., table 1, seconds on a GTX Titan X: size -> (the network, then COUNTS iterations of optimization).
 PAPER = {256: (0.015, 3.17, 9.52, 15.86), 512: (0.05, 10.97, 32.91, 54.85), 1024: (0.21, 42.89, 128.66, 214.44)}
 _PROTOCOL = (
-    "The objective is the one that the network was trained for (equation 5, with the recipe's weights, loss network and "
-    "size of the painting). It is measured on the middle squares of {photos} photos, scaled to {size} px. Optimization is "
-    "L-BFGS on pixels, starting from {start} and clamped to the valid range after each iteration. An iteration is one "
-    "evaluation of the objective and its gradient. The network makes one pass. Make sure that the photos were not used in "
-    "training."
+    "The objective is the one that the network was trained for (equation 5, with the recipe's weights, loss network "
+    "and size of the painting). It is measured on the middle squares of {photos} photos, scaled to {size} px. "
+    "Optimization is L-BFGS on pixels, starting from {start} and clamped to the valid range after each iteration. An "
+    "iteration is one evaluation of the objective and its gradient. The network makes one pass. Make sure that the "
+    "photos were not used in training."
 )
 _SPEED = (
     "Times are medians of single passes and iterations on {device} with {threads} threads. The time of many iterations "
-    "is the time of one times their number. Timings include other load on the machine. Rows marked (paper) are printed in "
-    "Johnson et al. 2016, table 1, for another network and a GTX Titan X."
+    "is the time of one times their number. Timings include other load on the machine. Rows marked (paper) are printed "
+    "in Johnson et al. 2016, table 1, for another network and a GTX Titan X."
 )
 
 

@@ -27,7 +27,7 @@ from .network_runner import NetworkRunner
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is known about the photos before the first one arrives.
+    """Size, device and settings shared by the photos of one run.
 
     Attributes:
         height: Height of the photos.
@@ -59,7 +59,7 @@ class Canvas:
 
     @property
     def copies(self) -> int:
-        """Memory of the resized photo, its painting, and what is needed to bring them back to the photo's size."""
+        """Memory for the resized photo, its painting, and for bringing them back to the photo's size."""
         height, width = self.painted
         if (height, width) == (self.height, self.width):
             return 0

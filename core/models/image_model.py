@@ -23,7 +23,7 @@ class ImageModel(ABC):
         facts: Title, license, credit, recipe, ... as in the file's metadata.
         pixels: Pixel convention of the network. Networks that this project trains take and return RGB in [0, 1].
         task: Task of such models, as in the manifest.
-        what: What error messages call such models.
+        what: Name of such models in error messages.
     """
 
     network: TransformNet
@@ -51,5 +51,5 @@ class ImageModel(ABC):
 
     @property
     def runner(self) -> NetworkRunner:
-        """What plans the memory for the network and runs it."""
+        """Runner that plans memory for the network and runs it."""
         return NetworkRunner(self.network, self.pixels, exact="family" in self.facts)

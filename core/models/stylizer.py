@@ -139,7 +139,7 @@ class BaseStyle(ABC):
 
 @dataclass
 class _Setup:
-    """What photos of one size share.
+    """State shared by photos of one size.
 
     paint: the painter itself or, for a video, Steady around it
     faded: the mask with soft edges, and its index

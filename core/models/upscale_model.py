@@ -25,13 +25,9 @@ SCALES = (2, 4, 8)
 
 @dataclass(frozen=True)
 class UpscaleModel(ImageModel):
-    """A super-resolution network and its facts.
+    """A super-resolution network and its facts, see `ImageModel` for the other attributes.
 
     Attributes:
-        network: See `ImageModel`.
-        name: See `ImageModel`.
-        facts: See `ImageModel`.
-        pixels: See `ImageModel`.
         partner: The network that was trained for pixel values alone, if any. It has the same architecture, or fewer
             residual blocks.
     """

@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
-from perceptual_style.core.batch import local as bulk
+from perceptual_style.core.batch import local
 from perceptual_style.core.batch.local import Processor, Room, Treatment, pick_devices, process_photos
 from perceptual_style.core.batch.places import plan_jobs
 from perceptual_style.core.errors import InputError
@@ -91,8 +91,8 @@ def test_next_photo_is_read_while_one_is_computed(model, jobs, monkeypatch):
         assert second_is_read.wait(SECONDS), "the second photo waits for the first one"
         return pixels
 
-    original = bulk.decode_image
-    monkeypatch.setattr(bulk, "decode_image", decode)
+    original = local.decode_image
+    monkeypatch.setattr(local, "decode_image", decode)
     assert [each.error for each in process_photos(jobs(2), Treatment(model, compute), [CPU])] == [None, None]
 
 
@@ -107,7 +107,7 @@ def test_next_photo_is_computed_while_one_is_written(model, jobs, monkeypatch):
     def write(*_):
         assert second_is_computed.wait(SECONDS), "the second photo waits for the first one"
 
-    monkeypatch.setattr(bulk, "write_photo", write)
+    monkeypatch.setattr(local, "write_photo", write)
     assert [each.error for each in process_photos(jobs(2), Treatment(model, compute), [CPU])] == [None, None]
 
 
@@ -135,7 +135,7 @@ def crowd(monkeypatch):
             return pixels
 
     crowd = Crowd()
-    decode, write = bulk.decode_image, bulk.write_photo
+    decode, write = local.decode_image, local.write_photo
 
     def decoded(*arguments):
         crowd.change("in hand", 1)
@@ -145,8 +145,8 @@ def crowd(monkeypatch):
         write(*arguments)
         crowd.change("in hand", -1)
 
-    monkeypatch.setattr(bulk, "decode_image", decoded)
-    monkeypatch.setattr(bulk, "write_photo", written)
+    monkeypatch.setattr(local, "decode_image", decoded)
+    monkeypatch.setattr(local, "write_photo", written)
     return crowd
 
 
@@ -154,11 +154,11 @@ def crowd(monkeypatch):
 def test_photos_in_hand_are_bounded(workers, model, jobs, crowd):
     assert len(list(process_photos(jobs(30), Treatment(model, crowd.compute), [CPU] * workers))) == 30
     assert crowd.most["computed"] <= workers
-    assert 1 < crowd.most["in hand"] <= workers + bulk._SPARE_ON_CPU
+    assert 1 < crowd.most["in hand"] <= workers + local._SPARE_ON_CPU
 
 
 def test_large_photos_are_processed_singly_with_all_cores(model, jobs, crowd, monkeypatch):
-    monkeypatch.setattr(bulk, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(local, "free_memory", lambda device: 1000)
     threads = []
 
     def compute(pixels, **options):
@@ -265,7 +265,7 @@ def test_pick_devices(monkeypatch):
     for workers in (0, -1):
         with pytest.raises(InputError, match="expected 1 or more"):
             pick_devices("cpu", workers)
-    monkeypatch.setattr(bulk, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(local, "pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     cuda = [torch.device("cuda", index) for index in range(3)]
     assert pick_devices("auto") == cuda and pick_devices("auto", 2) == cuda[:2]
