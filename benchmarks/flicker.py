@@ -1,11 +1,12 @@
-"""Flicker of stylized video, with and without ``temporal``: clips made of photos, one table, JSON.
+"""Measure the flicker of stylized video with and without ``temporal``; print a table and write JSON.
 
     python benchmarks/flicker.py --styles starry_night candy.model --paintings night.jpg candy.jpg --loss-weights FILE
 
-Each photo becomes two clips with noise of 5/255, rounded to 8 bits: one that stands still and one that pans. Flicker is the
-mean absolute difference of consecutive paintings, in 255ths; of the pan, which is known exactly, after taking it back. With
-the weights of the standard recipe's loss network and the paintings, its objective says whether the style is still there:
-with ``temporal`` over without, of the style part and of style and content together.
+Each photo becomes two clips with noise of 5/255, rounded to 8 bits: a static one and one that pans. Flicker is the mean
+absolute difference of consecutive paintings in units of 1/255, in a pan after undoing the pan, which is known exactly.
+
+With --loss-weights and --paintings, the standard recipe's objective shows whether the style is preserved. The table
+then has the objective with ``temporal`` relative to without, for style alone and for style and content together.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import torch
 from torch import Tensor
 
 PHOTOS = ("astronaut.jpg", "coffee.jpg", "chelsea.jpg", "rocket.jpg")
-PAN = 3, 1  # px to the right and down in each frame
+PAN = 3, 1  # px to the right and down per frame
 NOISE = 5 / 255
 
 
 def clip(photo: Tensor, frames: int, size: int, pan: tuple[int, int]) -> Tensor:
-    """A clip (N, 3, size, size) of a camera that moves over a photo."""
+    """Return a clip (N, 3, size, size) of a camera that moves over a photo."""
     generator = torch.Generator().manual_seed(0)
     right, down = pan
     parts = [photo[0, :, down * t : down * t + size, right * t : right * t + size] for t in range(frames)]
@@ -34,14 +35,17 @@ def clip(photo: Tensor, frames: int, size: int, pan: tuple[int, int]) -> Tensor:
 
 
 def flicker(paintings: Tensor, pan: tuple[int, int]) -> float:
-    """Mean absolute difference of consecutive paintings where both show the same, in 255ths."""
+    """Return the mean absolute difference of consecutive paintings where both show the same, in units of 1/255."""
     (right, down), (height, width) = pan, paintings.shape[-2:]
     before, after = paintings[:-1, :, down:, right:], paintings[1:, :, : height - down, : width - right]
     return float((before - after).abs().mean()) * 255
 
 
 def objective_of(loss_weights: str, painting: str) -> Callable[[Tensor, Tensor], tuple[float, float]]:
-    """A function of paintings and frames (N, 3, H, W): style, and style and content, of the standard recipe's objective."""
+    """Return a function of paintings and frames (N, 3, H, W) that measures the standard recipe's objective.
+
+    It returns the style part, and the sum of style and content.
+    """
     from perceptual_style.core.images.reading import read_image
     from perceptual_style.core.losses.loss_network import LossNetwork
     from perceptual_style.core.losses.objective import Objective
@@ -65,15 +69,17 @@ def objective_of(loss_weights: str, painting: str) -> Callable[[Tensor, Tensor],
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--styles", nargs="+", default=["starry_night"], help="names or files")
+    parser.add_argument("--styles", nargs="+", default=["starry_night"], help="names or files (default: starry_night)")
     parser.add_argument(
-        "--photos", default=Path(__file__).resolve().parents[1] / "examples", help="folder of the examples"
+        "--photos", default=Path(__file__).resolve().parents[1] / "examples", help="folder with the example photos"
     )
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--size", type=int, default=256, help="side of the clips, px")
     parser.add_argument("--temporal", type=float, default=1.0)
-    parser.add_argument("--loss-weights", metavar="FILE")
-    parser.add_argument("--paintings", nargs="+", default=[], metavar="FILE", help="of the styles, in their order")
+    parser.add_argument("--loss-weights", metavar="FILE", help="weights of the standard recipe's loss network")
+    parser.add_argument(
+        "--paintings", nargs="+", default=[], metavar="FILE", help="style images, one per style in order"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
 

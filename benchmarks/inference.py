@@ -1,11 +1,11 @@
-"""Seconds, memory and differences of the ways to run a style network: one run, one table, JSON.
+"""Compare ways to run a style network by time, memory and accuracy; print a table and write JSON.
 
     python benchmarks/inference.py --sizes 256 512 1024 --widths full half --repeats 5 --json inference.json
     python benchmarks/inference.py --device cuda --ways eager "eager fp16" "compile fp16" "engine fp16" --repeats 20
 
-Every way runs in a process of its own, so that peak memory is its own; a process loads, warms up, and then waits for its
-turns: the ways take turns, repeat by repeat, and medians are compared. Nothing else should run on the machine. On a GPU
-images are on the device already, and peak memory is the device's.
+Each way runs in its own process, so that peak memory is measured separately. A process loads, warms up and then waits
+for its turns. The ways take turns, repeat by repeat, and medians are compared. Nothing else should run on the machine.
+On a GPU, images are already on the device, and peak memory is the device's.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ WAYS = (
     "engine", "engine auto", "engine bf16",
 )  # fmt: skip
 GPU_WAYS = (
-    "eager", "eager fp16", "eager bf16", "compile", "compile fp16", "engine", "engine auto", "engine fp16", "engine bf16",
+    "eager", "eager fp16", "eager bf16", "compile", "compile fp16",
+    "engine", "engine auto", "engine fp16", "engine bf16",
 )  # fmt: skip
 FORMATS = {"bf16": "bfloat16", "fp16": "float16"}
-LARGEST = {"eager": 2048, "compile": 2048, "onnxruntime": 2048, "openvino": 2048}  # beyond, only the engine
+LARGEST = {"eager": 2048, "compile": 2048, "onnxruntime": 2048, "openvino": 2048}  # above, only the engine runs
 
 
 def build(width: str):
@@ -45,7 +46,7 @@ def build(width: str):
 
 
 def photo(size: int):
-    """A smooth random image: no photo of this size is at hand, and time does not depend on it."""
+    """Return a smooth random image in place of a photo; time does not depend on the content."""
     import torch
 
     torch.manual_seed(1)
@@ -54,7 +55,7 @@ def photo(size: int):
 
 
 def runner(way: str, width: str, size: int, device: str) -> Callable[[], object]:
-    """A function that runs the network once and gives the image as a tensor, when it is there."""
+    """Return a function that runs the network once and returns the finished image as a tensor."""
     import torch
 
     network, image = build(width).to(device), photo(size).to(device)
@@ -91,7 +92,7 @@ def runner(way: str, width: str, size: int, device: str) -> Callable[[], object]
 
 
 def finished(result):
-    """The result, once the device is done with it."""
+    """Wait until the device has finished, and return the result."""
     import torch
 
     if result.device.type == "cuda":
@@ -110,9 +111,9 @@ def worker(way: str, width: str, size: int, device: str, pipe) -> None:
                 difference = float((result.float().cpu() - build(width)(photo(size))).abs().max()) * 255
             else:
                 difference = None
-            del result  # which would be in memory beside the next one
+            del result  # so that only one result at a time counts as memory
             run()
-        except Exception as error:  # a runtime that is missing, or cannot: say so in the table
+        except Exception as error:  # shown in the table: a runtime is missing or fails
             pipe.send({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"})
             return
         pipe.send({"difference": difference})
@@ -155,7 +156,7 @@ def measure(width: str, size: int, ways: list[str], repeats: int, device: str) -
 
 
 def peak_flops(kind: str, device: str) -> float:
-    """The machine's matrix product rate, FLOP/s: the best of several, in the number format of the way."""
+    """Return the machine's peak rate of matrix products in FLOP/s, in the way's number format: the best of several."""
     import torch
 
     side = 3072 if device == "cpu" else 8192
@@ -179,7 +180,7 @@ def flops(width: str, size: int) -> float:
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Seconds of every way, one panel for each width and size that has an eager row."""
+    """Draw the seconds of each way, with one panel per width and size that has an eager row."""
     import matplotlib.pyplot as plt
 
     panels = [(r["width"], r["size"]) for r in rows if r["way"] == "eager" and "seconds" in r]
@@ -204,7 +205,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--chart", type=Path, help="draw the seconds as bars into this file")
+    parser.add_argument("--chart", type=Path, help="file for a bar chart of the seconds")
     options = parser.parse_args()
     device, ways = options.device, options.ways or list(WAYS if options.device == "cpu" else GPU_WAYS)
     peaks = {kind: peak_flops(kind, device) for kind in dict.fromkeys(["", *(way.partition(" ")[2] for way in ways)])}

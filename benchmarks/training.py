@@ -1,10 +1,10 @@
-"""How much faster the trainer is than the loop that one writes first, and whether it learns the same.
+"""Compare the trainer with a straightforward training loop: how much faster it is, and whether it learns the same.
 
-    python benchmarks/training.py --style painting.jpg --content photos --loss-weights encoder.safetensors --json training.json
+    python benchmarks/training.py --style painting.jpg --content photos --loss-weights FILE --json training.json
 
-The straightforward loop is a literal one: float32, the style image's features computed anew for every batch, the whole loss
-network run for photo and result, torch's layouts as they come. Both have the recipe's networks, losses, photos and seed.
-They take turns, a few steps at a time, so that a machine that changes its speed changes it for both.
+The straightforward loop is literal. It uses float32 and torch's default memory layouts, computes the style image's
+features again for every batch, and runs the whole loss network for photo and result. Both use the recipe's networks,
+losses, photos and seed. They take turns, a few steps at a time, so that changes of the machine's speed affect both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from perceptual_style.core.training.trainer import learning_rate
 
 
 def straightforward(recipe: StyleRecipe, style: torch.Tensor, photos: str, weights: str) -> Iterator[float]:
-    """The loop; yields the objective after each step."""
+    """Run the loop, and yield the objective after each step."""
     loss_network = LossNetwork(recipe.loss_network, weights, recipe.weights.layers)
     style = fit_style_image(style, recipe.style_size)
     with torch.random.fork_rng(devices=[]):
@@ -61,7 +61,7 @@ def straightforward(recipe: StyleRecipe, style: torch.Tensor, photos: str, weigh
 
 
 def ours(recipe: StyleRecipe, style: torch.Tensor, photos: str, weights: str) -> Iterator[float]:
-    """The trainer, stopped after each step by a generator's means: a thread that waits for its turn."""
+    """Run the trainer in a thread that waits for its turn, and yield the objective after each step."""
     import queue
     import threading
 
@@ -89,18 +89,21 @@ def ours(recipe: StyleRecipe, style: torch.Tensor, photos: str, weights: str) ->
         thread.join()
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--style", required=True)
     parser.add_argument("--content", required=True, help="folder of photos")
-    parser.add_argument("--loss-weights", required=True, help="of the recipe's loss network")
+    parser.add_argument("--loss-weights", required=True, help="weights of the recipe's loss network")
     parser.add_argument("--recipe", default="standard")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--turn", type=int, default=5, help="steps before the other one's turn (default: %(default)s)")
+    parser.add_argument("--turn", type=int, default=5, help="steps per turn (default: %(default)s)")
     parser.add_argument("--json")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
-    # What only the trainer has is left out: the start from the photo, and the losses beside the objective.
+
+def main() -> None:
+    arguments = parse()
+    # Without the features that only the trainer has: the start from the photo, and the losses beside the objective.
     recipe = replace(
         get_recipe(arguments.recipe), steps=arguments.steps, identity_steps=0, saturation=0.0, peaks=0.0, shadows=0.0,
         schedule="constant", optimizer="adam",
@@ -129,8 +132,8 @@ def main() -> None:
             "objective": objectives[name],
         }
         print(
-            f"{name:16} {median:7.3f} s a step of {recipe.batch_size}, {recipe.batch_size / median:6.2f} images/s, objective "
-            f"of the last quarter {results[name]['objective, last quarter']:.4f}"
+            f"{name:16} {median:7.3f} s a step of {recipe.batch_size}, {recipe.batch_size / median:6.2f} images/s, "
+            f"objective of the last quarter {results[name]['objective, last quarter']:.4f}"
         )
     ratio = results["straightforward"]["seconds per step"] / results["ours"]["seconds per step"]
     print(f"ours is {ratio:.2f} times as fast")

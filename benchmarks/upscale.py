@@ -1,12 +1,12 @@
-"""Seconds of PerceptualUpscale and of the host's own route with the same network, and quality against time.
+"""Compare PerceptualUpscale with the host's own node and the same network, and plot quality against time.
 
     COMFYUI_PATH=... python benchmarks/upscale.py --size 512 --repeats 5 --json upscale.json
     python benchmarks/upscale.py --data sets/Set5 --chart chart.png
 
-Run by the interpreter of the ComfyUI whose folder COMFYUI_PATH names: the host's route is its own node's code,
-ImageUpscaleWithModel. Without it, only ours are measured. The ways take turns, repeat by repeat, and medians are compared.
-With --data, PSNR over a folder of images is measured as well, and --chart draws it against the seconds.
-Nothing else should run on the machine.
+Run it with the Python interpreter of a ComfyUI, and set COMFYUI_PATH to its folder: the code of its node
+ImageUpscaleWithModel is measured. Without COMFYUI_PATH, only this project's ways are. The ways take turns, repeat by
+repeat, and medians are compared. With --data, PSNR over a folder of images is measured as well, and --chart plots it
+against the seconds. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Way = Callable[[torch.Tensor], torch.Tensor]
 
 
 def host_node(model: UpscaleModel) -> Way:
-    """The host's "Upscale Image (using Model)", on its own CPU settings, with our network as its UPSCALE_MODEL."""
+    """Return the host's "Upscale Image (using Model)", with its own CPU settings and our network as UPSCALE_MODEL."""
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
-    sys.argv = sys.argv[:1]  # the host reads them, too
+    sys.argv = sys.argv[:1]  # the host reads the arguments, too
     import comfy.options
 
     comfy.options.enable_args_parsing(False)
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
-    import utils.install_util  # noqa: F401  (as the host does, before its nodes.py puts another "utils" before it)
+    import utils.install_util  # noqa: F401  (first, as in the host: its nodes.py puts another "utils" before it)
     from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
     from perceptual_style.nodes.upscale_descriptor import descriptor_of
 
@@ -53,13 +53,13 @@ def host_node(model: UpscaleModel) -> Way:
 
 
 def paper_exact(factor: int, file: str | None) -> UpscaleModel:
-    """The paper's network: from a file, or untrained, which takes the same time."""
+    """Return the paper's network from a file, or an untrained one, which takes the same time."""
     if file:
         return load_upscaler(file)
     return UpscaleModel(build_network(upscale_recipe("paper", factor).arch).eval(), "paper-exact (untrained)")
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="perceptual_x4", help="name or file (default: %(default)s)")
     parser.add_argument("--paper", help="file of a trained paper-exact network of the same factor")
@@ -68,8 +68,25 @@ def main() -> None:
     parser.add_argument("--data", help="folder of high resolution images for PSNR")
     parser.add_argument("--json")
     parser.add_argument("--chart")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def take_turns(ways: dict[str, Way], size: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Return the median seconds of each way."""
+    image = torch.rand(1, 3, size, size)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.inference_mode():
+        for repeat in range(repeats + 1):  # the first repeat warms up
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way(image)
+                if repeat:
+                    seconds[name].append(time.perf_counter() - start)
+    return {name: {"seconds": statistics.median(times)} for name, times in seconds.items()}
+
+
+def main() -> None:
+    arguments = parse()
     model = load_upscaler(arguments.model)
     factor = model.scale
     paper = paper_exact(factor, arguments.paper)
@@ -84,21 +101,12 @@ def main() -> None:
     if "COMFYUI_PATH" in os.environ:
         ways["host's node"] = host_node(model)
 
-    image = torch.rand(1, 3, arguments.size, arguments.size)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    with torch.inference_mode():
-        for repeat in range(arguments.repeats + 1):  # the first one warms up
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way(image)
-                if repeat:
-                    seconds[name].append(time.perf_counter() - start)
-    results = {name: {"seconds": statistics.median(times)} for name, times in seconds.items()}
+    results = take_turns(ways, arguments.size, arguments.repeats)
     if arguments.data:
         measure(ways, factor, Path(arguments.data), results)
     for name, values in results.items():
         if name == "paper-exact" and not arguments.paper:
-            values.pop("psnr", None)  # of no meaning, untrained
+            values.pop("psnr", None)  # meaningless for an untrained network
         quality = f"  {values['psnr']:6.2f} dB" if "psnr" in values else ""
         print(f"{name:32} {values['seconds']:8.3f} s{quality}")
     if "host's node" in results:
@@ -111,7 +119,7 @@ def main() -> None:
 
 
 def measure(ways: dict[str, Way], factor: int, folder: Path, results: dict[str, dict[str, float]]) -> None:
-    """Add the mean PSNR (Y, border of factor px cropped) of every way."""
+    """Add the mean PSNR of each way (on Y, without a border of ``factor`` px)."""
     from perceptual_style.core.images.folders import find_images
     from perceptual_style.core.images.reading import read_image
     from perceptual_style.core.images.tensors import quantize
@@ -137,7 +145,7 @@ def draw(results: dict[str, dict[str, float]], factor: int, size: int, path: str
     )
     for index, (quality, seconds, name) in enumerate(shown):
         axes.scatter(seconds, quality, s=50)
-        above = index % 2 == 0  # those that are as good are neighbors
+        above = index % 2 == 0  # keeps the labels of neighbors apart
         axes.annotate(
             name,
             (seconds, quality),

@@ -1,12 +1,12 @@
-"""Makes what shows the nodes at work again: the pictures of the README, of the help pages and of the workflow templates, and
-the examples that are not photos. Nothing goes in but the example photos and the bundled networks.
+"""Create the pictures of the README, the help pages and the workflow templates, and the examples that are not photos.
 
     python docs/make_pictures.py [--loss-weights FILE] [NAME ...]
 
-NAME: of files without suffix, such as FastStylize; all by default
-FILE: weights of the loss network of the recipe standard, without which OptimizeStyle.jpg stays as it is
+NAME: names of files without suffix, such as FastStylize (default: all)
+FILE: weights of the loss network of the recipe `standard`; needed for OptimizeStyle.jpg and its template
 
-The clip needs PyAV, which ComfyUI has.
+The pictures are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
+includes.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _PANEL, _GAP, _LINE = 240, 8, 24
 _QUALITY = {"quality": 82, "optimize": True}
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
+# --- content ----------------------------------------------------------------------------------------------------------
 
 
 @cache
 def photo(name: str) -> Tensor:
-    """(1, 3, H, W)."""
+    """Return an example photo, (1, 3, H, W)."""
     return read_image(EXAMPLES / f"{name}.jpg").pixels
 
 
 @cache
 def styles() -> list:
-    """The bundled styles, the two of the workflows first."""
+    """Return the bundled styles, starting with the two that the workflows use."""
     names = [name for name in list_styles() if find_entry(name, "style").is_bundled]
     first = ("starry_night", "the_scream")
     return [load_style(name) for name in (*first, *(name for name in names if name not in first))]
@@ -57,7 +57,7 @@ def stylized(name: str, index: int = 0) -> Tensor:
 
 @cache
 def head() -> Tensor:
-    """A mask of the astronaut's head, (1, 1, H, W)."""
+    """Return a mask of the astronaut's head, (1, 1, H, W)."""
     mask = Image.new("L", (512, 512))
     draw = ImageDraw.Draw(mask)
     draw.ellipse((166, 26, 288, 124), fill=255)
@@ -65,16 +65,16 @@ def head() -> Tensor:
     return torch.from_numpy(np.array(mask))[None, None] / 255
 
 
-# --- how it is shown --------------------------------------------------------------------------------------------------
+# --- layout -----------------------------------------------------------------------------------------------------------
 
 
 def picture(image: Tensor) -> Image.Image:
-    """(1, 3, H, W) or a mask (1, 1, H, W) in [0, 1]."""
+    """Convert (1, 3, H, W) or a mask (1, 1, H, W) in [0, 1]."""
     return Image.fromarray(image[0].expand(3, -1, -1).mul(255).round().byte().movedim(0, -1).numpy())
 
 
 def square(image: Tensor, side: int, left: float = 0.5) -> Image.Image:
-    """The largest square of an image, scaled; left: where it lies, from 0 to 1."""
+    """Return the largest square of an image, scaled; left: its position, from 0 to 1."""
     whole = picture(image)
     least = min(whole.size)
     x, y = round((whole.width - least) * left), (whole.height - least) // 2
@@ -82,7 +82,7 @@ def square(image: Tensor, side: int, left: float = 0.5) -> Image.Image:
 
 
 def panels(columns: int, titled: list[tuple[str, Image.Image]]) -> Image.Image:
-    """Pictures of one size in rows, each above its title."""
+    """Return pictures of one size in rows, each above its title."""
     width, height = titled[0][1].size
     rows = -(-len(titled) // columns)
     canvas = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _LINE + _GAP) - _GAP), (32, 32, 32))
@@ -95,7 +95,7 @@ def panels(columns: int, titled: list[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def strips(images: list[Tensor], side: int) -> Image.Image:
-    """The same place of several images, one strip of each beside the other."""
+    """Return vertical strips of several images side by side, each from the same place."""
     whole = [square(image, side) for image in images]
     for index, each in enumerate(whole[1:], start=1):
         x = index * side // len(whole)
@@ -108,7 +108,7 @@ def strips(images: list[Tensor], side: int) -> Image.Image:
 
 
 def gallery() -> Image.Image:
-    """Three photos in every bundled style, four styles beside each other."""
+    """Return three photos in every bundled style, four styles side by side."""
     names, (width, height), gap = ("astronaut", "coffee", "rocket"), (240, 180), 4
     blocks = -(-len(styles()) // 4)
     canvas = Image.new("RGB", (5 * (width + gap) - gap, blocks * (3 * (height + gap) + 8) - 8 - gap), "white")
@@ -123,7 +123,7 @@ def gallery() -> Image.Image:
 
 
 def enlarged() -> Image.Image:
-    """A photo, reduced four times and enlarged again."""
+    """Return a photo that was reduced by a factor of four and enlarged again, by several methods."""
     whole, (left, top, side) = crop_to_multiple(photo("astronaut"), 4), (170, 40, 120)
     small = degrade(whole, 4)
     shown = {
@@ -135,7 +135,7 @@ def enlarged() -> Image.Image:
 
 
 def chained() -> Image.Image:
-    """Stylized small and then enlarged, and the photo stylized as large."""
+    """Return a photo stylized at a small size and then enlarged, beside the photo stylized at the large size."""
     model, (left, top, side) = load_upscaler("perceptual_x4"), (640, 200, 360)
     large = styles()[0].stylize(enlarge(photo("astronaut"), 4).clamp(0, 1))
     shown = {
@@ -215,7 +215,7 @@ def load_perceptual_upscaler() -> Image.Image:
 
 
 def detail() -> Image.Image:
-    """A stylized photo, and a part of it as the upscaler gives it."""
+    """Return a stylized photo, with an upscaled part of it on top."""
     whole, box = square(stylized("astronaut"), 512), (160, 50, 224, 114)
     part = load_upscaler("perceptual_x4").upscale(stylized("astronaut")[..., box[1] : box[3], box[0] : box[2]])
     draw = ImageDraw.Draw(whole)
@@ -250,7 +250,7 @@ def optimized(loss_weights: str) -> Image.Image:
 
 
 def upscaled() -> Image.Image:
-    """Pixels on the left, and what becomes of them."""
+    """Return enlarged pixels on the left and the upscaled image on the right."""
     small = photo("chelsea")[..., 76:140, 116:180]
     whole = picture(small).resize((512, 512), Image.Resampling.NEAREST)
     whole.paste(picture(load_upscaler("perceptual_x8").upscale(small)).crop((256, 0, 512, 512)), (256, 0))
@@ -259,7 +259,7 @@ def upscaled() -> Image.Image:
 
 
 def frames() -> list[Image.Image]:
-    """A camera that moves over a photo and grains: 24 frames of 320 x 240."""
+    """Return 24 frames of 320 x 240 px from a grainy camera that moves over a photo."""
     whole, grain = picture(photo("rocket")).resize((480, 320), Image.Resampling.LANCZOS), np.random.default_rng(0)
     shown = []
     for index in range(24):
@@ -284,7 +284,7 @@ def film() -> Image.Image:
 
 
 def masked_photo(path: Path) -> None:
-    """The astronaut with a transparent head, as the host's mask editor saves what was painted over."""
+    """Write the astronaut with a transparent head, as the host's mask editor saves a painted mask."""
     image = picture(photo("astronaut"))
     image.putalpha(picture(1 - head()).convert("L"))
     with atomic_write(path) as part:
@@ -292,7 +292,7 @@ def masked_photo(path: Path) -> None:
 
 
 def painting(path: Path) -> None:
-    """Stands for a painting in the workflows that need one."""
+    """Write a stylized photo that serves as the painting in workflows."""
     with atomic_write(path) as part:
         picture(stylized("rocket")).save(part, "JPEG", quality=92)
 
@@ -308,7 +308,7 @@ def clip(path: Path) -> None:
         container.mux(stream.encode())
 
 
-# --- all of it --------------------------------------------------------------------------------------------------------
+# --- main -------------------------------------------------------------------------------------------------------------
 
 
 def saved(make: Callable[[], Image.Image], path: Path) -> None:

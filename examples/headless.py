@@ -1,12 +1,12 @@
-"""Photos through a graph in a running ComfyUI, without its browser: upload, run, follow, fetch.
+"""Run photos through a graph in a running ComfyUI, without the browser: upload, run, follow, download.
 
     pip install requests websocket-client
     python headless.py photo.jpg -o stylized.png
     python headless.py photo.jpg -o out/ --graph api/stylize_then_upscale.json --set 4.model=perceptual_x2
 
-The graph is in the form for the API: File > Export (API) in ComfyUI. Photos go into its Load Image nodes, in the order of
-their numbers; a node that gets none keeps its own. Paths of what was fetched are on stdout, all else is on stderr. Exit
-status: 0 done, 2 wrong arguments, bad input or an error of the host (one line for each), 130 cancelled.
+The graph must be in ComfyUI's API format: File > Export (API). Photos go into its Load Image nodes, in the order of the
+nodes' numbers. A node without a photo keeps its own. Paths of the downloaded images go to stdout, everything else to
+stderr. Exit status: 0 success, 2 wrong arguments, bad input or an error of the host (one line each), 130 cancelled.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ except ImportError as error:
     sys.exit(print(f"headless.py: {error}; pip install requests websocket-client", file=sys.stderr) or 2)
 
 GRAPH = Path(__file__).parent / "api" / "stylize.json"
-SECONDS = 60  # that the host has to answer a request
-QUIET_SECONDS = 5  # without a message, after which the host is asked whether it is done
+SECONDS = 60  # time that the host has to answer a request
+QUIET_SECONDS = 5  # time without a message after which the host is asked whether it is done
 
 
 class HostError(Exception):
-    """What went wrong, one line for each thing."""
+    """An error of the host or of the input, with one line for each problem."""
 
 
 class Host:
@@ -45,14 +45,14 @@ class Host:
         self.session = requests.Session()
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Raises HostError when there is no answer; an answer that refuses is returned, too."""
+        """Return the answer, whatever its status. Raises HostError if there is none."""
         try:
             return self.session.request(method, self.url + path, timeout=SECONDS, **options)
         except requests.RequestException as error:
             raise HostError(f"cannot reach ComfyUI at {self.url} ({_reason(error)}); is it running?") from None
 
     def upload(self, photo: Path) -> str:
-        """Put a photo into the host's input folder, where it replaces nothing; returns what Load Image calls it."""
+        """Copy a photo into the host's input folder, replacing nothing, and return its name for Load Image."""
         with photo.open("rb") as file:
             answer = self.request("POST", "/upload/image", files={"image": (photo.name, file)})
         if answer.status_code == 413:
@@ -61,17 +61,17 @@ class Host:
         return str(PurePosixPath(found.get("subfolder", ""), found["name"]))
 
     def queue(self, graph: dict[str, Any]) -> str:
-        """Queue a graph; returns its id. Raises HostError with a line for each node and input that is wrong."""
+        """Queue a graph and return its id. Raises HostError with a line for each wrong node or input."""
         answer = self.request("POST", "/prompt", json={"prompt": graph, "client_id": self.client})
         if answer.status_code == 400:
             raise HostError("\n".join(refusals(answer.json(), graph)))
         found = _json(answer, "the graph")
-        for line in refusals(found, graph):  # of outputs that it leaves out; the others it makes
+        for line in refusals(found, graph):  # about outputs that the host skips
             print(f"headless.py: {line}", file=sys.stderr)
         return found["prompt_id"]
 
     def follow(self, prompt: str, socket: websocket.WebSocket, report: Callable[[str, float | None], None]) -> None:
-        """Wait until a prompt is done; ``report`` is told of the node that runs and of the share of it that is done."""
+        """Wait until a prompt is done; call ``report`` with the running node and its progress from 0 to 1, or None."""
         node: str = ""
         while True:
             try:
@@ -80,7 +80,7 @@ class Host:
                 if self.is_done(prompt):
                     return
                 continue
-            except (websocket.WebSocketException, OSError):  # its end; the host may go on
+            except (websocket.WebSocketException, OSError):  # connection lost; the host may continue
                 while not self.is_done(prompt):
                     time.sleep(1)
                 return
@@ -99,14 +99,15 @@ class Host:
                 report(data.get("node") or node, data["value"] / max(data["max"], 1))
 
     def is_done(self, prompt: str) -> bool:
+        """Return whether the host has finished a prompt."""
         return prompt in _json(self.request("GET", f"/history/{prompt}"), "the history")
 
     def result(self, prompt: str) -> dict[str, Any]:
-        """The outputs of a prompt that is done. Raises HostError with what its execution failed of."""
+        """Return the outputs of a prompt that is done. Raises HostError if its execution failed."""
         deadline = time.monotonic() + SECONDS
-        while not self.is_done(prompt):  # the host notes it a moment after it has said so
+        while not self.is_done(prompt):  # the history follows a moment after the message
             if time.monotonic() > deadline:
-                raise HostError(f"the host forgot the prompt {prompt}")
+                raise HostError(f"the host has no result for the prompt {prompt}")
             time.sleep(0.1)
         entry = self.request("GET", f"/history/{prompt}").json()[prompt]
         messages = dict(entry.get("status", {}).get("messages", []))
@@ -115,21 +116,23 @@ class Host:
             text = " ".join(error["exception_message"].split())
             raise HostError(f"node {error['node_id']} ({error['node_type']}): {kind}: {text}")
         if stopped := messages.get("execution_interrupted"):
-            raise HostError(f"somebody stopped it at node {stopped['node_id']} ({stopped['node_type']})")
+            raise HostError(f"the run was interrupted at node {stopped['node_id']} ({stopped['node_type']})")
         return entry["outputs"]
 
     def cancel(self, prompt: str) -> None:
+        """Remove a prompt from the queue, or interrupt it."""
         self.request("POST", "/queue", json={"delete": [prompt]})
         self.request("POST", "/interrupt", json={"prompt_id": prompt})
 
     def fetch(self, image: dict[str, str]) -> bytes:
+        """Return the content of an image file. Raises HostError."""
         answer = self.request("GET", "/view", params=image)
         if answer.status_code != 200:
-            raise HostError(f"the host does not give {image['filename']} (status {answer.status_code})")
+            raise HostError(f"the host did not return {image['filename']} (status {answer.status_code})")
         return answer.content
 
     def connect(self) -> websocket.WebSocket:
-        """Before the graph is queued, so that no message is missed."""
+        """Open the websocket; call it before the graph is queued, so that no message is missed."""
         address = f"ws{self.url.removeprefix('http')}/ws?clientId={self.client}"
         try:
             return websocket.create_connection(address, timeout=QUIET_SECONDS)
@@ -138,7 +141,7 @@ class Host:
 
 
 def refusals(answer: dict[str, Any], graph: dict[str, Any]) -> Iterator[str]:
-    """One line for each thing that the host's validation says of a graph."""
+    """Yield one line for each problem that the host's validation found in a graph."""
     for number, node in (answer.get("node_errors") or {}).items():
         for error in node["errors"]:
             name = error.get("extra_info", {}).get("input_name")
@@ -155,27 +158,28 @@ def refusals(answer: dict[str, Any], graph: dict[str, Any]) -> Iterator[str]:
 
 
 def title(graph: dict[str, Any], number: str) -> str:
+    """Return the title of a node, or its class."""
     node = graph.get(number, {})
     return node.get("_meta", {}).get("title") or node.get("class_type", "?")
 
 
 def read_graph(path: Path) -> dict[str, Any]:
-    """A graph for the API. Raises HostError for anything else."""
+    """Read a graph in the API format. Raises HostError for anything else."""
     try:
         graph = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HostError(f"cannot read {path}: {_reason(error)}") from None
     if isinstance(graph, dict) and "nodes" in graph:
-        raise HostError(f"{path} is a workflow as the browser saves it; export it with File > Export (API)")
+        raise HostError(f"{path} is a workflow in the browser's format; export it with File > Export (API)")
     if not isinstance(graph, dict) or not all(
         isinstance(node, dict) and "class_type" in node for node in graph.values()
     ):
-        raise HostError(f"{path} is no graph for the API; expected nodes by their numbers")
+        raise HostError(f"{path} is not a graph in the API format; expected nodes by number")
     return graph
 
 
 def fill(graph: dict[str, Any], names: list[str], changes: list[str]) -> None:
-    """Put photos into the Load Image nodes, and values into inputs. Raises HostError for what does not fit."""
+    """Put photos into the Load Image nodes and values into inputs. Raises HostError if something does not fit."""
     loaders = sorted((key for key in graph if graph[key]["class_type"] == "LoadImage"), key=lambda key: (len(key), key))
     if len(names) > len(loaders):
         raise HostError(f"there are {len(names)} photos, but the graph has {len(loaders)} Load Image nodes")
@@ -185,7 +189,7 @@ def fill(graph: dict[str, Any], names: list[str], changes: list[str]) -> None:
         where, mark, text = change.partition("=")
         number, dot, name = where.partition(".")
         if not mark or not dot or number not in graph:
-            raise HostError(f"--set {change}: expected NODE.INPUT=VALUE with a node of {', '.join(graph)}")
+            raise HostError(f"--set {change}: expected NODE.INPUT=VALUE, where NODE is one of {', '.join(graph)}")
         try:
             value = json.loads(text)
         except ValueError:
@@ -194,16 +198,16 @@ def fill(graph: dict[str, Any], names: list[str], changes: list[str]) -> None:
 
 
 def save(host: Host, outputs: dict[str, Any], output: Path) -> Iterator[Path]:
-    """Fetch all images and write them, a file or a folder of them; yields their paths."""
+    """Download all images into a file or a folder, and yield their paths."""
     images = [image for node in outputs.values() for image in node.get("images", [])]
     images = [
         image for image in images if image.get("type") == "output"
-    ] or images  # without previews, if there is more
+    ] or images  # previews only if there is nothing else
     if not images:
-        raise HostError("the graph has made no image; has it a Save Image node?")
+        raise HostError("the graph made no image; does it have a Save Image node?")
     into_folder = output.is_dir() or not output.suffix
     for index, image in enumerate(images):
-        name = Path(image["filename"])  # a name alone: it comes from outside
+        name = Path(image["filename"])  # only its name is used, because the host is not trusted
         stem = output.stem + (f"_{index + 1}" if index else "")
         target = output / name.name if into_folder else output.with_name(stem + name.suffix)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -217,10 +221,11 @@ def save(host: Host, outputs: dict[str, Any], output: Path) -> Iterator[Path]:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command. Raises HostError, or OSError for files."""
     host, graph = Host(arguments.host), read_graph(arguments.graph)
     if missing := [photo for photo in arguments.photos if not photo.is_file()]:
-        raise HostError(f"{missing[0]} is not there; expected an image file")
-    fill(graph, [str(photo) for photo in arguments.photos], arguments.set)  # to complain before anything is uploaded
+        raise HostError(f"{missing[0]} does not exist; expected an image file")
+    fill(graph, [str(photo) for photo in arguments.photos], arguments.set)  # finds errors before anything is uploaded
     socket = host.connect()
     fill(graph, [host.upload(photo) for photo in arguments.photos], arguments.set)
     prompt = host.queue(graph)
@@ -239,7 +244,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 class _Bar:
-    """One line on a terminal: the node that runs and how far it is."""
+    """A line on the terminal with the running node and its progress."""
 
     def __init__(self, graph: dict[str, Any]) -> None:
         self.graph, self.is_shown = graph, sys.stderr.isatty()
@@ -265,7 +270,7 @@ def _json(answer: requests.Response, what: str) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    while error.args and isinstance(error.args[0], Exception):  # the library's errors wrap each other
+    while error.args and isinstance(error.args[0], Exception):  # the library nests its errors
         error = error.args[0]
     error = getattr(error, "reason", error)
     text = getattr(error, "strerror", None) or str(error)
@@ -273,7 +278,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Complains in one line, without the usage."""
+    """A parser that reports errors in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"headless.py: {message}; see --help\n")
@@ -281,17 +286,19 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     parser = _Parser(
-        prog="headless.py", description="Photos through a graph in a running ComfyUI, without its browser."
+        prog="headless.py", description="Run photos through a graph in a running ComfyUI, without the browser."
     )
-    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="for the graph's Load Image nodes")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="a file, or a folder")
+    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos for the graph's Load Image nodes")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="file or folder for the result")
     parser.add_argument(
-        "--graph", type=Path, default=GRAPH, metavar="FILE", help="a graph for the API (default: stylize)"
+        "--graph", type=Path, default=GRAPH, metavar="FILE", help="graph in the API format (default: stylize)"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change an input; can be repeated"
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change an input (can be repeated)"
     )
-    parser.add_argument("--host", default="http://127.0.0.1:8188", metavar="URL", help="ComfyUI (default: %(default)s)")
+    parser.add_argument(
+        "--host", default="http://127.0.0.1:8188", metavar="URL", help="address of ComfyUI (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     try:
         run(arguments)

@@ -24,8 +24,8 @@ from PIL import Image
 from server import PromptServer
 
 from ..core.devices import release_memory
-from ..core.models.image_model import ImageModel
-from ..core.models.stylizer import AnyStyle
+from ..core.models.stylizer import BaseStyle
+from ..core.models.upscale_model import UpscaleModel
 from ..core.progress import Progress, ProgressCallback
 from ..core.training.state import CHECKPOINT_SUFFIX
 
@@ -122,11 +122,11 @@ def temporary_folder() -> Path:
 class HostedModel:
     """A model whose networks the host moves between devices as it does its own models."""
 
-    model: ImageModel | AnyStyle
+    model: BaseStyle | UpscaleModel
     patchers: tuple[ModelPatcher, ...]
 
     @classmethod
-    def of(cls, model: ImageModel | AnyStyle, *parts: HostedModel) -> HostedModel:
+    def of(cls, model: BaseStyle | UpscaleModel, *parts: HostedModel) -> HostedModel:
         """A model, or one that is made of those that are hosted already: the host knows each network once."""
         load, offload = model_management.get_torch_device(), model_management.unet_offload_device()
         known = {id(patcher.model): patcher for part in parts for patcher in part.patchers}

@@ -1,1 +1,1 @@
-"""Many photos: local workers, Ray, paths and buckets."""
+"""Process many photos: threads on this machine, Ray workers, and photos in folders and buckets."""

@@ -1,8 +1,8 @@
-"""Many photos through one model, some read and written while others are computed, in memory that their number does not
-change.
+"""Process many photos with one model: read and write some while others are computed, in bounded memory.
 
-One thread has a photo in hand, from its file to the file of its result. There are more threads than photos that are
-computed at once, so that no core or GPU waits for a decoder, an encoder or a disk.
+Each thread takes one photo through all steps, from its file to the file of its result. There are more threads than
+photos that are computed at once, so that no core or GPU waits for a decoder, an encoder or a disk. "In hand" are the
+photos that some thread is working on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -28,28 +28,33 @@ from ..errors import Cancelled, InputError, PerceptualStyleError
 from ..files import remove_leftovers
 from ..images.masks import enlarge_alpha
 from ..images.reading import ImageFile, decode_image, image_size
-from ..models.image_model import ImageModel
+from ..models.stylizer import BaseStyle
+from ..models.upscale_model import UpscaleModel
 from ..progress import Progress
 from .places import Job, is_uri, open_photo, write_photo
 
-MEMORY_SHARE = 0.6  # of the free memory that all photos in hand may take together
-_OF_PHOTO, _OF_RESULT = 20, 24  # bytes of a pixel as floats, as bytes and in the encoded file
-_SPARE_ON_CPU = 2  # photos in hand beside those that are computed
-_SPARE_ON_GPU = 32  # at most: a GPU is faster than many encoders
-_PATIENCE = 5.0  # seconds that what is under way has to stop in
+MEMORY_SHARE = 0.6  # share of the free memory that all photos in hand may use together
+_OF_PHOTO, _OF_RESULT = 20, 24  # bytes per pixel: as floats, as bytes and in the encoded file
+_SPARE_ON_CPU = 2  # photos in hand in addition to those that are computed
+_SPARE_ON_GPU = 32  # the most of them on a GPU, which is faster than many encoders
+_PATIENCE = 5.0  # seconds that running work has to stop
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done to each photo: ``compute``, a method of ``model`` such as `StyleModel.stylize`, or a partial of one.
+    """The computation for each photo: a method of a model, and its arguments.
 
-    precision, memory: its arguments; on a CPU ``memory`` is for all photos that are computed at once
-    planned: options of the model's working_bytes
-    in_order: whether photos must be computed one after the other, for ``compute`` remembers them
+    Attributes:
+        model: The model.
+        compute: A method of the model such as `StyleModel.stylize`, or a partial of one.
+        precision: Argument of ``compute``.
+        memory: Argument of ``compute``. On a CPU it is shared by all photos that are computed at once.
+        planned: Options of the model's working_bytes.
+        in_order: Whether photos must be computed one after the other because ``compute`` remembers them.
     """
 
-    model: ImageModel
+    model: BaseStyle | UpscaleModel
     compute: Callable[..., Tensor]
     precision: str = "auto"
     memory: int | None = None
@@ -59,9 +64,13 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job, each in one line.
+    """The outcome of a job. Each optional part is one line of text.
 
-    error: why there is no result; warning: what the result's format could not hold; note: the photo's size and memory
+    Attributes:
+        job: The job.
+        error: Why there is no result.
+        warning: What the result's format could not hold.
+        note: The photo's size and memory.
     """
 
     job: Job
@@ -71,9 +80,14 @@ class Outcome:
 
 
 def pick_devices(name: str = "auto", workers: int | None = None) -> list[torch.device]:
-    """Where photos are computed at the same time: every GPU (auto) or the one named, the CPU once for each core.
+    """Return one device for each photo that is computed at the same time.
 
-    workers: how many at the same time, instead. Raises InputError.
+    Args:
+        name: "auto" for every GPU, or the name of a device. A CPU is returned once for each core.
+        workers: Number of photos at the same time, instead of the number of GPUs or cores.
+
+    Raises:
+        InputError: If there is no such device, or the number is below 1.
     """
     if workers is not None and workers < 1:
         raise InputError(f"the number of workers is {workers}; expected 1 or more")
@@ -86,13 +100,19 @@ def pick_devices(name: str = "auto", workers: int | None = None) -> list[torch.d
     return [devices[i % len(devices)] for i in range(workers)]
 
 
-def process_photos(jobs: Sequence[Job], treatment: Treatment, devices: Sequence[torch.device]) -> Iterator[Outcome]:
-    """Carry out ``jobs``, and yield what became of each, in the order in which they end.
+def process_photos(
+    jobs: Sequence[Job], treatment: Treatment, devices: Sequence[torch.device]
+) -> Generator[Outcome, None, None]:
+    """Carry out jobs and yield their outcomes in the order in which they end.
 
-    devices: one for each photo that is computed at the same time, see `pick_devices`; in order, only one
+    If a photo cannot be read, computed or written, its outcome has an error, and the others continue. Closing the
+    generator stops the work. No result is ever left half-written.
 
-    A photo that cannot be read, computed or written is an Outcome with an error, and the others go on. Closing the
-    iterator stops the work. Each result is there completely or not at all.
+    Args:
+        jobs: The jobs.
+        treatment: What is done to each photo.
+        devices: One device for each photo that is computed at the same time, see `pick_devices`. With
+            ``treatment.in_order`` only the first one is used.
     """
     for folder in {str(Path(job.target).parent) for job in jobs if not is_uri(job.target)}:
         remove_leftovers(folder)
@@ -114,34 +134,39 @@ def process_photos(jobs: Sequence[Job], treatment: Treatment, devices: Sequence[
         except BaseException as error:
             ended.put(error)
 
-    # As daemons they hold up the end of the program no more than _PATIENCE, even when a disk does not answer.
-    hands = [threading.Thread(target=work, daemon=True) for _ in range(min(len(devices) + spare, len(jobs)))]
-    for hand in hands:
-        hand.start()
+    # Daemon threads delay the end of the program by at most _PATIENCE, even if a disk does not respond.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(devices) + spare, len(jobs)))]
+    for thread in threads:
+        thread.start()
     try:
         for _ in jobs:
             yield _wait_for(ended)
     finally:
         processor.stop()
         deadline = time.monotonic() + _PATIENCE
-        for hand in hands:
-            hand.join(max(0, deadline - time.monotonic()))
+        for thread in threads:
+            thread.join(max(0, deadline - time.monotonic()))
 
 
 def _wait_for(ended: queue.SimpleQueue[Outcome | BaseException]) -> Outcome:
     while True:
         with contextlib.suppress(queue.Empty):
-            found = ended.get(timeout=0.5)  # without a timeout, Windows would let no Ctrl-C through
+            found = ended.get(timeout=0.5)  # without a timeout, Windows would block Ctrl-C
             if isinstance(found, BaseException):
                 raise found
             return found
 
 
 class Processor:
-    """Carries out jobs, one in each thread that calls it, and computes as many at a time as it has ``devices``.
+    """Carries out one job in each thread that calls it, and computes as many photos at a time as it has devices.
 
-    cores: for all together, None: as many as torch would use for one; memory_share: of the free memory, for all photos
-    in hand. Large photos are in hand fewer at a time, and each is then computed by more cores.
+    Fewer large photos are in hand at a time, and each is then computed by more cores.
+
+    Args:
+        treatment: What is done to each photo.
+        devices: One device for each photo that is computed at the same time.
+        cores: CPU cores for all photos together. If None, as many as torch would use for one.
+        memory_share: Share of the free memory for all photos in hand.
     """
 
     def __init__(
@@ -161,17 +186,17 @@ class Processor:
         self._stopped = threading.Event()
         self._free: queue.SimpleQueue[tuple[torch.device, Treatment]] = queue.SimpleQueue()
         copies: dict[torch.device, Treatment] = {}
-        for device in devices:  # a network is in one place at a time
+        for device in devices:  # each needs its own network
             if device not in copies:
                 copies[device] = copy.deepcopy(treatment) if copies else treatment
             self._free.put((device, copies[device]))
 
     def stop(self) -> None:
-        """Calls that are under way and all that follow raise Cancelled."""
+        """Make all running and later calls raise Cancelled."""
         self._stopped.set()
 
     def __call__(self, job: Job) -> Outcome:
-        """Raises Cancelled, and what no photo can be blamed for."""
+        """Carry out one job. Raises Cancelled, and any error that no particular photo caused."""
         model, precision, memory = self._treatment.model, self._treatment.precision, self._treatment.memory
         try:
             self._check()
@@ -198,12 +223,12 @@ class Processor:
             return Outcome(job, error=f"there is not enough memory for {job.source}; make it smaller")
 
     def _threads(self, needed: int) -> int:
-        """Cores for a photo, when all in hand are as large."""
+        """Return the cores for a photo, supposing that all others in hand are as large."""
         at_once = max(1, min(len(self._devices), self._all // needed))
         return max(1, self._cores // at_once)
 
     def _compute(self, image: ImageFile, working: int, threads: int) -> ImageFile:
-        """The result, once a device is free."""
+        """Wait for a free device and return the result."""
         device, treatment = self._free.get()
         try:
             with self._budget.take(working), _torch_threads(threads, self._usual_threads):
@@ -228,10 +253,11 @@ class Processor:
 
 @contextlib.contextmanager
 def _torch_threads(count: int, usual: int) -> Iterator[None]:
-    """Let torch use ``count`` threads for the calling thread: OpenMP keeps that for each thread. Threads made later start
-    with what was set last, which in the end is ``usual`` again.
+    """Let torch use ``count`` threads for the calling thread.
+
+    OpenMP keeps the number for each thread. New threads start with the number that was set last, so it is reset.
     """
-    torch.set_num_threads(count)  # noqa: TID251 (for threads of its own, set back below)
+    torch.set_num_threads(count)  # noqa: TID251 (for this module's own threads, reset below)
     try:
         yield
     finally:
@@ -239,14 +265,14 @@ def _torch_threads(count: int, usual: int) -> Iterator[None]:
 
 
 class Room:
-    """``size`` bytes, for all who take some of it; who wants more than that gets all of it."""
+    """A budget of ``size`` bytes that threads share. A thread that needs more than that gets all of it."""
 
     def __init__(self, size: float) -> None:
         self._size, self._taken, self._changed = size, 0.0, threading.Condition()
 
     @contextlib.contextmanager
     def take(self, size: float) -> Iterator[None]:
-        """Waits until there is so much room."""
+        """Wait until ``size`` bytes are free, and hold them in the ``with`` block."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._taken + size <= self._size)

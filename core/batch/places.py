@@ -1,7 +1,7 @@
-"""Where photos come from and results go: paths, and buckets by their URIs, such as ``s3://bucket/photos``.
+"""Read photos from, and write results to, local paths and buckets, which are given as URIs like ``s3://bucket/photos``.
 
-URIs are read and written by pyarrow's file systems (S3, Google Cloud, Azure, HDFS, what Hugging Face's hf:// names): those
-of Ray Data. A result is there as a whole or not at all, on disks and in buckets.
+pyarrow's file systems read and write URIs, as in Ray Data: S3, Google Cloud, Azure, HDFS, Hugging Face (hf://). No
+result is ever left half-written, on disks or in buckets.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from ..optional import need
 
 @dataclass(frozen=True)
 class Job:
-    """One photo: where it is and where its result goes, paths or URIs.
+    """One photo to process.
 
-    new: whether nothing was there when the job was made
+    Attributes:
+        source: Path or URI of the photo.
+        target: Path or URI for its result.
+        new: Whether the target did not exist when the job was planned.
     """
 
     source: str
@@ -38,34 +41,39 @@ class Job:
 
 
 def plan_jobs(sources: Sequence[str], output: str) -> list[Job]:
-    """What is to be done for photos and folders of photos. A photo in a folder keeps its path below that folder.
+    """Return the jobs for photos and folders of photos. A photo in a folder keeps its path below that folder.
 
-    output: for one photo a file (if it has a suffix and is no folder) or a folder, else a folder
+    Args:
+        sources: Paths or URIs of photos and folders.
+        output: A folder or, for a single photo, a file or a folder. It is a file if it has a suffix and is no folder.
 
-    Raises InputError when a photo would be replaced, or two would get the same target.
+    Raises:
+        InputError: If a photo would be replaced, if two would get the same target, or if the output is a file and
+            must be a folder.
+        ImageError: If a photo does not exist, or a folder has none.
     """
     sources, output = [_plain(source) for source in sources], _plain(output)
     single = len(sources) == 1 and not _is_folder(sources[0])
     if single and _suffix(output) and not _is_folder(output):
         pairs = [(sources[0], output)]
     elif _suffix(output) and not is_uri(output) and Path(output).is_file():
-        raise InputError(f"{output} is a file; with more than one photo, or a folder, give a folder as the output")
+        raise InputError(f"{output} is a file; for more than one photo, or for a folder, the output must be a folder")
     else:
         pairs = [(photo, _join(output, below)) for source in sources for photo, below in _photos(source)]
     photos = {_identity(photo) for photo, _ in pairs}
     targets: dict[str, str] = {}
     for photo, target in pairs:
         if _identity(target) in photos or _same_file(photo, target):
-            raise InputError(f"{target} is one of the photos itself and would be replaced; choose another output")
+            raise InputError(f"{target} is one of the photos and would be replaced; choose another output")
         if targets.setdefault(target, photo) != photo:
-            raise InputError(f"{photo} and {targets[target]} would both be written to {target}; give them separately")
+            raise InputError(f"{photo} and {targets[target]} would both go to {target}; process them separately")
     there = _existing(targets)
     return [Job(photo, target, target not in there) for target, photo in targets.items()]
 
 
 @contextlib.contextmanager
 def open_photo(place: str) -> Iterator[BinaryIO]:
-    """A photo's file, from a bucket as a whole. Raises ImageError."""
+    """Open the file of a photo; from a bucket, read all of it first. Raises ImageError."""
     if not is_uri(place):
         with open_file(place) as file:
             yield file
@@ -78,14 +86,14 @@ def open_photo(place: str) -> Iterator[BinaryIO]:
 
 
 def write_photo(place: str, image: ImageFile) -> str | None:
-    """As `save_image`, to a path or a URI. Raises ImageError."""
+    """Write an image to a path or a URI, and return a warning as `save_image` does. Raises ImageError."""
     parts = image.pixels, image.alpha, image.icc_profile, image.exif
     if not is_uri(place):
         return save_image(place, *parts)
     content, warning = encode_image(_split(place)[0], *parts)
     with _explained(f"cannot write {place}"):
         system, path = _resolve(place)
-        # An object appears in a bucket once all of it is there; HDFS would show half a file.
+        # Buckets show an object only once it is complete; HDFS would show half a file.
         final, path = path, f"{path}.part" if system.type_name == "hdfs" else path
         with system.open_output_stream(path, compression=None) as stream:
             stream.write(content)
@@ -95,20 +103,21 @@ def write_photo(place: str, image: ImageFile) -> str | None:
 
 
 def is_uri(place: str) -> bool:
+    """Return whether a place is a URI rather than a path."""
     return "://" in place
 
 
 def is_there(place: str) -> bool:
-    """Whether a file or object is at a place."""
+    """Return whether a file or object exists at a place."""
     return place in _existing([place])
 
 
 def _photos(place: str) -> Iterable[tuple[str, str]]:
-    """Photos at or below a place, and their paths below it, with slashes."""
+    """Yield the photos at or below a place, each with its path below it, with slashes."""
     if not is_uri(place):
         for photo in find_images([place]):
-            below = photo.relative_to(place) if Path(place).is_dir() else Path(photo.name)
-            yield str(photo), below.as_posix()
+            name = photo.relative_to(place) if Path(place).is_dir() else Path(photo.name)
+            yield str(photo), name.as_posix()
         return
     if not _is_folder(place):
         yield place, PurePosixPath(_split(place)[0]).name
@@ -121,19 +130,19 @@ def _photos(place: str) -> Iterable[tuple[str, str]]:
         each for each in below if each.suffix.lower() in IMAGE_SUFFIXES and not any(p[0] == "." for p in each.parts)
     ]
     if not kept:
-        raise ImageError(f"{place} has no images; expected files like *.jpg or *.png in it or below it")
+        raise ImageError(f"{place} has no images; expected files like *.jpg or *.png in it or in its subfolders")
     for each in kept:
         yield _join(place, each.as_posix()), each.as_posix()
 
 
 def _existing(places: Iterable[str]) -> set[str]:
-    """Those places where a file or object is."""
+    """Return the places where a file or object exists."""
     places = list(places)
     found = {place for place in places if not is_uri(place) and os.path.exists(place)}
     uris = [place for place in places if is_uri(place)]
     if uris:
         system, _ = _resolve(uris[0])  # all are below one output
-        with _explained(f"cannot look into {uris[0]}"):
+        with _explained(f"cannot access {uris[0]}"):
             infos = system.get_file_info([_resolve(uri)[1] for uri in uris])
         found |= {uri for uri, info in zip(uris, infos, strict=True) if info.is_file}
     return found
@@ -143,12 +152,12 @@ def _is_folder(place: str) -> bool:
     if not is_uri(place):
         return Path(place).is_dir()
     system, path = _resolve(place)
-    with _explained(f"cannot look into {place}"):
+    with _explained(f"cannot access {place}"):
         return system.get_file_info(path).type == _arrow(place).FileType.Directory
 
 
 def _resolve(uri: str) -> tuple[Any, str]:
-    """The file system of a URI, and its path there. Raises InputError."""
+    """Return the file system of a URI, and the path in it. Raises InputError."""
     path, options = _split(uri)
     folder, _, name = path.rpartition("/")
     if folder.endswith(":/"):  # a bucket
@@ -159,7 +168,7 @@ def _resolve(uri: str) -> tuple[Any, str]:
 
 @lru_cache(maxsize=64)
 def _open(uri: str) -> tuple[Any, str]:
-    """`_resolve`, remembered: a file system of S3 looks for credentials, which takes time."""
+    """Resolve a URI once: an S3 file system searches for credentials, which takes time."""
     filesystem = _arrow(uri).FileSystem
     try:
         return filesystem.from_uri(uri.replace(" ", "%20"))
@@ -177,7 +186,7 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system has its own errors
         raise ImageError(f"{what}: {_line(error)}") from None
 
 
@@ -188,7 +197,7 @@ def _line(error: Exception) -> str:
 
 
 def _split(uri: str) -> tuple[str, str]:
-    """A URI without its options, and them with their question mark."""
+    """Return a URI without its options, and the options with their question mark."""
     path, mark, options = uri.partition("?") if is_uri(uri) else (uri, "", "")
     return path, mark + options
 
@@ -205,7 +214,7 @@ def _join(place: str, below: str) -> str:
 
 
 def _plain(place: str) -> str:
-    """A path as Python writes it, also for file:// of this machine; a URI as it is."""
+    """Return a path as Python writes it, also for file:// on this machine, and any other URI unchanged."""
     if place.startswith("file:///"):
         place = url2pathname(place.removeprefix("file://"))
     return place if is_uri(place) else str(Path(place))

@@ -1,9 +1,11 @@
-"""Photos in bulk on the machines of a Ray cluster, or in worker processes of this one.
+"""Process many photos on the machines of a Ray cluster, or in worker processes on this machine.
 
-Workers are Ray actors that take one photo after the other; what becomes of photos and results is bulk.py's. A worker that
-dies is started again, on another machine if need be, and its photos are done again: nothing is lost, since a result
-appears under its name as a whole. These are plain actors, not a Ray Dataset: a photo that cannot be read is passed over,
-and each result is written under its own name, in its own format, at once. The file systems are Ray Data's (places.py).
+Workers are Ray actors that take one photo after the other and process it as local.py does. A worker that dies is
+restarted, on another machine if necessary, and its photos are processed again. Nothing is lost, because no result is
+ever left half-written.
+
+These are plain actors, not a Ray Dataset: a photo that cannot be read is skipped, and each result is written at once,
+under its own name and in its own format. The file systems are the ones of Ray Data (places.py).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import re
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from ..optional import need
 from .local import MEMORY_SHARE, Outcome, Processor, Treatment
 from .places import Job, is_there, is_uri
 
-_IN_HAND = 3  # photos of a worker: one is read and one written while one is computed
-_ANSWER_SECONDS = 10  # that a cluster has to answer in
+_IN_HAND = 3  # photos of a worker: one is read and one is written while one is computed
+_ANSWER_SECONDS = 10  # time that a cluster has to answer
 
 
 def process_on_ray(
@@ -36,17 +38,24 @@ def process_on_ray(
     address: str = "local",
     workers: int | None = None,
     device: str = "auto",
-) -> Iterator[Outcome]:
-    """As `bulk.process_photos`, on a Ray cluster.
+) -> Generator[Outcome, None, None]:
+    """Carry out jobs on a Ray cluster and yield their outcomes, as `local.process_photos` does.
 
-    address: of the cluster, as ray.init takes it ("auto", "ray://head:10001", ...); "local": worker processes here
-    workers: how many at the same time; None: one for each GPU of the cluster, or without GPUs for each core
-    device: where they compute: auto, cpu, cuda, ...
+    Every machine needs this package and access to the photos: by paths that are the same on all machines, or by URIs.
 
-    Every machine needs this package, and needs to see the same folders: paths are the same on all of them, or URIs.
-    Raises InputError when there is no Ray, or no such cluster, PerceptualStyleError when workers cannot start.
+    Args:
+        jobs: The jobs.
+        treatment: What is done to each photo.
+        address: Address of the cluster, as for ray.init ("auto", "ray://head:10001", ...), or "local" for worker
+            processes on this machine.
+        workers: Number of workers. If None, one for each GPU of the cluster or, without GPUs, for each core.
+        device: Device that the workers compute on: auto, cpu, cuda, ...
+
+    Raises:
+        InputError: If Ray is not installed, or there is no such cluster.
+        PerceptualStyleError: If workers cannot start.
     """
-    ray = need("ray", "ray", "--ray computes in the workers of Ray")
+    ray = need("ray", "ray", "--ray uses Ray's workers")
     if workers is not None and workers < 1:
         raise InputError(f"the number of workers is {workers}; expected 1 or more")
     jobs = [replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in jobs]
@@ -58,15 +67,15 @@ def process_on_ray(
 
 def _process(
     ray: Any, jobs: list[Job], treatment: Treatment, workers: int | None, device: str, ours: bool
-) -> Iterator[Outcome]:
-    """ours: whether to leave the cluster at the end."""
+) -> Generator[Outcome, None, None]:
+    """Yield the outcomes; if the connection is ours, leave the cluster at the end."""
     if not jobs:
         return
     folders = {str(Path(job.target).parent) for job in jobs if not is_uri(job.target)}
     try:
         for folder in folders:
             remove_leftovers(folder)
-        shipped = ray.put(treatment)  # held until the end: a worker that is started again asks for it again
+        shipped = ray.put(treatment)  # kept until the end: a restarted worker fetches it again
         yield from _distribute(ray, jobs, _start_workers(ray, len(jobs), shipped, workers, device))
     except ray.exceptions.RayError as error:
         raise PerceptualStyleError(f"Ray's workers have stopped: {_last_line(error)}") from None
@@ -96,7 +105,7 @@ def _start_workers(ray: Any, jobs: int, shipped: Any, workers: int | None, devic
     gpus = int(resources.get("GPU", 0)) if device not in ("cpu", "mps") else 0
     units = gpus or int(resources.get("CPU", 0))
     if not units:
-        raise InputError("the Ray cluster has neither GPUs nor CPUs to work with; add a machine")
+        raise InputError("the Ray cluster has no GPUs or CPUs to work with; add a machine")
     count = min(workers or units, jobs)
     options = {"num_gpus" if gpus else "num_cpus": 1 / math.ceil(count / units)}  # more workers than units share them
     on_each = math.ceil(count / max(1, sum(node["Alive"] for node in ray.nodes())))
@@ -105,9 +114,9 @@ def _start_workers(ray: Any, jobs: int, shipped: Any, workers: int | None, devic
 
 
 def _distribute(ray: Any, jobs: list[Job], workers: list[Any]) -> Iterator[Outcome]:
-    """Give each worker so many jobs that it never waits, and the next one when one is done.
+    """Give each worker enough jobs that it never waits, and the next job when one ends.
 
-    Photos whose worker died with them twice come last and alone: one of them may be what it died of.
+    Photos that lost their worker twice are processed last, one at a time: one of them may be the cause.
     """
     waiting, suspects = deque(jobs), []
     running: dict[Any, tuple[Job, Any]] = {}
@@ -131,12 +140,14 @@ def _distribute(ray: Any, jobs: list[Job], workers: list[Any]) -> Iterator[Outco
                 yield outcome
             give(worker)
     for job in suspects:
-        died = Outcome(job, error=f"each worker that had {job.source} died; it may be too large for their memory")
+        died = Outcome(
+            job, error=f"each worker that had {job.source} died; the photo may be too large for their memory"
+        )
         yield _outcome(ray, workers[0].process.remote(job)) or died
 
 
 def _outcome(ray: Any, result: Any) -> Outcome | None:
-    """None when the worker died; raises RayError when none can start."""
+    """Return the outcome, or None if the worker died. Raises RayError if no worker can start."""
     try:
         return ray.get(result)
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
@@ -146,15 +157,23 @@ def _outcome(ray: Any, result: Any) -> Outcome | None:
 
 
 class Worker:
-    """What runs in Ray's processes: carries out jobs on one device, several threads at a time."""
+    """A Ray actor that carries out jobs on one device, in several threads."""
 
     def __init__(self, shipped: list[Any], device: str, memory_share: float) -> None:
-        """shipped: the reference to a Treatment, in a list: Ray would not fetch it again for a worker that it restarts."""
+        """Fetch the treatment.
+
+        Args:
+            shipped: Reference to the Treatment, in a list. Without the list, Ray would not fetch it again for a worker
+                that it restarts.
+            device: Name of the device.
+            memory_share: Share of the machine's free memory for all photos in hand.
+        """
         treatment = importlib.import_module("ray").get(shipped[0])
         self._processor = Processor(treatment, [pick_device(device)], cores=1, memory_share=memory_share)
 
     def process(self, job: Job) -> Outcome:
-        # Where nothing was, another worker has written this result and died before it could say so.
+        """Carry out a job, unless another worker has."""
+        # A result that did not exist before was written by a worker that died before it could report it.
         return Outcome(job) if job.new and is_there(job.target) else self._processor(job)
 
 

@@ -1,1 +1,1 @@
-"""How good a style or an upscaler is: numbers, tables, pictures."""
+"""Measure how good a style or an upscaler is, and write tables and pictures."""

@@ -17,12 +17,12 @@ _INK, _GREY = (20, 20, 20), (110, 110, 110)
 
 
 def save_figure(path: Path, picture: Image.Image) -> None:
-    """Write a picture as our images are written, completely or not at all. Raises ImageError."""
+    """Write a picture, completely or not at all. Raises ImageError."""
     save_image(path, torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255)
 
 
 def in_a_row(panels: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> Image.Image:
-    """Pictures side by side, below each its title and up to two more lines."""
+    """Return pictures side by side, each with a title and up to two more lines of text below it."""
     width = 2 * _MARGIN + sum(panel.width for panel, _, _ in panels) + _GAP * (len(panels) - 1)
     height = max(panel.height for panel, _, _ in panels)
     canvas = Image.new("RGB", (width, _MARGIN + height + 8 + 3 * _LINE + _MARGIN // 2), "white")
@@ -38,12 +38,12 @@ def in_a_row(panels: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> Image.
 
 
 def to_pillow(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [0, 1], of 8 bits."""
+    """Convert (3, H, W) in [0, 1] to an image of 8 bits."""
     return Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).numpy())
 
 
-def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """``text``, its end cut off where it is too long."""
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Shorten a text that is too long for ``width`` px."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

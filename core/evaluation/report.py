@@ -10,7 +10,7 @@ from ..files import atomic_write
 
 
 def write_texts(texts: Mapping[str, str], folder: str | Path) -> list[Path]:
-    """Write files by name into ``folder``; returns their paths. Raises ImageError when that is not possible."""
+    """Write files, given by name, into ``folder`` and return their paths. Raises ImageError if that is impossible."""
     paths = []
     for name, text in texts.items():
         path = Path(folder) / name
@@ -24,6 +24,6 @@ def write_texts(texts: Mapping[str, str], folder: str | Path) -> list[Path]:
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of cells; all columns but the first are aligned right."""
+    """Return a Markdown table. All columns except the first are right-aligned."""
     rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,4 +1,4 @@
-"""What was measured of a style, as pictures: the objective against iterations (figure 5), and photos side by side."""
+"""Draw the measurements of a style: the objective against iterations (figure 5), and pictures side by side."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .panels import in_a_row, save_figure, to_pillow
 from .style_report import verdict
 from .styles import Example, StyleEvaluation
 
-_LEAST_WIDTH = 192  # px of a panel, so that its text fits
+_LEAST_WIDTH = 192  # px of a panel, wide enough for its text
 
 
 def plotting(folder: str | Path) -> ModuleType:
-    """matplotlib, to be asked for before long work. Raises InputError with the command that installs it."""
+    """Return matplotlib.figure; call it before long work. Raises InputError with the command that installs it."""
     return need("matplotlib.figure", "bench", f"{Path(folder) / 'style.png'} is a plot")
 
 
 def write_figures(evaluation: StyleEvaluation, folder: str | Path) -> list[Path]:
-    """Write style.png, the plot, and one PNG for each example; returns their paths. Raises ImageError, InputError."""
+    """Write the plot, style.png, and one PNG per example, and return their paths. Raises ImageError or InputError."""
     paths = [Path(folder) / "style.png"]
     _write_plot(evaluation, paths[0])
     for number, example in enumerate(evaluation.examples, start=1):
@@ -36,11 +36,11 @@ def write_figures(evaluation: StyleEvaluation, folder: str | Path) -> list[Path]
 
 
 def _panels(example: Example) -> list[tuple[Image.Image, str, list[str]]]:
-    """Photo, network, and optimization when it was as good as that and at the end; below each its objective."""
+    """Return the photo, the network's picture, and optimization's equal and last pictures, each with its value."""
     values = example.values
     network, last = sum(values.network.values()), len(values.curve) - 1
     shown = [(example.content, "photo", sum(values.content.values())), (example.network, "network, one pass", network)]
-    if example.equal is not None:
+    if example.equal is not None and values.worth is not None:
         shown.append((example.equal, f"{values.worth} iterations", values.curve[values.worth]))
     if values.worth != last:
         shown.append((example.optimized, f"{last} iterations", values.curve[-1]))
@@ -59,7 +59,7 @@ def _write_plot(evaluation: StyleEvaluation, path: Path) -> None:
     if len(evaluation.photos) > 1:
         low, high = np.percentile([photo.curve for photo in evaluation.photos], (25, 75), axis=0)
         axes.fill_between(
-            range(len(curve)), low, high, color="tab:blue", alpha=0.2, lw=0, label="the middle half of the photos"
+            range(len(curve)), low, high, color="tab:blue", alpha=0.2, lw=0, label="middle half of the photos"
         )
     axes.plot(curve, color="tab:blue", label=f"optimization from {evaluation.start}")
     axes.axhline(evaluation.mean("network"), color="tab:orange", label="network, one pass")

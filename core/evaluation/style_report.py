@@ -1,4 +1,4 @@
-"""What was measured of a style, as a page to read and as JSON, beside the paper's own numbers."""
+"""Report the measurements of a style in Markdown and JSON, beside the paper's own numbers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from ..training.state import as_json as recipe_as_json
 from .report import table, write_texts
 from .styles import Speed, StyleEvaluation
 
-COUNTS = (100, 300, 500)  # iterations that the paper's table 1 is about
-#: Johnson et al., table 1, seconds on a GTX Titan X: size -> (the network, then optimization of COUNTS iterations).
+COUNTS = (100, 300, 500)  # iterations in the paper's table 1
+#: Johnson et al., table 1, seconds on a GTX Titan X: size -> (the network, then COUNTS iterations of optimization).
 PAPER = {256: (0.015, 3.17, 9.52, 15.86), 512: (0.05, 10.97, 32.91, 54.85), 1024: (0.21, 42.89, 128.66, 214.44)}
 _PROTOCOL = (
-    "The objective is the one that the network was trained for (equation 5, with the recipe's weights, loss network and size "
-    "of the painting), on the middle squares of {photos} photos, of {size} px. Optimization is L-BFGS on pixels from "
-    "{start}, clamped to the valid range after each iteration; an iteration is one evaluation of the objective with its "
-    "gradient. The network makes one pass. Whether the photos were used in training is for you to know."
+    "The objective is the one that the network was trained for (equation 5, with the recipe's weights, loss network "
+    "and size of the painting). It is measured on the middle squares of {photos} photos, scaled to {size} px. "
+    "Optimization is L-BFGS on pixels, starting from {start} and clamped to the valid range after each iteration. An "
+    "iteration is one evaluation of the objective and its gradient. The network makes one pass. Make sure that the "
+    "photos were not used in training."
 )
 _SPEED = (
-    "Medians of single passes and iterations on {device}, {threads} threads; times of many iterations are the time of one "
-    "times their number. What else the machine did is in them. Rows marked (paper) are printed in Johnson et al. 2016, "
-    "table 1, for another network and a GTX Titan X."
+    "Times are medians of single passes and iterations on {device} with {threads} threads. The time of many iterations "
+    "is the time of one times their number. Timings include other load on the machine. Rows marked (paper) are printed "
+    "in Johnson et al. 2016, table 1, for another network and a GTX Titan X."
 )
 
 
 def write_report(evaluation: StyleEvaluation, folder: str | Path) -> list[Path]:
-    """Write style.md and style.json into ``folder``; returns their paths. Raises ImageError when that is not possible."""
+    """Write style.md and style.json into ``folder`` and return their paths. Raises ImageError if that is impossible."""
     texts = {"style.md": markdown(evaluation), "style.json": json.dumps(as_json(evaluation), indent=2) + "\n"}
     return write_texts(texts, folder)
 
 
 def verdict(evaluation: StyleEvaluation) -> str:
-    """How many iterations one pass is worth, in a sentence."""
+    """Return a sentence that tells how many iterations one pass is worth."""
     most = len(evaluation.curve) - 1
     single = [most + 1 if photo.worth is None else photo.worth for photo in evaluation.photos]
     low, middle, high = (_count(each, most) for each in (min(single), statistics.median(single), max(single)))
@@ -50,7 +51,7 @@ def verdict(evaluation: StyleEvaluation) -> str:
 
 
 def as_json(evaluation: StyleEvaluation) -> dict[str, Any]:
-    """All values and settings, for JSON."""
+    """Return all values and settings for JSON."""
     means = {what: evaluation.mean(what) for what in ("content", "network", "optimized")}
     return {
         "style": evaluation.style,
@@ -78,7 +79,7 @@ def as_json(evaluation: StyleEvaluation) -> dict[str, Any]:
 
 
 def markdown(evaluation: StyleEvaluation) -> str:
-    """The verdict, objectives by kind, the curve, and times."""
+    """Return a page with the verdict, the objective by kind, the curve, and times."""
     most = len(evaluation.curve) - 1
     parts = [f"# {evaluation.title}", verdict(evaluation), *evaluation.notes, _objectives(evaluation, most)]
     places = [place for place in (0, 1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 500) if place <= most]
@@ -106,7 +107,7 @@ def _objectives(evaluation: StyleEvaluation, most: int) -> str:
 
 
 def _by_kind(parts: Mapping[str, float]) -> dict[str, float]:
-    """The parts added up by their first word: content, style, tv, pixel."""
+    """Return the sums of the parts by their first word: content, style, tv, pixel."""
     sums: dict[str, float] = {}
     for name, value in parts.items():
         sums[name.split()[0]] = sums.get(name.split()[0], 0.0) + value

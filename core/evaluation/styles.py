@@ -1,7 +1,7 @@
-"""Measuring styles: how far a network gets in one pass, and how long optimization takes to get there (figure 5, table 1).
+"""Measure how far a style network gets in one pass, and how long optimization takes to get there (figure 5, table 1).
 
-Both are measured by the objective that the network was trained for, on photos that it has not seen. What a recipe adds for
-the training of networks alone is left out.
+Both are measured by the objective that the network was trained for, on photos that it has not seen. Terms that a recipe
+adds only for training networks are left out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +29,19 @@ from ..training.style_recipes import StyleRecipe
 
 _WARM_UP, _REPEATS = 2, 5
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class PhotoValues:
-    """The objective of one photo's pictures.
+    """Values of the objective for one photo.
 
-    content, network, optimized: its parts for the photo itself, the network's picture and the last one of optimization
-    curve: the objective of optimization at the start and after each iteration
+    Attributes:
+        photo: File name.
+        content: Parts of the objective, by name, for the photo itself.
+        network: The same for the network's picture.
+        optimized: The same for the last picture of optimization.
+        curve: The objective during optimization, at the start and after each iteration.
     """
 
     photo: str
@@ -45,13 +52,21 @@ class PhotoValues:
 
     @property
     def worth(self) -> int | None:
-        """As many iterations as it takes to be as good as the network; None: more than there were."""
+        """Iterations that optimization needs to be as good as the network, or None if there were too few."""
         return reached(self.curve, sum(self.network.values()))
 
 
 @dataclass(frozen=True)
 class Example:
-    """One photo and what was made of it, (3, H, W) each; equal: optimization when it was as good as the network, or None."""
+    """One photo and the pictures made from it, (3, H, W) each.
+
+    Attributes:
+        values: Values of the objective.
+        content: The photo.
+        network: The network's picture.
+        equal: The picture of optimization when it was as good as the network's, or None if it never was.
+        optimized: The last picture of optimization.
+    """
 
     values: PhotoValues
     content: Tensor
@@ -62,7 +77,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one pass of the network and of one iteration of optimization, for an image of size x size px."""
+    """Times for one image.
+
+    Attributes:
+        size: Side of the image in px.
+        network: Seconds of one pass of the network.
+        iteration: Seconds of one iteration of optimization.
+    """
 
     size: int
     network: float
@@ -71,7 +92,20 @@ class Speed:
 
 @dataclass(frozen=True)
 class StyleEvaluation:
-    """What was measured, with the settings that it depends on; notes: what may make it another style's."""
+    """Results of `evaluate_style`, with the settings that they depend on.
+
+    Attributes:
+        style: Name of the style.
+        title: Title of the style.
+        recipe: Recipe of the objective.
+        size: Side of the photos in px.
+        start: What optimization started from, "noise" or "content".
+        device: Device of the computation.
+        photos: Values of each photo.
+        speeds: Times by size.
+        examples: Pictures of some photos.
+        notes: Cautions: where the objective differs from the one that the style was trained for.
+    """
 
     style: str
     title: str
@@ -95,25 +129,25 @@ class StyleEvaluation:
 
     @property
     def worth(self) -> int | None:
-        """Iterations after which optimization is as good as the network, on the average; None: more than there were."""
+        """Iterations after which optimization is as good as the network on average, or None if there were too few."""
         return reached(self.curve, self.mean("network"))
 
 
 def reached(curve: Sequence[float], value: float) -> int | None:
-    """The first place of a curve that is not above a value, None when there is none."""
+    """Return the first iteration at which a curve is not above a value, or None."""
     return next((iteration for iteration, each in enumerate(curve) if each <= value), None)
 
 
-def spread(files: Sequence[Path], number: int | None) -> list[Path]:
-    """So many of the files, evenly spread; None: all. Raises InputError when there are not so many."""
-    number = len(files) if number is None else number
-    if not 0 < number <= len(files):
-        raise InputError(f"{number} photos were asked for; expected 1 to {len(files)}, which is how many there are")
-    return [files[(2 * i + 1) * len(files) // (2 * number)] for i in range(number)]
+def spread(photos: Sequence[T], number: int | None) -> list[T]:
+    """Return ``number`` of the photos, evenly spread, or all if it is None. Raises InputError if there are too few."""
+    number = len(photos) if number is None else number
+    if not 0 < number <= len(photos):
+        raise InputError(f"{number} photos were requested; expected 1 to {len(photos)}, the number of photos")
+    return [photos[(2 * i + 1) * len(photos) // (2 * number)] for i in range(number)]
 
 
 def square_photo(path: Path, size: int) -> Tensor:
-    """The middle square of a photo, (1, 3, size, size) RGB in [0, 1]. Raises ImageError when it cannot be read."""
+    """Return the middle square of a photo, (1, 3, size, size) RGB in [0, 1]. Raises ImageError."""
     pixels = read_image(path).pixels
     height, width = pixels.shape[-2:]
     side = min(height, width)
@@ -123,7 +157,7 @@ def square_photo(path: Path, size: int) -> Tensor:
 
 
 class TrainingObjective:
-    """What a network of a recipe is trained for, for one painting; see `optimize_image` for arguments and errors."""
+    """The objective of a recipe for one style image; see `optimize_image` for arguments and errors."""
 
     def __init__(
         self, recipe: StyleRecipe, style_image: Tensor, loss_weights: str | Path | Mapping[str, Tensor] | None,
@@ -133,7 +167,7 @@ class TrainingObjective:
         self._objective = build_objective(recipe, recipe.weights, loss_weights, style, device)
 
     def of(self, photo: Tensor) -> Callable[[Tensor], dict[str, Tensor]]:
-        """The objective of pictures of this photo."""
+        """Return a function from pictures of this photo to the parts of the objective by name."""
         targets = self._objective.content_targets(photo)
         return lambda image: self._objective(image, photo, targets)
 
@@ -156,20 +190,29 @@ def evaluate_style(
 ) -> StyleEvaluation:
     """Measure a style on photos that it was not trained on.
 
-    style_image: (1, 3, H, W), the painting that it was trained on; recipe: what for, see `recipes.recipe_of`
-    photos: their middle squares are taken, of ``size`` px
-    iterations, start, seed: of optimization, as `optimize_image`'s; the paper starts from noise
-    sizes: of the images to measure time with; examples: of so many photos, evenly spread, the pictures are kept
-    progress: called after each iteration
+    Args:
+        model: The style.
+        style_image: (1, 3, H, W), the style image that it was trained on.
+        photos: Photo files. The middle square of each is scaled to ``size`` px.
+        recipe: Recipe that the style was trained with, see `style_recipes.recipe_of`.
+        loss_weights: As in `optimize_image`.
+        size: Side of the photos in px.
+        iterations: Iterations of optimization.
+        start: "noise" (as in the paper) or "content": what optimization starts from.
+        sizes: Sides in px of the images for measuring time.
+        examples: Number of photos, evenly spread, whose pictures are returned.
+        seed: Random seed for the noise.
+        device: Device to compute on.
+        progress: Called after each iteration.
 
-    Raises ImageError for photos that cannot be read (before any work), InputError and CheckpointError as `optimize_image`.
+    Raises:
+        ImageError: If a photo cannot be read (before any work), or there are none.
+        InputError: If a setting is wrong, and as `optimize_image`.
+        CheckpointError: As `optimize_image`.
     """
-    least_of = {"iterations": (iterations, 1), "examples": (examples, 0), "size": (min([size, *sizes]), 32)}
-    for name, (value, least) in least_of.items():
-        if value < least:
-            raise InputError(f"{name} is {value}; expected at least {least}")
-    if start not in STARTS:
-        raise InputError(f"start is {start!r}; expected one of {', '.join(STARTS)}")
+    _check_settings(
+        {"iterations": (iterations, 1), "examples": (examples, 0), "size": (min([size, *sizes]), 32)}, start
+    )
     contents = [square_photo(path, size) for path in photos]
     if not contents:
         raise ImageError("there are no photos to measure with")
@@ -178,7 +221,7 @@ def evaluate_style(
         loss_weights = loss_weights_file(recipe.loss_network, recipe.weights.layers)
     objective = TrainingObjective(recipe, style_image, loss_weights, device)
 
-    # first, so that an image too large for the memory is found out before hours of work.
+    # Measured first, so that an image too large for the memory fails before hours of work.
     speeds = [
         measure_speed(model, objective, square_photo(photos[0], side).to(device)) for side in dict.fromkeys(sizes)
     ]
@@ -194,11 +237,20 @@ def evaluate_style(
     )  # fmt: skip
 
 
+def _check_settings(least_of: Mapping[str, tuple[int, int]], start: str) -> None:
+    """Raise InputError for a number below its minimum or an unknown start; least_of: (number, minimum) by name."""
+    for name, (value, least) in least_of.items():
+        if value < least:
+            raise InputError(f"{name} is {value}; expected at least {least}")
+    if start not in STARTS:
+        raise InputError(f"start is {start!r}; expected one of {', '.join(STARTS)}")
+
+
 def measure_speed(model: StyleModel, objective: TrainingObjective, photo: Tensor) -> Speed:
-    """Median times for a photo (1, 3, size, size). The machine should have nothing else to do."""
+    """Return median times for a photo (1, 3, size, size). The machine should be idle otherwise."""
     passes, clock = [], time.perf_counter()
     for _ in range(_REPEATS + 1):
-        float(model.stylize(photo).sum())  # the sum waits for other devices
+        float(model.stylize(photo).sum())  # the sum waits for the GPU
         clock, before = time.perf_counter(), clock
         passes.append(clock - before)
     steps = []
@@ -209,7 +261,7 @@ def measure_speed(model: StyleModel, objective: TrainingObjective, photo: Tensor
 
 
 def differences(model: StyleModel, recipe: StyleRecipe, style_image: Tensor, loss_weights: str | Path) -> list[str]:
-    """How what is measured differs from what the network was trained for, as far as its file says, one line each."""
+    """Return a line for each difference between this objective and the network's own, as far as its file records it."""
     run = model.facts.get("run")
     run = run if isinstance(run, Mapping) else {}
     stated = run.get("recipe")
@@ -219,10 +271,10 @@ def differences(model: StyleModel, recipe: StyleRecipe, style_image: Tensor, los
         "style image": run.get("style image") not in (None, image_digest(style_image)),
         "loss network": run.get("loss network") not in (None, file_digest(loss_weights)),
         "recipe": any(getattr(recipe.weights, key, None) != value for key, value in weights.items()),
-        "kind of content, photos in the painting's colors": bool(stated.get("recolor")),  # as early files were
+        "kind of content, photos in the painting's colors": bool(stated.get("recolor")),  # in early files only
     }
     return [
-        f"Caution: {model.name} was trained with another {what}, and so for another objective than is measured here."
+        f"Caution: {model.name} was trained with another {what}, so its objective differs from the one measured here."
         for what, differs in differing.items()
         if differs
     ]
@@ -236,7 +288,8 @@ def _measured(
     network = model.stylize(photo)
     with torch.no_grad():
         of_photo, of_network = ({name: float(part) for name, part in parts(x).items()} for x in (photo, network))
-    goal, curve, equal, optimized = sum(of_network.values()), [], None, {}
+    goal, curve, equal = sum(of_network.values()), [], None
+    optimized: dict[str, float] = {}
     for iteration, (image, optimized) in enumerate(
         descend(parts, noise(photo, seed) if start == "noise" else photo, iterations)
     ):

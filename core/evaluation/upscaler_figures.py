@@ -1,4 +1,4 @@
-"""Pictures of what upscalers make, side by side, as the paper's figures 8 and 9."""
+"""Draw the results of upscalers side by side, as in the paper's figures 8 and 9."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from ..errors import ImageError
 from .panels import in_a_row, save_figure, to_pillow
 from .upscalers import Example, Row
 
-_PANEL = 288  # px; a crop is enlarged by a whole number that fits
+_PANEL = 288  # px; crops are enlarged by the largest whole number that fits
 _RED = (225, 30, 30)
 
 
 def write_figures(examples: Sequence[Example], rows: Sequence[Row], folder: str | Path) -> list[Path]:
-    """Write one PNG for each example into ``folder``, as x4_Set5_img_003.png; returns their paths. Raises ImageError."""
+    """Write one PNG per example into ``folder``, such as x4_Set5_img_003.png, and return their paths.
+
+    Raises ImageError.
+    """
     paths = []
     for example in examples:
         path = Path(folder) / f"x{example.factor}_{example.test_set}_{Path(example.image).stem}.png"
@@ -29,13 +32,13 @@ def write_figures(examples: Sequence[Example], rows: Sequence[Row], folder: str 
 
 
 def figure(example: Example, rows: Sequence[Row]) -> Image.Image:
-    """The whole image with the crop's frame, then the crop: as it is in truth, and by each method.
+    """Draw the whole image with a frame around the crop, then the original crop and the crop by each method.
 
     Below each method are PSNR and SSIM of this image, and the means of its test set from ``rows``.
     """
     left, top, side = example.box
     here = (slice(None), slice(top, top + side), slice(left, left + side))
-    panels = [(_framed(example), example.image, [])]
+    panels: list[tuple[Image.Image, str, list[str]]] = [(_framed(example), example.image, [])]
     panels.append(
         (_enlarged(example.whole[here]), "ground truth", ["this image, PSNR / SSIM", f"{example.test_set} mean"])
     )
@@ -44,19 +47,18 @@ def figure(example: Example, rows: Sequence[Row]) -> Image.Image:
         row = of_method[name]
         values = [f"{each['psnr']:.2f} / {each['ssim']:.4f}" for each in (row.images[example.image], row.measures)]
         panels.append((_enlarged(crop), f"{name} x{example.factor}", values))
-
     return in_a_row(panels)
 
 
 def _enlarged(crop: Tensor) -> Image.Image:
-    """Pixels as squares, so that nothing is seen that is not there."""
+    """Enlarge pixels to squares, so that the figure adds no smoothness."""
     image = to_pillow(crop)
     times = max(1, _PANEL // max(image.size))
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _framed(example: Example) -> Image.Image:
-    """The whole image as high as the crops, with the crop's frame."""
+    """Draw the whole image as high as the crops, with a frame around the crop."""
     image = to_pillow(example.whole)
     left, top, side = example.box
     scale = side * max(1, _PANEL // side) / image.height

@@ -1,4 +1,4 @@
-"""What was measured of upscalers, as a table to read and one for programs, beside the paper's own numbers."""
+"""Report the measurements of upscalers in Markdown and JSON, beside the paper's own numbers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from .report import table, write_texts
 from .upscalers import Row
 
-#: Johnson et al., figures 8 and 9: (factor, method) -> test set -> (PSNR, SSIM). Two numbers of x4 are printed otherwise:
-#: Set14's bicubic SSIM is 0.7027 elsewhere (VDSR), and BSD100's of the feature loss is misprinted as "63.17".
+#: Johnson et al., figures 8 and 9: (factor, method) -> test set -> (PSNR, SSIM). Two of the x4 numbers need a note:
+#: Set14's bicubic SSIM is 0.7027 in another paper (VDSR), and BSD100's SSIM of the feature loss is misprinted as
+#: "63.17".
 PAPER = {
     (4, "bicubic"): {"Set5": (28.43, 0.8114), "Set14": (25.99, 0.7301), "BSD100": (25.96, 0.682)},
     (4, "pixel loss"): {"Set5": (28.40, 0.8205), "Set14": (25.75, 0.6994), "BSD100": (25.91, 0.6680)},
@@ -24,30 +25,32 @@ PAPER = {
 }
 
 PROTOCOL = (
-    "PSNR (dB) and SSIM on the Y channel (BT.601; of grey files on their values), rounded to 8 bits, without a border as "
-    "wide as the factor. Low resolution images are bicubic reductions as MATLAB's, rounded to 8 bits; high resolution "
-    "images are cropped to a multiple of the factor."
+    "PSNR (dB) and SSIM are computed on the Y channel (BT.601) or on the values of grey files. Images are rounded to "
+    "8 bits, and a border as wide as the factor is left out. High resolution images are cropped to a multiple of the "
+    "factor. Low resolution images are reduced bicubically as in MATLAB and rounded to 8 bits."
 )
 
 _NOTES = {
-    "perceptual distance": "Perceptual distance: feature reconstruction loss at relu2_2 of VGG-16 (the paper's equation 2), "
-    "on whole images; lower is better. Its unit depends on the weights of the loss network.",
-    "LPIPS": "LPIPS: lower is better. It compares with published values of the same variant only when the network's weights "
-    "are torchvision's; the variant that most papers print is the one of AlexNet.",
-    "paper": "Rows marked (paper) are the numbers printed in Johnson et al. 2016, figures 8 and 9, not measured here.",
-    8: "The paper's protocol for x8 is another one, as its bicubic row shows: its x8 rows compare only with each other.",
+    "perceptual distance": "Perceptual distance is the feature reconstruction loss at relu2_2 of VGG-16 (the paper's "
+    "equation 2) on whole images. Lower is better. Its unit depends on the weights of the loss network.",
+    "LPIPS": "LPIPS: lower is better. Values are comparable to published ones of the same variant only if the "
+    "network's weights are torchvision's. Most papers use the AlexNet variant.",
+    "paper": "Rows marked (paper) are printed in Johnson et al. 2016, figures 8 and 9, and not measured here.",
+    "x8": "The paper uses a different protocol for x8, as its bicubic row shows. Compare its x8 rows only with each "
+    "other.",
 }
 
 _TITLES = {"psnr": "PSNR", "ssim": "SSIM"}
+_Printed = tuple[int, str, str, tuple[float, float]]  # factor, method, test set, (PSNR, SSIM)
 
 
 def write_report(rows: Sequence[Row], folder: str | Path) -> list[Path]:
-    """Write table.md and table.json into ``folder``; returns their paths. Raises ImageError when that is not possible."""
+    """Write table.md and table.json into ``folder`` and return their paths. Raises ImageError if that is impossible."""
     return write_texts({"table.md": markdown(rows), "table.json": json.dumps(as_json(rows), indent=2) + "\n"}, folder)
 
 
 def as_json(rows: Sequence[Row]) -> dict[str, Any]:
-    """protocol, rows (measured) and paper (printed there), for JSON; an infinite PSNR is null."""
+    """Return the protocol, the measured rows and the paper's numbers for JSON; an infinite PSNR is null."""
 
     def finite(values: Any) -> dict[str, float | None]:
         return {key: value if math.isfinite(value) else None for key, value in values.items()}
@@ -67,36 +70,41 @@ def as_json(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """One table for each factor: methods down, test sets and measures across; notes below."""
-    parts, printed = [], _printed(rows)
-    for factor in dict.fromkeys(row.factor for row in rows):
-        here = [row for row in rows if row.factor == factor]
-        sets, measures = list(dict.fromkeys(row.test_set for row in here)), list(here[0].measures)
-        head = ["method", *(f"{each} {_TITLES.get(key, key)}" for each in sets for key in measures)]
-        cells: dict[str, dict[tuple[str, str], str]] = {}
-        for row in here:
-            of_method = cells.setdefault(row.method, {})
-            of_method |= {(row.test_set, key): _shown(key, v) for key, v in row.measures.items()}
-        for _, method, test_set, (psnr, ssim) in (each for each in printed if each[0] == factor):
-            of_method = cells.setdefault(f"{method} (paper)", {})
-            of_method |= {(test_set, "psnr"): f"{psnr:.2f}", (test_set, "ssim"): f"{ssim:.4f}"}
-        lines = [[name, *(of.get((s, m), "") for s in sets for m in measures)] for name, of in cells.items()]
-        parts.append(f"## x{factor}\n\n{table(head, lines)}")
+    """Return one table per factor, with a row per method and a column per test set and measure, and notes below."""
+    printed = _printed(rows)
+    factors = dict.fromkeys(row.factor for row in rows)
+    tables = [f"## x{factor}\n\n{_table_of(factor, rows, printed)}" for factor in factors]
     notes = [PROTOCOL]
     notes += [
         _NOTES[key] for key in ("perceptual distance", "LPIPS") if any(m.startswith(key) for m in rows[0].measures)
     ]
     notes += [_NOTES["paper"]] if printed else []
-    notes += [_NOTES[8]] if any(each[0] == 8 for each in printed) else []
-    return "\n\n".join(["# Upscaling", *parts, *notes]) + "\n"
+    notes += [_NOTES["x8"]] if any(each[0] == 8 for each in printed) else []
+    return "\n\n".join(["# Upscaling", *tables, *notes]) + "\n"
+
+
+def _table_of(factor: int, rows: Sequence[Row], printed: Sequence[_Printed]) -> str:
+    """Return the table of one factor: the measured rows, then the paper's."""
+    here = [row for row in rows if row.factor == factor]
+    sets, measures = list(dict.fromkeys(row.test_set for row in here)), list(here[0].measures)
+    head = ["method", *(f"{each} {_TITLES.get(key, key)}" for each in sets for key in measures)]
+    cells: dict[str, dict[tuple[str, str], str]] = {}
+    for row in here:
+        of_method = cells.setdefault(row.method, {})
+        of_method |= {(row.test_set, key): _shown(key, v) for key, v in row.measures.items()}
+    for _, method, test_set, (psnr, ssim) in (each for each in printed if each[0] == factor):
+        of_method = cells.setdefault(f"{method} (paper)", {})
+        of_method |= {(test_set, "psnr"): f"{psnr:.2f}", (test_set, "ssim"): f"{ssim:.4f}"}
+    lines = [[name, *(of.get((s, m), "") for s in sets for m in measures)] for name, of in cells.items()]
+    return table(head, lines)
 
 
 def _shown(measure: str, value: float) -> str:
     return f"{value:.2f}" if measure == "psnr" else f"{value:.4f}" if value < 100 else f"{value:.0f}"
 
 
-def _printed(rows: Sequence[Row]) -> list[tuple[int, str, str, tuple[float, float]]]:
-    """The paper's numbers for the factors and test sets of ``rows``."""
+def _printed(rows: Sequence[Row]) -> list[_Printed]:
+    """Return the paper's numbers for the factors and test sets of ``rows``."""
     measured = {(row.factor, row.test_set) for row in rows}
     return [
         (factor, method, test_set, values)

@@ -1,14 +1,15 @@
-"""Measuring upscalers on test sets, by the published protocol of super-resolution.
+"""Measure upscalers on test sets, by the published protocol of super-resolution.
 
-For a factor f: an image is cropped to a multiple of f, reduced bicubically (MATLAB's) and rounded to 8 bits, upscaled,
-rounded to 8 bits, and compared with itself: PSNR and SSIM on Y (of grey files: on
-their values) without a border of f pixels, the others on whole images.
+For a factor f, an image is cropped to a multiple of f, reduced bicubically (as in MATLAB) and rounded to 8 bits. It is
+then upscaled, rounded to 8 bits, and compared with the original. PSNR and SSIM are computed on Y (for grey files on
+their values), without a border of f pixels. The other measures are computed on whole images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -26,22 +27,33 @@ from ..losses.metrics import Lpips, perceptual_distance, psnr, ssim
 from ..progress import Progress, ProgressCallback
 
 BICUBIC = "bicubic"
-_SMALLEST_LEFT = 11  # px that SSIM's window needs inside of the border
-_SMALLEST = 17  # px that the networks behind the measures need
-_CROP = 96  # px of the high resolution image that a figure shows
+_SMALLEST_LEFT = 11  # px that SSIM's window needs inside the border
+_SMALLEST = 17  # px that the measures' networks need
+_CROP = 96  # side in px of the crop that a figure shows, in the high resolution image
 
 
 class Upscaler(Protocol):
-    """What is measured: ``upscale`` makes (N, 3, scale h, scale w) of (N, 3, h, w), both in [0, 1]."""
+    """Anything that can be measured, such as UpscaleModel."""
 
-    scale: int
+    @property
+    def scale(self) -> int:
+        """Side of the result relative to the image's."""
 
-    def upscale(self, image: Tensor) -> Tensor: ...
+    def upscale(self, image: Tensor) -> Tensor:
+        """Enlarge (N, 3, h, w) to (N, 3, scale h, scale w), both in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Means of one method over one test set. measures: by name ("psnr", "ssim", ...); images: the same for each image."""
+    """Results of one method on one test set.
+
+    Attributes:
+        factor: The factor.
+        method: Name of the method.
+        test_set: Name of the test set.
+        measures: Means by name of the measure ("psnr", "ssim", ...).
+        images: The same for each image, by file name.
+    """
 
     factor: int
     method: str
@@ -52,7 +64,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """One image side by side: the whole (3, H, W), the crop's (left, top, side), and the crop by each method."""
+    """One image for a figure.
+
+    Attributes:
+        factor: The factor.
+        test_set: Name of the test set.
+        image: File name.
+        whole: The whole image, (3, H, W).
+        box: Left, top and side of the crop.
+        crops: The crop of each method's result, by method.
+    """
 
     factor: int
     test_set: str
@@ -63,13 +84,13 @@ class Example:
 
 
 def find_test_sets(folder: str | Path) -> dict[str, list[Path]]:
-    """Images by test set: those of each folder in ``folder``, or of ``folder`` itself if it has images beside no folders.
+    """Return image files by test set. Each subfolder of a folder is a test set, and so are images directly in it.
 
-    Raises ImageError when there is no such folder, or it has no images.
+    Raises ImageError if there is no such folder, or it has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ImageError(f"{folder} is no folder; expected one with a folder of images for each test set")
+        raise ImageError(f"{folder} is not a folder; expected one with a subfolder of images for each test set")
     sets: dict[str, list[Path]] = {}
     for path in find_images(folder):
         parts = path.relative_to(folder).parts
@@ -88,45 +109,50 @@ def evaluate_upscalers(
     device: torch.device | str = "cpu",
     progress: ProgressCallback | None = None,
 ) -> tuple[list[Row], list[Example]]:
-    """Measure bicubic upscaling and each model whose scale is one of the factors.
+    """Measure bicubic upscaling, and each model for its factor.
 
-    loss_network: for the perceptual distance, at relu2_2 of VGG-16; lpips: for LPIPS; neither is measured without
-    examples: of each test set so many images, evenly spread, are kept side by side, where bicubic upscaling errs most
-    progress: called after each image of each method
+    Args:
+        test_sets: Image files by test set, see `find_test_sets`.
+        models: Upscalers by name.
+        factors: Factors to measure.
+        loss_network: Loss network for the perceptual distance at relu2_2 of VGG-16. If None, it is not measured.
+        lpips: Network for LPIPS. If None, LPIPS is not measured.
+        examples: Number of images per test set, evenly spread, to return as examples. Each shows the crop where bicubic
+            upscaling has its largest errors.
+        device: Device of models and loss networks.
+        progress: Called after each image of each method.
 
-    Returns rows by factor, test set and method, and the examples. Before any work raises ImageError for images that cannot
-    be read or are too small, InputError for a model of another scale.
+    Returns:
+        Rows by factor, test set and method, and the examples.
+
+    Raises:
+        ImageError: If an image cannot be read or is too small (before any work).
+        InputError: If a factor is below 2 or a model has another scale or a reserved name (before any work), or if a
+            result has the wrong size.
     """
     _check(test_sets, models, factors)
-    measures: dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]] = {"psnr": psnr, "ssim": ssim}
-    if loss_network is not None:
-        loss_network.to(device)
-        measures["perceptual distance"] = lambda x, y, *_: perceptual_distance(
-            x.to(device), y.to(device), loss_network, "relu2_2"
-        )
-    if lpips is not None:
-        measures[f"LPIPS ({lpips.variant})"] = lambda x, y, *_: lpips(x.to(device), y.to(device))
-    methods = {
+    measures = _measures(loss_network, lpips, device)
+    methods: dict[int, dict[str, Upscaler | None]] = {
         factor: {BICUBIC: None} | {name: model for name, model in models.items() if model.scale == factor}
         for factor in factors
     }
     total = sum(len(files) for files in test_sets.values()) * sum(map(len, methods.values()))
-    done, rows, kept = 0, [], []
+    done = count(1)
+
+    def report() -> None:
+        if progress is not None:
+            progress(Progress(next(done), total))
+
+    rows, kept = [], []
     for factor in factors:
         for test_set, files in test_sets.items():
             shown = {files[(2 * i + 1) * len(files) // (2 * examples)] for i in range(examples)}
             found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in methods[factor]}
             for path in files:
-                hr = crop_to_multiple(read_image(path).pixels, factor)
-                lr, results, grey = degrade(hr, factor), {}, _facts(path)[2]
-                for name, model in methods[factor].items():
-                    results[name] = result = _upscaled(lr, name, model, factor, device)
-                    with torch.no_grad():
-                        values = {key: float(measure(result, hr, factor, grey)) for key, measure in measures.items()}
-                    found[name][path.name] = values
-                    done += 1
-                    if progress is not None:
-                        progress(Progress(done, total))
+                hr, results = crop_to_multiple(read_image(path).pixels, factor), {}
+                for name, result, values in _measured(path, hr, factor, methods[factor], measures, device):
+                    results[name], found[name][path.name] = result, values
+                    report()
                 if path in shown:
                     kept.append(_example(factor, test_set, path.name, hr, results))
             for name, images in found.items():
@@ -140,24 +166,24 @@ def _check(test_sets: Mapping[str, Sequence[Path]], models: Mapping[str, Upscale
         if model.scale not in factors:
             wanted = ", ".join(f"x{factor}" for factor in factors)
             raise InputError(
-                f"{name} upscales x{model.scale}, and measured is {wanted}; add its factor, or leave it out"
+                f"{name} upscales x{model.scale}, but the factors to measure are {wanted}; add its factor, or omit it"
             )
         if name == BICUBIC:
-            raise InputError(f"a model cannot be named {BICUBIC}, as the method that all are measured against")
+            raise InputError(f"a model cannot be named {BICUBIC}, which is the name of the method to compare with")
     for factor in factors:
         if factor < 2:
-            raise InputError(f"the factor is {factor}; expected 2 or more, as 4 or 8")
+            raise InputError(f"the factor is {factor}; expected 2 or more, such as 4 or 8")
     for path in (path for files in test_sets.values() for path in files):
         for factor in factors:
             least = max(_SMALLEST_LEFT + 2 * factor, _SMALLEST)
             least += -least % factor
-            width, height, _ = _facts(path)
+            width, height, _ = _inspect(path)
             if min(width, height) < least:
                 raise ImageError(f"{path} is {width}x{height} px; measuring x{factor} needs {least} px on each side")
 
 
-def _facts(path: Path) -> tuple[int, int, bool]:
-    """Width, height and whether the file has a single channel."""
+def _inspect(path: Path) -> tuple[int, int, bool]:
+    """Return width, height and whether the file has a single channel."""
     try:
         with path.open("rb") as file:
             image = open_image(file)
@@ -166,12 +192,40 @@ def _facts(path: Path) -> tuple[int, int, bool]:
         raise ImageError(f"cannot read {path}: {error}") from None
 
 
+def _measures(
+    loss_network: LossNetwork | None, lpips: Lpips | None, device: torch.device | str
+) -> dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]]:
+    """Return measures by name: functions of result, original, border in px, and whether the file is grey."""
+    measures: dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]] = {"psnr": psnr, "ssim": ssim}
+    if loss_network is not None:
+        loss_network.to(device)
+        measures["perceptual distance"] = lambda x, y, *_: perceptual_distance(
+            x.to(device), y.to(device), loss_network, "relu2_2"
+        )
+    if lpips is not None:
+        measures[f"LPIPS ({lpips.variant})"] = lambda x, y, *_: lpips(x.to(device), y.to(device))
+    return measures
+
+
+def _measured(
+    path: Path, hr: Tensor, factor: int, methods: Mapping[str, Upscaler | None],
+    measures: Mapping[str, Callable[[Tensor, Tensor, int, bool], Tensor]], device: torch.device | str,
+) -> Iterator[tuple[str, Tensor, dict[str, float]]]:  # fmt: skip
+    """Yield each method's name, its result for an image, and the result's measures by name."""
+    lr, grey = degrade(hr, factor), _inspect(path)[2]
+    for name, model in methods.items():
+        result = _upscaled(lr, name, model, factor, device)
+        with torch.no_grad():
+            values = {key: float(measure(result, hr, factor, grey)) for key, measure in measures.items()}
+        yield name, result, values
+
+
 def _upscaled(lr: Tensor, name: str, model: Upscaler | None, factor: int, device: torch.device | str) -> Tensor:
     with torch.no_grad():
         result = bicubic_resize(lr, factor) if model is None else model.upscale(lr.to(device)).cpu().float()
     expected = (*lr.shape[:2], factor * lr.shape[2], factor * lr.shape[3])
     if tuple(result.shape) != expected:
-        raise InputError(f"{name} made {tuple(result.shape)} of {tuple(lr.shape)}; expected {expected}")
+        raise InputError(f"{name} returned {tuple(result.shape)} for {tuple(lr.shape)}; expected {expected}")
     return quantize(result)
 
 

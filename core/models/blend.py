@@ -1,8 +1,8 @@
-"""Several styles at once: blended everywhere, or each in its own region. What comes out is stylized with like any style."""
+"""Combine two styles: blended everywhere, or each in its own region. The result is used like any style."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,17 +16,26 @@ from ..network.transform_net import TransformNet, interpolate
 from ..progress import ProgressCallback, part_of
 from .brush import Canvas, Painter
 from .style_model import StyleModel
-from .stylizer import AnyStyle
+from .stylizer import BaseStyle
 
-_RELATED = 0.9  # cosine of the angle between the weights of each pair of convolutions; a random pair's is about 0
+_RELATED = 0.9  # least cosine similarity of the weights of two convolutions; unrelated ones have about 0
 
 
-def blend_styles(first: AnyStyle, second: AnyStyle, amount: float) -> AnyStyle:
-    """The style between two; amount: from 0, the first, to 1, the second. Raises InputError for others.
+def blend_styles(first: BaseStyle, second: BaseStyle, amount: float) -> BaseStyle:
+    """Return a style between two.
 
-    Of networks one of which was trained from the other (or both from a third), the weights are blended: one network with
-    one kind of stroke, as fast as either. Of all others the paintings are, since the weights between unrelated networks are
-    those of no network at all: pale and blotted, already where both began with the same steps.
+    The weights of related networks are blended, if one was trained from the other or both from a third. The result is
+    one network with one kind of stroke, as fast as either. For other networks, the paintings are blended. Between
+    unrelated networks, blended weights give pale and blotchy pictures, even if both started with the same training
+    steps.
+
+    Args:
+        first: The style at amount 0.
+        second: The style at amount 1.
+        amount: Share of the second style, from 0 to 1.
+
+    Raises:
+        InputError: If the amount is not from 0 to 1.
     """
     if not 0 <= amount <= 1:
         raise InputError(f"amount is {amount}; expected a number from 0 (the first style) to 1 (the second)")
@@ -40,7 +49,7 @@ def blend_styles(first: AnyStyle, second: AnyStyle, amount: float) -> AnyStyle:
 
 
 def related(first: StyleModel, second: StyleModel) -> bool:
-    """Whether the weights of two networks can be blended."""
+    """Return whether the weights of two networks can be blended."""
     if first.spec != second.spec or first.pixels != second.pixels:
         return False
     ours, theirs = first.network.state_dict(), second.network.state_dict()
@@ -52,14 +61,22 @@ def related(first: StyleModel, second: StyleModel) -> bool:
 
 
 def style_regions(
-    first: AnyStyle, first_mask: Tensor, second: AnyStyle, second_mask: Tensor | None = None, feather: float = 0.0
+    first: BaseStyle, first_mask: Tensor, second: BaseStyle, second_mask: Tensor | None = None, feather: float = 0.0
 ) -> RegionStyle:
-    """One style where its mask is, and another where its own is; photos stay as they are where neither is.
+    """Return a style that paints with each of two styles where its mask is.
 
-    first_mask, second_mask: (N or 1, 1, h, w) in [0, 1] of any size, for N photos; None: wherever the first is not
-    feather: px over which regions fade into one another, half of them on each side
+    Where masks overlap, both styles share the pixel. Where neither mask is, photos stay unchanged.
 
-    Where masks overlap, styles share. Raises ImageError or InputError.
+    Args:
+        first: The style of the first region.
+        first_mask: (N or 1, 1, h, w) in [0, 1] of any size, for N photos.
+        second: The style of the second region.
+        second_mask: The same for the second style. If None, the second style covers the rest.
+        feather: Width in px over which regions fade into one another, half on each side.
+
+    Raises:
+        ImageError: If a mask is wrong.
+        InputError: If the feather is wrong.
     """
     check_feather(feather)
     for name, mask in (("first mask", first_mask), ("second mask", second_mask)):
@@ -68,26 +85,24 @@ def style_regions(
     return RegionStyle(first, second, first_mask, second_mask, feather)
 
 
-@dataclass(frozen=True, eq=False)
-class _TwoStyles(AnyStyle):
-    first: AnyStyle
-    second: AnyStyle
-
-    @property
-    def name(self) -> str:
-        return f"{self.first.name} + {self.second.name}"
+class _TwoStyles(BaseStyle):
+    def __init__(self, first: BaseStyle, second: BaseStyle) -> None:
+        self.first, self.second = first, second
+        self.name = f"{first.name} + {second.name}"
 
     @property
     def spec(self) -> ArchSpec:
-        """Of the first network."""
+        """Architecture of the first network."""
         return self.first.spec
 
     @property
     def networks(self) -> tuple[TransformNet, ...]:
+        """The networks of both styles, each once."""
         both = self.first.networks + self.second.networks
         return tuple({id(network): network for network in both}.values())
 
     def painting_bytes(self, canvas: Canvas) -> int:
+        """Return the memory for the style that needs more. The second one paints while the first painting is kept."""
         return max(self.first.painting_bytes(canvas), self.second.painting_bytes(_beside_another(canvas)))
 
     def _painters(self, canvas: Canvas) -> tuple[Painter, Painter]:
@@ -95,17 +110,23 @@ class _TwoStyles(AnyStyle):
 
 
 def _beside_another(canvas: Canvas) -> Canvas:
-    """The same while another painting is kept."""
+    """Return the canvas for painting while another painting is kept."""
     return replace(canvas, beside=canvas.beside + canvas.photo_bytes)
 
 
-@dataclass(frozen=True, eq=False)
 class BlendedStyle(_TwoStyles):
-    """Two styles whose paintings are blended. amount: of the second, above 0 and below 1."""
+    """Two styles whose paintings are blended.
 
-    amount: float
+    Attributes:
+        amount: Share of the second style, above 0 and below 1.
+    """
+
+    def __init__(self, first: BaseStyle, second: BaseStyle, amount: float) -> None:
+        super().__init__(first, second)
+        self.amount = amount
 
     def painter(self, canvas: Canvas) -> Painter:
+        """Return what blends both paintings."""
         return _BlendPainter(*self._painters(canvas), self.amount)
 
 
@@ -124,15 +145,17 @@ class _BlendPainter:
         return None if one is None or other is None else one | other
 
 
-@dataclass(frozen=True, eq=False)
 class RegionStyle(_TwoStyles):
     """Two styles, each in its region, see `style_regions`."""
 
-    first_mask: Tensor
-    second_mask: Tensor | None
-    feather: float
+    def __init__(
+        self, first: BaseStyle, second: BaseStyle, first_mask: Tensor, second_mask: Tensor | None, feather: float
+    ) -> None:
+        super().__init__(first, second)
+        self.first_mask, self.second_mask, self.feather = first_mask, second_mask, feather
 
     def painter(self, canvas: Canvas) -> Painter:
+        """Return what paints each style in its region."""
         return _RegionPainter(self, canvas)
 
 
@@ -165,7 +188,7 @@ class _RegionPainter:
         return parts[0] | parts[1]
 
     def _shares(self, index: int) -> tuple[Tensor, Tensor]:
-        """How much of each style there is, (1, 1, H, W) each, adding up to at most 1."""
+        """Return the share of each style in each pixel, (1, 1, H, W) each; both add up to at most 1."""
         masks = [mask for mask in (self.style.first_mask, self.style.second_mask) if mask is not None]
         index = min(index, max(map(len, masks)) - 1)
         if self._known is None or self._known[0] != index:

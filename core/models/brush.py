@@ -1,14 +1,19 @@
-"""One network as a brush: it paints photos of one size with strokes of a chosen size, on the grid that it is told.
+"""One network as a brush: it paints photos of one size, with strokes of a chosen size, on a grid that can move.
 
-Larger strokes are painted on a smaller photo, and the painting is enlarged. The photo's finest light and shadow, which the
-small one could not hold, is then put on top: without it the painting is blurred, and a guided filter, which was looked at
-as well, takes the strokes away. Smaller strokes are painted on an enlarged photo.
+Three words recur here and in the modules that use this one. A canvas is the size and the settings shared by the photos
+of one run. A painter turns photos of one canvas into paintings. A painting is the stylized picture before strength,
+colors and mask are applied.
+
+For larger strokes the network paints a smaller photo, and the painting is enlarged. The finest light and shadow of the
+photo, which the small one cannot hold, are then added on top. Without them the painting is blurred. A guided filter was
+tried as well, and removes the strokes. For smaller strokes the network paints an enlarged photo.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +22,21 @@ from torch import Tensor
 from ..images.color import luma
 from ..images.filters import resize
 from ..progress import ProgressCallback
+from .network_runner import NetworkRunner
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is known before the first photo.
+    """Size, device and settings shared by the photos of one run.
 
-    height, width, device: of the photos; stroke_size: the strokes' size over that of the network's own
-    precision, memory: as `StyleModel.stylize`'s
-    beside: bytes of the memory that are needed for something else than painting
+    Attributes:
+        height: Height of the photos.
+        width: Width of the photos.
+        device: Device of the photos.
+        stroke_size: Size of the strokes relative to the network's own.
+        precision: As in `StyleModel.stylize`.
+        memory: As in `StyleModel.stylize`.
+        beside: Bytes of ``memory`` that something other than painting needs.
     """
 
     height: int
@@ -38,17 +49,17 @@ class Canvas:
 
     @property
     def painted(self) -> tuple[int, int]:
-        """Sides of the photo that the network paints on."""
-        return tuple(max(round(side / self.stroke_size), 1) for side in (self.height, self.width))
+        """Height and width of the photo that the network sees."""
+        return max(round(self.height / self.stroke_size), 1), max(round(self.width / self.stroke_size), 1)
 
     @property
     def photo_bytes(self) -> int:
-        """Memory of one photo, or one painting."""
+        """Memory of one photo, or of one painting."""
         return 12 * self.height * self.width
 
     @property
     def copies(self) -> int:
-        """Memory of the resized photo and its painting, and of what makes one of their size from them."""
+        """Memory for the resized photo, its painting, and for bringing them back to the photo's size."""
         height, width = self.painted
         if (height, width) == (self.height, self.width):
             return 0
@@ -56,38 +67,43 @@ class Canvas:
 
 
 class Painter(Protocol):
-    """What paints photos of one canvas's size."""
+    """Paints photos of one canvas."""
 
     def __call__(
         self, photo: Tensor, index: int = 0, moved: tuple[int, int] = (0, 0), progress: ProgressCallback | None = None
     ) -> Tensor:
-        """(1, 3, H, W) float32 in [0, 1] -> its painting, the same; the photo is never changed.
+        """Return the painting of a photo, which stays unchanged; both are (1, 3, H, W) float32 in [0, 1].
 
-        index: of the photo among those that are painted; moved: how many rows and columns the content has moved since the
-        first of them: the grids of networks follow
+        Args:
+            photo: The photo.
+            index: Number of the photo among those that are painted.
+            moved: Rows and columns by which the content has moved since the first photo. The networks' grids follow.
+            progress: Progress of this photo.
         """
 
     def coverage(self, index: int) -> Tensor | None:
-        """Where photo ``index`` is painted at all, (1, 1, H, W) bool; None: everywhere."""
+        """Return where photo ``index`` is painted, (1, 1, H, W) bool, or None if it is painted everywhere."""
 
 
 class Brush:
-    """Paints with the network of a StyleModel, everywhere."""
+    """A painter that covers everything, with one network."""
 
-    def __init__(self, model: Any, canvas: Canvas) -> None:
-        self.model, self.canvas = model, canvas
-        self._run, self._sides = None, (0, 0)
+    def __init__(self, runner: NetworkRunner, canvas: Canvas) -> None:
+        self.runner, self.canvas = runner, canvas
+        self._run: Callable[[Tensor, ProgressCallback | None], Tensor] | None = None
+        self._sides = (0, 0)
 
     def __call__(
         self, photo: Tensor, index: int = 0, moved: tuple[int, int] = (0, 0), progress: ProgressCallback | None = None
     ) -> Tensor:
+        """Return the painting, see `Painter`."""
         sides, size = self.canvas.painted, photo.shape[-2:]
         small = resize(photo, *sides)
         small = small if small is photo else small.clamp_(0, 1)
-        unit = self.model.spec.multiple_of
+        unit = self.runner.spec.multiple_of
         top, left = (round(-step * new / old) % unit for step, new, old in zip(moved, sides, size, strict=True))
         framed = F.pad(small, (left, 0, top, 0), mode="replicate") if top or left else small
-        painting = self._runner(framed)(framed, progress)[..., top:, left:]
+        painting = self._prepared(framed)(framed, progress)[..., top:, left:]
         if painting.shape[-2:] == size:
             return painting
         large = resize(painting, *size)
@@ -96,13 +112,13 @@ class Brush:
         return large.clamp_(0, 1)
 
     def coverage(self, index: int) -> None:
-        return None
+        """Return None: the whole photo is painted."""
 
-    def _runner(self, photo: Tensor) -> Any:
-        """What runs the network on photos of this size."""
-        if photo.shape[-2:] != self._sides:
-            canvas, self._sides = self.canvas, photo.shape[-2:]
-            self._run = self.model.runner(
-                *self._sides, canvas.device, canvas.precision, canvas.memory, canvas.beside + canvas.copies
-            )
+    def _prepared(self, photo: Tensor) -> Callable[[Tensor, ProgressCallback | None], Tensor]:
+        """Return a function that runs the network on photos of this size."""
+        height, width = photo.shape[-2:]
+        if self._run is None or (height, width) != self._sides:
+            canvas, self._sides = self.canvas, (height, width)
+            beside = canvas.beside + canvas.copies
+            self._run = self.runner.prepare(height, width, canvas.device, canvas.precision, canvas.memory, beside)
         return self._run

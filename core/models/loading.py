@@ -1,4 +1,4 @@
-"""Open a network by name or from a file: find the file, read it, check what it holds."""
+"""Open a network by name or from a file: find the file, read it, check its content."""
 
 from __future__ import annotations
 
@@ -26,9 +26,17 @@ def network_file(
     folder: Folder = None,
     progress: ProgressCallback | None = None,
 ) -> Path:
-    """The file of a network's name, checked, or the path itself. Arguments and errors as `load_style`'s.
+    """Return the checked file of a network that is given by name, or the given path itself.
 
-    task: whose names count, as in the manifest; None: all
+    Args:
+        name_or_path: Name or path.
+        task: Task of the names to look among, as in the manifest. If None, all names.
+        download: As in `load_style`.
+        folder: As in `load_style`.
+        progress: As in `load_style`.
+
+    Raises:
+        CheckpointError: As in `load_style`.
     """
     entry = find_entry(name_or_path, task)
     if entry is not None:
@@ -56,7 +64,19 @@ def open_model(
     channel_order: str | None = None,
     output: str | None = None,
 ) -> Kind:
-    """A model from a file that `network_file` gave for ``name``. Raises CheckpointError when it is of another kind."""
+    """Return the model in the file that `network_file` returned for ``name``.
+
+    Args:
+        kind: StyleModel or UpscaleModel.
+        path: The file.
+        name: Name or path that the user gave.
+        style: As in `load_style`.
+        channel_order: As in `load_style`.
+        output: As in `load_style`.
+
+    Raises:
+        CheckpointError: If the file cannot be opened, or holds a network for something else.
+    """
     network, pixels, facts = open_network(path, style=style, channel_order=channel_order, output=output)
     if facts.get("task") != kind.task or not kind.takes(network.spec):
         scale = network.spec.scale
@@ -73,16 +93,26 @@ def open_model(
     return kind(network, str(facts.get("name", path.stem)), facts, pixels)
 
 
-_PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # what only the manifest knows of a file of the Hub
+_PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # facts of a file of the Hub that only the manifest has
 
 
 def open_network(
     path: str | Path, *, style: Style | None = None, channel_order: str | None = None, output: str | None = None
 ) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
-    """Any network that can be opened, style or upscaler: the network, its pixel convention and its facts.
+    """Open any network that can be read, style or upscaler.
 
-    Arguments as `load_style`'s; without a ``style`` a network of several comes as it is. Raises CheckpointError, or
-    InputError for an unknown style, channel order or output.
+    Args:
+        path: The file.
+        style: As in `load_style`. If None, a network of several styles is returned unchanged.
+        channel_order: As in `load_style`.
+        output: As in `load_style`.
+
+    Returns:
+        The network, its pixel convention and its facts.
+
+    Raises:
+        CheckpointError: If the file is not a network.
+        InputError: If the style, channel order or output is unknown.
     """
     try:
         if is_ours(path):

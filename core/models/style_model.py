@@ -1,4 +1,4 @@
-"""StyleModel and how to load one."""
+"""StyleModel, one style network with its facts, and how to load one."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from ..progress import ProgressCallback
 from .brush import Brush, Canvas, Painter
 from .image_model import ImageModel
 from .loading import network_file, open_model
-from .stylizer import AnyStyle
+from .stylizer import BaseStyle
 
 
-class StyleModel(AnyStyle, ImageModel):
+class StyleModel(ImageModel, BaseStyle):
     """A style network and its facts."""
 
     task, what = "style", "a style"
 
     @staticmethod
     def takes(spec: ArchSpec) -> bool:
+        """Return whether the network keeps the size of an image and has three channels out."""
         return spec.scale == 1 and spec.out_channels == 3
 
     def painter(self, canvas: Canvas) -> Painter:
-        return Brush(self, canvas)
+        """Return the network as a brush for this canvas."""
+        return Brush(self.runner, canvas)
 
     def painting_bytes(self, canvas: Canvas) -> int:
+        """Return the memory for painting on this canvas, see `BaseStyle`."""
         beside = canvas.beside + canvas.copies
         sizes = (*canvas.painted, canvas.device, canvas.precision, canvas.memory, beside)
-        return beside + ImageModel.working_bytes(self, *sizes)
+        return beside + self.runner.working_bytes(*sizes)
 
 
 def list_styles() -> list[str]:
-    """Names that `load_style` knows without a path: bundled styles, then those that can be downloaded.
+    """Return the names that `load_style` accepts: bundled styles, then those that can be downloaded.
 
-    `manifest.find_entry` tells which is which (``is_bundled``, `hub.fetch.is_downloaded`).
+    `manifest.find_entry` and `hub.fetch.is_downloaded` tell which is which.
     """
     return names("style")
 
@@ -51,18 +54,24 @@ def load_style(
     folder: Folder = None,
     progress: ProgressCallback | None = None,
 ) -> StyleModel:
-    """A style by name, or a style network from a file: ours, or of any family in `dialects`.
+    """Load a style by name or from a file: one of ours, or of any family in `checkpoints.dialects`.
 
-    name_or_path: of a file of several styles (core/styles.py) also FILE#STYLE, where STYLE is as in ``wave`` or in
-        ``wave=0.7,candy=0.3``
-    style: the same apart from the name: a style of the file, or the amounts of a mixture by name, relative to their sum
-    channel_order: "rgb" | "bgr", output: "tanh150", "linear", ... (as in an arch string): what a file cannot tell, where
-    its family's usual value is wrong
-    download: whether a style of the Hub that is not on this machine may be downloaded, with ``progress`` in bytes
-    folder: where such files are looked for and put; by default the Hub's cache
+    Args:
+        name_or_path: Name or file. For a file of several styles (network/styles.py) also FILE#STYLE, where STYLE is
+            ``wave`` or a mixture such as ``wave=0.7,candy=0.3``.
+        style: The style within the file, instead of #STYLE: its name, or the amounts of a mixture by name, relative to
+            their sum.
+        channel_order: "rgb" or "bgr", where the usual order of the file's family is wrong.
+        output: Output function ("tanh150", "linear", ... as in an arch string), where the family's usual one is wrong.
+        download: Whether to download a style of the Hub that is not on this machine. ``progress`` then counts bytes.
+        folder: Folder for downloaded files, by default the Hub's cache.
+        progress: Progress of the download.
 
-    Raises CheckpointError when there is no such name or file, the file holds something else, or several styles and none
-    is chosen; HubError (one, too) when it was not downloaded; InputError when there is no such style in it.
+    Raises:
+        CheckpointError: If there is no such name or file, if the file holds something else, or if it holds several
+            styles and none is chosen.
+        HubError: If the style has not been downloaded (a CheckpointError, too).
+        InputError: If the file has no such style.
     """
     if style is None:
         name_or_path, style = split(name_or_path)

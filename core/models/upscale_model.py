@@ -1,4 +1,4 @@
-"""Super-resolution with a network: UpscaleModel, and where upscalers come from."""
+"""UpscaleModel, one super-resolution network with its facts, and how to find and load one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ..checkpoints.own_format import read_header
 from ..errors import CheckpointError, InputError
 from ..hub.manifest import bundled_file, bundled_path, entries, find_entry, names
 from ..hub.whole_files import Folder
+from ..images.tensors import check_image
 from ..network.arch import ArchSpec
 from ..network.transform_net import TransformNet, deepened, interpolate
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, part_of
 from .image_model import ImageModel
 from .loading import network_file, open_model
 
@@ -24,10 +25,11 @@ SCALES = (2, 4, 8)
 
 @dataclass(frozen=True)
 class UpscaleModel(ImageModel):
-    """A super-resolution network and its facts.
+    """A super-resolution network and its facts, see `ImageModel` for the other attributes.
 
-    partner: the network that was trained for pixel values alone, where there is one: of the same architecture, or with
-        fewer residual blocks
+    Attributes:
+        partner: The network that was trained for pixel values alone, if any. It has the same architecture, or fewer
+            residual blocks.
     """
 
     partner: TransformNet | None = None
@@ -36,6 +38,7 @@ class UpscaleModel(ImageModel):
 
     @staticmethod
     def takes(spec: ArchSpec) -> bool:
+        """Return whether the network enlarges by a scale of SCALES and has three channels out."""
         return spec.scale in SCALES and spec.out_channels == 3
 
     @property
@@ -43,8 +46,15 @@ class UpscaleModel(ImageModel):
         """Side of the result over side of the image: 2, 4 or 8."""
         return self.spec.scale
 
+    def working_bytes(
+        self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None,
+        beside: int = 0,
+    ) -> int:  # fmt: skip
+        """Return the memory planned for images of this size, see `NetworkRunner.working_bytes`."""
+        return self.runner.working_bytes(height, width, device, precision, memory, beside)
+
     def blended(self, fidelity: float) -> UpscaleModel:
-        """The model between this one (fidelity 0) and its partner (1); arguments and errors as `upscale`'s."""
+        """Return the model between this one (fidelity 0) and its partner (1); see `upscale`."""
         if not 0 <= fidelity <= 1:
             raise InputError(f"fidelity is {fidelity}; expected a number from 0 (perceptual) to 1 (pixel loss)")
         if fidelity == 0:
@@ -56,8 +66,8 @@ class UpscaleModel(ImageModel):
         partner = deepened(self.partner, self.network)
         if partner is None:
             raise InputError(
-                f"the partner of {self.name} is another architecture ({self.partner.spec}, expected {self.spec}), "
-                f"so that they cannot be blended; use fidelity 0"
+                f"the partner of {self.name} has another architecture ({self.partner.spec}, expected {self.spec}), "
+                f"so they cannot be blended; use fidelity 0"
             )
         return replace(self, network=interpolate(self.network, partner, fidelity), partner=None)
 
@@ -74,16 +84,24 @@ class UpscaleModel(ImageModel):
     ) -> Tensor:
         """Enlarge images by ``scale``.
 
-        image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it); never changed
-        fidelity: 0 is the perceptual network, 1 its partner, trained for pixel values alone: higher PSNR, less detail;
-            between them the network whose weights are a blend of theirs, see `interpolate`
-        match_colors: give the result the image's histogram of each channel, as the paper does (section 4.2)
-        precision, memory, progress: as `StyleModel.stylize`'s
+        Args:
+            image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it). It stays
+                unchanged.
+            fidelity: 0 for this, the perceptual network, 1 for its partner, which was trained for pixel values alone
+                and has higher PSNR and less detail. In between, both networks' weights are blended, see `interpolate`.
+            match_colors: Whether to match each channel's histogram to the image's, as the paper does (section 4.2).
+            precision: As in `StyleModel.stylize`.
+            memory: As in `StyleModel.stylize`.
+            progress: As in `StyleModel.stylize`.
 
-        Returns (N, 3, scale H, scale W) in [0, 1], with image's dtype and device; each image on its own. Raises ImageError
-        or InputError for bad input, and for a fidelity above 0 without a partner that fits.
+        Returns:
+            (N, 3, scale H, scale W) in [0, 1], with image's dtype and device. No image depends on the others.
+
+        Raises:
+            ImageError: If the image is wrong.
+            InputError: If a setting is wrong, or if the fidelity is above 0 and no partner fits.
         """
-        result = self.blended(fidelity)._run(image, precision, memory, progress)
+        result = self.blended(fidelity)._upscaled(image, precision, memory, progress)
         if match_colors:
             from ..images.color import match_colors as matched
 
@@ -91,14 +109,23 @@ class UpscaleModel(ImageModel):
                 result[i] = matched(result[i : i + 1], image[i : i + 1])[0]
         return result
 
+    def _upscaled(self, image: Tensor, precision: str, memory: int | None, progress: ProgressCallback | None) -> Tensor:
+        check_image(image)
+        height, width = image.shape[-2:]
+        result = image.new_empty(len(image), 3, height * self.scale, width * self.scale)
+        run = self.runner.prepare(height, width, image.device, precision, memory)
+        for i in range(len(image)):
+            result[i] = run(image[i : i + 1], part_of(progress, i, len(image)))[0]
+        return result
+
 
 def list_upscalers() -> list[str]:
-    """Names that `load_upscaler` knows without a path."""
+    """Return the names that `load_upscaler` accepts."""
     return names("upscale")
 
 
 def upscaler_for(scale: int) -> str:
-    """The name of the upscaler to take for a scale when none is named: a perceptual one, if there is one."""
+    """Return the name of the default upscaler for a scale, a perceptual one if possible. Raises CheckpointError."""
     known = sorted(entries("upscale"), key=lambda entry: entry.partner is None)
     found = next((entry.id for entry in known if entry.scale == scale), None)
     if found is None:
@@ -116,9 +143,9 @@ def load_upscaler(
     folder: Folder = None,
     progress: ProgressCallback | None = None,
 ) -> UpscaleModel:
-    """An upscaler by name, or from a file; arguments and errors as `load_style`'s.
+    """Load an upscaler by name or from a file, and its partner if that exists; arguments and errors as `load_style`.
 
-    Its partner is opened, too, if it is there. A file names it in its facts: a bundled network, or a file beside it.
+    The facts of a file name its partner: a bundled network, or a file beside it.
     """
     path = network_file(name_or_path, "upscale", download=download, folder=folder, progress=progress)
     model = open_model(UpscaleModel, path, name_or_path, channel_order=channel_order, output=output)
@@ -134,7 +161,7 @@ def load_upscaler(
 
 
 def partner_file(path: Path) -> Path | None:
-    """Where the partner is that an upscaler's file names: beside it, or bundled; None when it names none that is there."""
+    """Return the file of the partner that an upscaler names, beside it or bundled, or None if there is none."""
     name = read_header(path).get("partner")
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w. -]*", name):  # never a path: files come from anywhere
         return None

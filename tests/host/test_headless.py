@@ -123,7 +123,7 @@ def test_an_error_while_it_runs_names_the_node(refused, photo, put_style, tmp_pa
 
 def test_mistakes_are_one_line(refused, photo, python, root, tmp_path):
     out = ["-o", tmp_path / "o.png"]
-    assert "nothing.png is not there" in refused("nothing.png", *out)
+    assert "nothing.png does not exist" in refused("nothing.png", *out)
     assert "2 photos, but the graph has 1 Load Image" in refused(photo, photo, *out)
     workflow = root / "example_workflows" / "stylize_then_upscale.json"
     assert "File > Export (API)" in refused(photo, *out, "--graph", workflow)

@@ -1,4 +1,4 @@
-"""Photos in bulk: the same results, overlapped, a bounded number in hand, and nothing half-written."""
+"""Many photos: same results, overlapping steps, a bounded number in hand, nothing half-written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
-from perceptual_style.core.batch import local as bulk
+from perceptual_style.core.batch import local
 from perceptual_style.core.batch.local import Processor, Room, Treatment, pick_devices, process_photos
 from perceptual_style.core.batch.places import plan_jobs
 from perceptual_style.core.errors import InputError
@@ -25,7 +25,7 @@ from PIL import Image
 ARCH = "c3s1-4,d4,R4,n2,c3s1-3 norm=instance padding=reflect output=tanh"
 UPSCALER = "c3s1-4,R4,u4,c3s1-3 norm=none padding=replicate output=linear"
 CPU = torch.device("cpu")
-SECONDS = 60  # until a test counts as stuck
+SECONDS = 60  # after which a test counts as stuck
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def model() -> StyleModel:
 
 @pytest.fixture
 def photos(tmp_path):
-    """Make so many photos of noise in a folder; returns it."""
+    """Write ``number`` photos of noise to a folder and return the folder."""
 
     def make(number: int, size: int = 20, mode: str = "RGB"):
         folder = tmp_path / "in"
@@ -50,17 +50,17 @@ def photos(tmp_path):
 
 @pytest.fixture
 def jobs(photos, tmp_path):
-    """Jobs for so many photos, into the folder out."""
+    """Return a function that plans jobs for new photos, into the folder out."""
     return lambda *arguments: plan_jobs([str(photos(*arguments))], str(tmp_path / "out"))
 
 
 def written(tmp_path) -> list[str]:
-    """All files in the folder out, hidden ones, too."""
+    """Return the names of all files in the folder out, hidden ones included."""
     return sorted(path.name for path in (tmp_path / "out").iterdir()) if (tmp_path / "out").exists() else []
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_photo_gives_what_the_model_gives(workers, model, jobs):
+def test_results_equal_model(workers, model, jobs):
     planned = jobs(9)
     outcomes = list(process_photos(planned, Treatment(model, model.stylize), [CPU] * workers))
     assert {outcome.job for outcome in outcomes} == set(planned) and len(outcomes) == 9
@@ -71,14 +71,14 @@ def test_every_photo_gives_what_the_model_gives(workers, model, jobs):
         assert (read_image(outcome.job.target).pixels - expected).abs().max() <= 0.5 / 255 + 1e-6
 
 
-def test_alpha_is_enlarged_with_the_photo(jobs):
+def test_alpha_is_enlarged_with_photo(jobs):
     model = UpscaleModel(build_network(UPSCALER), "tiny")
     (outcome,) = process_photos(jobs(1, 9, "RGBA"), Treatment(model, partial(model.upscale, match_colors=True)), [CPU])
     assert outcome.error is None
     assert read_image(outcome.job.target).alpha.shape == (1, 1, 18, 18)
 
 
-def test_reading_goes_on_while_a_photo_is_computed(model, jobs, monkeypatch):
+def test_next_photo_is_read_while_one_is_computed(model, jobs, monkeypatch):
     second_is_read, reads = threading.Event(), count(1)
 
     def decode(*arguments):
@@ -91,12 +91,12 @@ def test_reading_goes_on_while_a_photo_is_computed(model, jobs, monkeypatch):
         assert second_is_read.wait(SECONDS), "the second photo waits for the first one"
         return pixels
 
-    original = bulk.decode_image
-    monkeypatch.setattr(bulk, "decode_image", decode)
+    original = local.decode_image
+    monkeypatch.setattr(local, "decode_image", decode)
     assert [each.error for each in process_photos(jobs(2), Treatment(model, compute), [CPU])] == [None, None]
 
 
-def test_computing_goes_on_while_a_photo_is_written(model, jobs, monkeypatch):
+def test_next_photo_is_computed_while_one_is_written(model, jobs, monkeypatch):
     second_is_computed, computed = threading.Event(), count(1)
 
     def compute(pixels, **_):
@@ -107,13 +107,13 @@ def test_computing_goes_on_while_a_photo_is_written(model, jobs, monkeypatch):
     def write(*_):
         assert second_is_computed.wait(SECONDS), "the second photo waits for the first one"
 
-    monkeypatch.setattr(bulk, "write_photo", write)
+    monkeypatch.setattr(local, "write_photo", write)
     assert [each.error for each in process_photos(jobs(2), Treatment(model, compute), [CPU])] == [None, None]
 
 
 @pytest.fixture
 def crowd(monkeypatch):
-    """Count how many photos are in hand and are computed at once; the most of each."""
+    """Count how many photos are in hand and how many are computed at once, and keep the maximum of each."""
 
     class Crowd:
         def __init__(self) -> None:
@@ -130,12 +130,12 @@ def crowd(monkeypatch):
 
         def compute(self, pixels, **_):
             self.change("computed", 1)
-            time.sleep(0.01)  # so that others would come in if they were let
+            time.sleep(0.01)  # long enough for others to start if they could
             self.change("computed", -1)
             return pixels
 
     crowd = Crowd()
-    decode, write = bulk.decode_image, bulk.write_photo
+    decode, write = local.decode_image, local.write_photo
 
     def decoded(*arguments):
         crowd.change("in hand", 1)
@@ -145,20 +145,20 @@ def crowd(monkeypatch):
         write(*arguments)
         crowd.change("in hand", -1)
 
-    monkeypatch.setattr(bulk, "decode_image", decoded)
-    monkeypatch.setattr(bulk, "write_photo", written)
+    monkeypatch.setattr(local, "decode_image", decoded)
+    monkeypatch.setattr(local, "write_photo", written)
     return crowd
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_photos_in_hand_do_not_grow_with_their_number(workers, model, jobs, crowd):
+def test_photos_in_hand_are_bounded(workers, model, jobs, crowd):
     assert len(list(process_photos(jobs(30), Treatment(model, crowd.compute), [CPU] * workers))) == 30
     assert crowd.most["computed"] <= workers
-    assert 1 < crowd.most["in hand"] <= workers + bulk._SPARE_ON_CPU
+    assert 1 < crowd.most["in hand"] <= workers + local._SPARE_ON_CPU
 
 
-def test_large_photos_are_in_hand_one_at_a_time_and_have_all_cores(model, jobs, crowd, monkeypatch):
-    monkeypatch.setattr(bulk, "free_memory", lambda device: 1000)
+def test_large_photos_are_processed_singly_with_all_cores(model, jobs, crowd, monkeypatch):
+    monkeypatch.setattr(local, "free_memory", lambda device: 1000)
     threads = []
 
     def compute(pixels, **options):
@@ -176,7 +176,7 @@ def test_large_photos_are_in_hand_one_at_a_time_and_have_all_cores(model, jobs, 
     assert threads == [4] * 6 and torch.get_num_threads() == usual
 
 
-def test_a_budget_of_memory_is_for_all_that_are_computed_at_once(model, jobs, crowd):
+def test_memory_budget_is_shared_by_concurrent_photos(model, jobs, crowd):
     planned = jobs(8)
     needs = [model.working_bytes(*Image.open(job.source).size[::-1], CPU, "auto", 2**30) for job in planned]
     budget = int(1.9 * min(needs))  # enough for any of them, never for two
@@ -186,12 +186,12 @@ def test_a_budget_of_memory_is_for_all_that_are_computed_at_once(model, jobs, cr
     assert crowd.most["computed"] == 1
 
 
-def test_each_device_has_a_network_of_its_own(model, jobs):
+def test_each_device_has_its_own_network(model, jobs):
     devices, barrier, networks = [CPU, torch.device("cpu", 0)], threading.Barrier(2, timeout=SECONDS), []
 
     def compute(self, pixels, **_):
         networks.append(self.network)
-        barrier.wait()  # both at the same time
+        barrier.wait()  # both run at the same time
         return pixels
 
     treatment = Treatment(model, compute.__get__(model))
@@ -199,7 +199,7 @@ def test_each_device_has_a_network_of_its_own(model, jobs):
     assert networks[0] is not networks[1] and model.network in networks
 
 
-def test_what_fails_is_told_and_the_others_go_on(model, jobs, photos, tmp_path):
+def test_failed_photos_are_reported_and_others_continue(model, jobs, photos, tmp_path):
     def compute(pixels, **options):
         if pixels.shape[-1] == 22:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
@@ -216,7 +216,7 @@ def test_what_fails_is_told_and_the_others_go_on(model, jobs, photos, tmp_path):
     assert written(tmp_path) == ["00.png", "03.png"]
 
 
-def test_a_mistake_in_the_program_is_no_photos_fault(model, jobs):
+def test_programming_errors_are_raised(model, jobs):
     def compute(pixels, **_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -224,7 +224,7 @@ def test_a_mistake_in_the_program_is_no_photos_fault(model, jobs):
         list(process_photos(jobs(3), Treatment(model, compute), [CPU]))
 
 
-def test_closing_stops_the_work_and_leaves_no_half_file(model, jobs, tmp_path):
+def test_closing_stops_work_and_leaves_no_half_file(model, jobs, tmp_path):
     eleventh = threading.Event()
 
     def compute(pixels, progress, **_):
@@ -241,10 +241,10 @@ def test_closing_stops_the_work_and_leaves_no_half_file(model, jobs, tmp_path):
         assert next(outcomes).error is None
         assert eleventh.wait(SECONDS)
     assert threading.active_count() == before
-    assert set(written(tmp_path)) <= {f"{i:02}.png" for i in range(10)}, "something is there that was not done"
+    assert set(written(tmp_path)) <= {f"{i:02}.png" for i in range(10)}, "an unfinished result exists"
 
 
-def test_what_a_killed_process_left_is_removed(model, jobs, run_python, tmp_path):
+def test_leftovers_of_killed_process_are_removed(model, jobs, run_python, tmp_path):
     planned = jobs(1)
     (tmp_path / "out").mkdir()
     script = "import os, sys; from perceptual_style.core.files import atomic_write\n"
@@ -255,17 +255,17 @@ def test_what_a_killed_process_left_is_removed(model, jobs, run_python, tmp_path
     assert written(tmp_path) == ["00.png"]
 
 
-def test_no_jobs_are_no_work(model):
+def test_no_jobs_give_no_outcomes(model):
     assert list(process_photos([], Treatment(model, model.stylize), [CPU] * 2)) == []
 
 
-def test_devices(monkeypatch):
+def test_pick_devices(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     assert pick_devices("cpu") == [CPU] * 5 and pick_devices("cpu", 2) == [CPU] * 2
     for workers in (0, -1):
         with pytest.raises(InputError, match="expected 1 or more"):
             pick_devices("cpu", workers)
-    monkeypatch.setattr(bulk, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(local, "pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     cuda = [torch.device("cuda", index) for index in range(3)]
     assert pick_devices("auto") == cuda and pick_devices("auto", 2) == cuda[:2]
@@ -280,7 +280,7 @@ def in_threads(use, sizes):
         thread.join(SECONDS)
 
 
-def test_room_is_never_exceeded_and_the_largest_get_in_alone():
+def test_room_is_never_exceeded_and_too_large_requests_run_alone():
     room, lock, taken, most = Room(100), threading.Lock(), [], []
 
     def use(size):
@@ -298,7 +298,7 @@ def test_room_is_never_exceeded_and_the_largest_get_in_alone():
     assert all(sum(each) <= 100 or each == [500] for each in most)
 
 
-def test_what_fits_together_has_room_at_the_same_time():
+def test_requests_that_fit_together_have_room_at_once():
     room, together, met = Room(100), threading.Barrier(3, timeout=SECONDS), []
 
     def use(size):

@@ -1,4 +1,4 @@
-"""Paths and URIs: what is planned, read and written; a bucket is stood in for by a folder."""
+"""Plan, read and write paths and URIs; a folder stands in for a bucket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(path):
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-    """mem://bucket is this folder."""
+    """Return the folder that stands in for mem://bucket."""
     fs = pytest.importorskip("pyarrow.fs", reason="pyarrow is not installed")
 
     def from_uri(uri):
@@ -41,7 +41,7 @@ def bucket(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_path_is_planned_as_it_is_given(tmp_path, monkeypatch):
+def test_paths_are_planned_as_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     noise(tmp_path / "a.png")
     assert plan_jobs(["a.png"], "out.jpg") == [Job("a.png", "out.jpg")]
@@ -50,7 +50,7 @@ def test_a_path_is_planned_as_it_is_given(tmp_path, monkeypatch):
     ]
 
 
-def test_plans_know_what_is_there(tmp_path):
+def test_jobs_know_whether_target_exists(tmp_path):
     for name in ("in/a.png", "in/b.png", "out/b.png"):
         noise(tmp_path / name)
     jobs = plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"))
@@ -58,16 +58,16 @@ def test_plans_know_what_is_there(tmp_path):
     assert [is_there(job.target) for job in jobs] == [False, True]
 
 
-def test_a_photo_given_twice_is_done_once(tmp_path):
+def test_photo_given_twice_is_planned_once(tmp_path):
     photo = str(noise(tmp_path / "in" / "a.png"))
     assert len(plan_jobs([photo, str(tmp_path / "in"), photo], str(tmp_path / "out"))) == 1
 
 
 @pytest.mark.parametrize("options", ["", OPTIONS])
-def test_a_folder_of_a_bucket(options, bucket):
+def test_folder_of_bucket_is_planned_read_and_written(options, bucket):
     for name in ("in/a.png", "in/sub dir/ä #1%.jpg", "in/.hidden/c.png", "in/.d.png", "out/a.png"):
         noise(bucket / name)
-    (bucket / "out" / "sub dir").mkdir()  # which buckets would not need
+    (bucket / "out" / "sub dir").mkdir()  # real buckets do not need this
     (bucket / "in" / "notes.txt").write_text("no photo")
     jobs = plan_jobs([f"mem://bucket/in{options}"], f"mem://bucket/out/{options}")
     assert jobs == [
@@ -85,7 +85,7 @@ def test_a_folder_of_a_bucket(options, bucket):
     assert read_image(bucket / "out" / "sub dir" / "ä #1%.jpg").pixels.shape == (1, 3, 4, 4)
 
 
-def test_one_object_of_a_bucket_into_files_folders_and_back(bucket, tmp_path):
+def test_single_object_of_bucket_to_file_folder_and_back(bucket, tmp_path):
     noise(bucket / "a.png")
     file, folder = str(tmp_path / "b.png"), str(tmp_path)
     assert plan_jobs(["mem://bucket/a.png"], file) == [Job("mem://bucket/a.png", file)]
@@ -100,7 +100,7 @@ def test_one_object_of_a_bucket_into_files_folders_and_back(bucket, tmp_path):
         plan_jobs(["mem://bucket/empty"], "mem://bucket/out")
 
 
-def test_what_is_missing_or_cannot_be_kept_is_said_with_the_uri(bucket):
+def test_errors_and_warnings_name_the_uri(bucket):
     with (
         pytest.raises(ImageError, match="cannot read mem://bucket/none.png: there is no such file"),
         open_photo("mem://bucket/none.png"),
@@ -114,7 +114,7 @@ def test_what_is_missing_or_cannot_be_kept_is_said_with_the_uri(bucket):
         write_photo("mem://bucket/b.png", ImageFile(pixels))
 
 
-def test_hdfs_shows_an_object_once_it_is_whole(bucket, monkeypatch):
+def test_hdfs_files_appear_only_when_complete(bucket, monkeypatch):
     class Hdfs:
         type_name = "hdfs"
 

@@ -1,4 +1,4 @@
-"""Photos on two workers of Ray: all of them once and whole, whatever happens to a worker."""
+"""Photos on two Ray workers: each is processed once and completely, whatever happens to a worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def environment(python_environment):
-    """Workers find this repository, too, and take part in the machine as other programs do."""
+    """Return an environment in which workers find this repository and run at normal priority."""
     pytest.importorskip("ray", reason="ray is not installed")
     return {**python_environment, "RAY_worker_niceness": "0"}
 
@@ -50,11 +50,11 @@ def wait_for(found, process: subprocess.Popen):
         if value := found():
             return value
         time.sleep(0.05)
-    raise AssertionError(f"it ended with {process.poll()}, or nothing happened")
+    raise AssertionError(f"the process ended with {process.poll()}, or nothing happened in time")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_a_worker_killed_in_the_middle_costs_nothing(environment, tmp_path):
+def test_killed_worker_loses_no_photo(environment, tmp_path):
     source, target, style = photos(tmp_path / "in", 200), tmp_path / "out", tmp_path / "tiny.safetensors"
     save_network(style, build_network(ARCH), {"task": "style", "name": "tiny"})
     (source / "050.png").write_text("no picture")
@@ -74,24 +74,24 @@ def test_a_worker_killed_in_the_middle_costs_nothing(environment, tmp_path):
         assert len(workers) == 2
         workers[0].send_signal(signal.SIGKILL)
         written = {path.name: path.stat().st_ino for path in whole()}
-        assert len(written) < 190, "it was not in the middle"
+        assert len(written) < 190, "the worker was killed too late"
         out, err = process.communicate(timeout=SECONDS)
     finally:
         process.kill()
     assert (process.returncode, out) == (2, "") and "Traceback" not in err.split("perceptual-style: ")[-1]
     assert "050.png: expected an image" in err
     expected = {f"{i:03}.png" for i in range(200)} - {"050.png"}
-    assert {path.name for path in target.iterdir()} == expected, "one is missing, or something was left"
+    assert {path.name for path in target.iterdir()} == expected, "a result is missing, or a leftover exists"
     model = load_style(style)
     for name in sorted(expected)[::7]:
         result = model.stylize(read_image(source / name).pixels)
         assert (read_image(target / name).pixels - result).abs().max() <= 0.5 / 255 + 1e-6
     for path in target.iterdir():
-        read_image(path)  # whole
-    assert {name: (target / name).stat().st_ino for name in written} == written, "one was written twice"
+        read_image(path)  # complete
+    assert {name: (target / name).stat().st_ino for name in written} == written, "a result was written twice"
 
 
-def test_a_photo_that_kills_its_worker_is_told_and_the_others_are_done(environment, tmp_path, monkeypatch):
+def test_photo_that_kills_workers_is_reported_and_others_continue(environment, tmp_path, monkeypatch):
     from ray import cloudpickle
 
     for name, value in environment.items():
@@ -115,7 +115,7 @@ def test_a_photo_that_kills_its_worker_is_told_and_the_others_are_done(environme
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(outcomes)
 
 
-def test_what_cannot_be_reached_is_told(environment, monkeypatch):
+def test_unreachable_cluster_is_an_error(environment, monkeypatch):
     treatment, jobs = Treatment(StyleModel(build_network("c3s1-3"), "tiny"), torch.clone), [Job("a.png", "b.png")]
     for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):
         with pytest.raises(InputError, match=f"there is no Ray cluster at '{address}'"):

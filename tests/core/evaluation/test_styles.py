@@ -1,4 +1,4 @@
-"""Measuring styles: whose objective, what is counted, what is written, and what is refused."""
+"""Measure styles: the objective, the iterations, the reports, and rejected input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five photos, no squares, and a painting beside them."""
+    """Write five photos that are not square, and a painting beside their folder."""
     generator = torch.Generator().manual_seed(3)
     for n in range(5):
         save_image(tmp_path / "photos" / f"{n}.png", torch.rand(3, 40 + n, 61, generator=generator))
@@ -53,7 +53,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def style(folder, network):
-    """A style file, untrained, that states its recipe and what it was trained with."""
+    """Write an untrained style file that records its recipe and training data."""
     painting = read_image(folder / "painting.png").pixels
     run = {"style image": image_digest(painting), "loss network": file_digest(network)}
     facts = {"task": "style", "title": "Tiny", "recipe": STATED}
@@ -64,7 +64,7 @@ def style(folder, network):
 
 @pytest.fixture
 def evaluate(style, folder, network):
-    """evaluate_style of the style on two photos of 32 px, two iterations."""
+    """Return a function that calls evaluate_style on two photos of 32 px, with two iterations."""
 
     def run(**settings):
         settings = {"recipe": RECIPE, "loss_weights": network, "size": 32, "iterations": 2, **settings}
@@ -74,7 +74,7 @@ def evaluate(style, folder, network):
     return run
 
 
-def test_a_recipe_comes_back_from_a_file(style):
+def test_recipe_is_read_from_file(style):
     assert recipe_of({"recipe": json.loads(json.dumps(recipe_as_json(RECIPE)))}, "tiny") == RECIPE
     assert recipe_of(load_style(style).facts, "tiny").weights == RECIPE.weights
     for facts in ({}, {"recipe": "ImageNet"}, {"recipe": {"weights": {"unheard": 1}}}, {"recipe": {"steps": 4}}):
@@ -82,15 +82,15 @@ def test_a_recipe_comes_back_from_a_file(style):
             recipe_of(facts, "tiny")
 
 
-def test_photos_are_spread_evenly():
+def test_spread_chooses_evenly():
     assert spread(list("abcdefghij"), 3) == ["b", "f", "i"]
     assert spread(list("abc"), None) == list("abc") == spread(list("abc"), 3)
     for number in (0, 4):
-        with pytest.raises(InputError, match=f"{number} photos were asked for; expected 1 to 3"):
+        with pytest.raises(InputError, match=f"{number} photos were requested; expected 1 to 3"):
             spread(list("abc"), number)
 
 
-def test_the_middle_square_is_taken(tmp_path):
+def test_square_photo_is_the_middle_square(tmp_path):
     pixels = torch.zeros(3, 40, 100)
     pixels[:, :, 30:70] = 1
     save_image(tmp_path / "a.png", pixels)
@@ -99,7 +99,7 @@ def test_the_middle_square_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["noise", "content"])
-def test_the_values_step_by_step(evaluate, style, folder, network, start):
+def test_values_equal_a_step_by_step_computation(evaluate, style, folder, network, start):
     evaluation = evaluate(start=start, seed=7)
     assert [photo.photo for photo in evaluation.photos] == ["1.png", "3.png"]
     photo, painting = square_photo(folder / "photos" / "1.png", 32), read_image(folder / "painting.png").pixels
@@ -118,13 +118,13 @@ def test_the_values_step_by_step(evaluate, style, folder, network, start):
     assert sum(found.optimized.values()) == pytest.approx(curve[-1], rel=1e-4)
 
 
-def test_terms_for_training_networks_alone_are_left_out(evaluate):
+def test_terms_for_training_networks_only_are_left_out(evaluate):
     plain = evaluate(recipe=dataclasses.replace(RECIPE, saturation=1.0 - RECIPE.saturation))
     assert evaluate().photos[0] == plain.photos[0]
 
 
 def fake(curves, network: float, **more) -> StyleEvaluation:
-    """An evaluation of photos with these curves."""
+    """Return an evaluation of photos with these curves."""
     photos = [
         PhotoValues(f"{n}.png", {"content a": 50.0}, {"content a": network}, {"content a": curve[-1]}, tuple(curve))
         for n, curve in enumerate(curves)
@@ -132,7 +132,7 @@ def fake(curves, network: float, **more) -> StyleEvaluation:
     return StyleEvaluation("tiny", "Tiny", RECIPE, 256, "noise", "cpu", photos, **more)
 
 
-def test_one_pass_is_worth_the_first_iteration_that_is_as_good():
+def test_worth_is_the_first_iteration_as_good_as_one_pass():
     assert reached([9, 7, 5, 3], 5) == 2 and reached([9, 7, 5, 3], 5.1) == 2 and reached([9, 7, 5, 3], 4.9) == 3
     assert reached([9, 7, 5, 3], 2) is None and reached([9], 10) == 0
     evaluation = fake([[30, 20, 10, 6, 4], [30, 30, 20, 12, 10]], 10)
@@ -143,7 +143,7 @@ def test_one_pass_is_worth_the_first_iteration_that_is_as_good():
     assert "worth more than 4 iterations" in verdict(fake([[30, 20, 10, 6, 4]], 1))
 
 
-def test_the_report_has_the_papers_times_for_its_sizes_only():
+def test_report_has_paper_times_only_for_paper_sizes():
     text = markdown(
         fake([[30, 20, 10]], 15, speeds=[Speed(256, 0.5, 1.0), Speed(300, 0.5, 1.0)], notes=["Caution: x."])
     )
@@ -163,7 +163,7 @@ def test_json_has_every_value():
     assert answer["recipe"]["weights"]["content"] == RECIPE.weights.content
 
 
-def test_what_it_was_not_trained_for_is_said(evaluate, folder, network, tmp_path):
+def test_notes_caution_about_a_different_objective(evaluate, folder, network, tmp_path):
     assert list(evaluate().notes) == []
     other = dataclasses.replace(RECIPE, name="mine", weights=RECIPE.weights.scaled(style=2))
     assert "trained with another recipe" in " ".join(evaluate(recipe=other).notes)
@@ -174,14 +174,14 @@ def test_what_it_was_not_trained_for_is_said(evaluate, folder, network, tmp_path
     assert "trained with another loss network" in " ".join(evaluate(loss_weights=weights).notes)
 
 
-def test_times_are_measured_for_each_size_once(evaluate, monkeypatch):
+def test_times_are_measured_once_per_size(evaluate, monkeypatch):
     monkeypatch.setattr(module, "_REPEATS", 1)
     speeds = evaluate(sizes=[32, 40, 32]).speeds
     assert [each.size for each in speeds] == [32, 40]
     assert all(0 < each.network < 60 and 0 < each.iteration < 60 for each in speeds)
 
 
-def test_progress_counts_iterations_and_stops_the_work(evaluate, stop_at):
+def test_progress_counts_iterations_and_stops_work(evaluate, stop_at):
     seen = []
     evaluate(progress=seen.append)
     assert [(each.done, each.total) for each in seen] == [(n, 4) for n in range(1, 5)]
@@ -189,7 +189,7 @@ def test_progress_counts_iterations_and_stops_the_work(evaluate, stop_at):
         evaluate(progress=stop_at(3, RuntimeError("enough")))
 
 
-def test_bad_input_is_refused_before_any_work(evaluate, folder):
+def test_bad_input_is_rejected_before_any_work(evaluate, folder):
     seen, broken = [], folder / "photos" / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff broken")
     for settings, message in (
@@ -209,13 +209,13 @@ def test_bad_input_is_refused_before_any_work(evaluate, folder):
 
 @pytest.fixture
 def command(style, folder, network):
-    """Arguments of a short evaluation."""
+    """Return the arguments of a short evaluation."""
     settings = ["--style-image", folder / "painting.png", "--loss-weights", network, "-o", folder / "out"]
     settings += ["--size", 32, "--iterations", 2, "--sizes"]
     return ["evaluate", "style", style, "--data", folder / "photos", *settings]
 
 
-def test_the_command_writes_a_page_json_a_plot_and_pictures(run, command, folder, monkeypatch):
+def test_command_writes_page_json_plot_and_pictures(run, command, folder, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(module, "_REPEATS", 1)
     status, out, _ = run(*command, 32, "--photos", 2, "--examples", 1)
@@ -235,20 +235,20 @@ def test_the_command_writes_a_page_json_a_plot_and_pictures(run, command, folder
     assert status == 0 and json.loads(out)["iterations"] == 2 and json.loads(out)["speed"] == []
 
 
-def test_without_matplotlib_the_command_says_what_to_install(refused, command, folder, monkeypatch):
+def test_command_without_matplotlib_says_what_to_install(refused, command, folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # importing it now raises
     line = refused(*command)
     assert 'needs the package matplotlib: pip install "perceptual-style[bench]"' in line
     assert not (folder / "out").exists()
 
 
-def test_the_command_complains_in_one_line(refused, command, folder):
+def test_command_errors_are_one_line(refused, command, folder):
     pytest.importorskip("matplotlib")
     save_network(folder / "bare.safetensors", build_network(ARCH), {"task": "style"})
     assert "bare.safetensors does not state the recipe" in refused(
         *command[:2], folder / "bare.safetensors", *command[3:]
     )
-    assert "9 photos were asked for; expected 1 to 5" in refused(*command, "--photos", 9)
+    assert "9 photos were requested; expected 1 to 5" in refused(*command, "--photos", 9)
     assert "unknown recipe" in refused(*command, "--recipe", "fast")
     assert "no such file" in refused(*command, "--style-image", folder / "nothing.png")
     assert "is not there" in refused(*command, "--loss-weights", folder / "nothing")

@@ -1,4 +1,4 @@
-"""Measuring upscalers: the protocol, the tables, the pictures, and the command with what it refuses."""
+"""Measure upscalers: the protocol, tables, pictures, the command, and rejected input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Nearest:
 
 
 def save(path, width: int, height: int):
-    """An image of soft patches with some noise; returns its path."""
+    """Write an image of soft patches with some noise and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(width * height)
     patches = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).resize((width, height), 3)
@@ -46,14 +46,14 @@ def save(path, width: int, height: int):
 
 @pytest.fixture
 def data(tmp_path):
-    """Two test sets, one named as a published one; sizes are no multiples of the factors."""
+    """Write two test sets, one with a published name; their sizes are not multiples of the factors."""
     save(tmp_path / "data" / "Set5" / "a.png", 61, 50)
     save(tmp_path / "data" / "Set5" / "b.png", 48, 66)
     save(tmp_path / "data" / "mine" / "c.png", 49, 49)
     return tmp_path / "data"
 
 
-def test_test_sets_are_the_folders_or_the_folder_itself(data):
+def test_find_test_sets_uses_subfolders_or_the_folder_itself(data):
     assert {name: [path.name for path in files] for name, files in find_test_sets(data).items()} == {
         "Set5": ["a.png", "b.png"],
         "mine": ["c.png"],
@@ -61,7 +61,7 @@ def test_test_sets_are_the_folders_or_the_folder_itself(data):
     assert list(find_test_sets(data / "Set5")) == ["Set5"]
 
 
-def test_the_protocol_step_by_step(data, loss_weights):
+def test_measures_equal_a_step_by_step_computation(data, loss_weights):
     network = LossNetwork("vgg16", loss_weights, ["relu2_2"])
     rows, _ = evaluate_upscalers(find_test_sets(data), {"nearest": Nearest()}, [4, 8], loss_network=network)
     assert [(row.factor, row.test_set, row.method) for row in rows] == [
@@ -80,16 +80,16 @@ def test_the_protocol_step_by_step(data, loss_weights):
             assert mean == pytest.approx(np.mean([values[key] for values in row.images.values()]))
 
 
-def test_files_of_one_channel_are_measured_on_their_values(tmp_path):
+def test_grey_files_are_measured_on_their_values(tmp_path):
     photo = Image.open(save(tmp_path / "a.png", 48, 48)).convert("L")
     photo.save(tmp_path / "a.png")
     photo.convert("RGB").save(tmp_path / "b.png")
     ((row,), _) = evaluate_upscalers(find_test_sets(tmp_path), {}, [4])
-    gain = 20 * math.log10(255 / 219)  # of 16 to 235, as the published scripts convert files of three channels
+    gain = 20 * math.log10(255 / 219)  # published scripts convert three-channel files to 16 to 235
     assert row.images["b.png"]["psnr"] - row.images["a.png"]["psnr"] == pytest.approx(gain, abs=0.1)
 
 
-def test_progress_counts_images_and_stops_the_work(data, stop_at):
+def test_progress_counts_images_and_stops_work(data, stop_at):
     seen = []
     evaluate_upscalers(find_test_sets(data), {"nearest": Nearest()}, [4, 8], progress=seen.append)
     assert [(each.done, each.total) for each in seen] == [(n, 9) for n in range(1, 10)]
@@ -97,7 +97,7 @@ def test_progress_counts_images_and_stops_the_work(data, stop_at):
         evaluate_upscalers(find_test_sets(data), {}, [4], progress=stop_at(2, RuntimeError("enough")))
 
 
-def test_examples_are_spread_and_show_where_bicubic_errs(tmp_path):
+def test_examples_are_spread_and_show_largest_bicubic_errors(tmp_path):
     for n in range(5):
         grey = np.full((144, 160, 3), 128, np.uint8)
         grey[40:130, 60:150] += np.random.default_rng(n).integers(0, 100, (90, 90, 3), np.uint8)
@@ -113,7 +113,7 @@ def test_examples_are_spread_and_show_where_bicubic_errs(tmp_path):
         }  # fmt: skip
 
 
-def test_a_figure_shows_the_crops_enlarged_beside_the_whole(data):
+def test_figure_shows_enlarged_crops_beside_whole_image(data):
     rows, examples = evaluate_upscalers(find_test_sets(data / "mine"), {"n": Nearest()}, [4], examples=1)
     (example,) = examples
     picture = np.asarray(figure(example, rows))
@@ -129,13 +129,13 @@ def rows_of(factor: int, test_set: str) -> list[Row]:
     return [Row(factor, method, test_set, measures, {"a.png": measures}) for method in ("bicubic", "perceptual")]
 
 
-def test_the_table_has_the_papers_rows_for_its_sets_only():
+def test_table_has_paper_rows_only_for_paper_sets():
     text = markdown(rows_of(4, "Set5"))
     assert "| method | Set5 PSNR | Set5 SSIM | Set5 perceptual distance |" in text
     assert "| bicubic | 28.42 | 0.8102 | 67826 |" in text and "| perceptual | 28.42 |" in text
     assert "| bicubic (paper) | 28.43 | 0.8114 |  |" in text and "| feature loss (paper) | 27.09 | 0.7680 |  |" in text
     assert "not measured here" in text and "protocol for x8" not in text
-    assert "protocol for x8 is another one" in markdown(rows_of(8, "Set14"))
+    assert "different protocol for x8" in markdown(rows_of(8, "Set14"))
     assert "(paper)" not in markdown(rows_of(4, "mine")) + markdown(rows_of(3, "Set5"))
 
 
@@ -144,9 +144,9 @@ def test_json_has_no_infinity():
     assert row["psnr"] is None and row["images"]["a.png"]["psnr"] is None
 
 
-def test_wrong_models_and_images_are_refused_before_any_work(data):
+def test_wrong_models_and_images_are_rejected_before_any_work(data):
     sets, seen = find_test_sets(data), []
-    with pytest.raises(InputError, match="nearest upscales x3, and measured is x4, x8"):
+    with pytest.raises(InputError, match="nearest upscales x3, but the factors to measure are x4, x8"):
         evaluate_upscalers(sets, {"nearest": Nearest(3)}, [4, 8], progress=seen.append)
     save(data / "mine" / "small.png", 40, 19)
     with pytest.raises(ImageError, match="small.png is 40x19 px; measuring x4 needs 20 px on each side"):
@@ -155,14 +155,14 @@ def test_wrong_models_and_images_are_refused_before_any_work(data):
     wrong = Nearest()
     wrong.upscale = lambda image: image
     with pytest.raises(
-        InputError, match=r"nearest made \(1, 3, 12, 15\) of \(1, 3, 12, 15\); expected \(1, 3, 48, 60\)"
+        InputError, match=r"nearest returned \(1, 3, 12, 15\) for \(1, 3, 12, 15\); expected \(1, 3, 48, 60\)"
     ):
         evaluate_upscalers(sets, {"nearest": wrong}, [4])
 
 
 @pytest.fixture
 def evaluate(capsys, monkeypatch):
-    """Run ``evaluate upscale``, with "nearest3", "nearest4", ... for models; returns exit status, stdout, stderr's lines."""
+    """Run ``evaluate upscale`` with models "nearest3", ...; return exit status, stdout and the lines of stderr."""
     monkeypatch.setattr(evaluate_upscale, "load_upscaler", lambda name: Nearest(int(name[-1])))
 
     def run(*arguments) -> tuple[int, str, list[str]]:
@@ -178,7 +178,7 @@ def evaluate(capsys, monkeypatch):
     return run
 
 
-def test_the_command_writes_tables_and_pictures(evaluate, data, tmp_path, loss_weights):
+def test_command_writes_tables_and_pictures(evaluate, data, tmp_path, loss_weights):
     arguments = ("--data", data, "-o", tmp_path / "out", "--examples", 1)
     status, out, lines = evaluate(*arguments, "--models", "nearest4", "nearest8")
     assert (status, lines) == (0, [])
@@ -204,7 +204,7 @@ def test_the_command_writes_tables_and_pictures(evaluate, data, tmp_path, loss_w
     assert status == 0 and row["factor"] == 8 and row["perceptual distance"] > 0
 
 
-def test_the_command_complains_in_one_line(evaluate, data, tmp_path):
+def test_command_errors_are_one_line(evaluate, data, tmp_path):
     def refused(*arguments) -> str:
         status, out, lines = evaluate("-o", tmp_path / "out", *arguments)
         assert (status, out, len(lines)) == (2, "", 1) and not (tmp_path / "out").exists()
@@ -212,9 +212,11 @@ def test_the_command_complains_in_one_line(evaluate, data, tmp_path):
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    assert "nowhere is no folder; expected one with" in refused("--data", tmp_path / "nowhere")
+    assert "nowhere is not a folder; expected one with" in refused("--data", tmp_path / "nowhere")
     assert "has no " in refused("--data", tmp_path / "empty", "--factors", 4)
-    assert "nearest upscales x3, and measured is x4" in refused("--data", data, "--models", "n3", "--factors", 4)
+    assert "nearest upscales x3, but the factors to measure are x4" in refused(
+        "--data", data, "--models", "n3", "--factors", 4
+    )
     assert "needs 24 px" in refused("--data", save(data / "s.png", 20, 30).parent, "--factors", 6, "--examples", 0)
     assert "expected 2 or more" in refused("--data", data / "Set5", "--factors", 1)
     assert "--examples is -1" in refused("--data", data / "Set5", "--examples", -1)
@@ -224,7 +226,7 @@ def test_the_command_complains_in_one_line(evaluate, data, tmp_path):
 
 @pytest.mark.shared
 @pytest.mark.parametrize(("name", "four_db", "eight_db"), [("Set5", 28.42, 24.39), ("Set14", 26.00, 23.09)])
-def test_the_published_bicubic_rows(evaluate, shared_data, tmp_path, name, four_db, eight_db):
+def test_bicubic_equals_published_values(evaluate, shared_data, tmp_path, name, four_db, eight_db):
     arguments = ("--data", shared_data / "sr_test" / name, "-o", tmp_path, "--examples", 0, "--json")
     status, out, _ = evaluate(*arguments)
     four, eight = json.loads(out)["rows"]

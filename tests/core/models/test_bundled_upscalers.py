@@ -1,4 +1,4 @@
-"""The upscalers that come with the package: colors stay, no grid, the engine's result is the network's."""
+"""Bundled upscalers: colors are kept, there is no grid, and the engine equals the network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def photo():
     return read_image(PHOTOS / "astronaut.jpg").pixels[:, :, :256, 96:352]
 
 
-def test_there_is_one_for_every_factor():
+def test_every_factor_has_an_upscaler():
     for factor in (2, 4, 8):
         assert load_upscaler(upscaler_for(factor)).scale == factor
 
@@ -39,8 +39,8 @@ def test_flat_areas_keep_their_color(model):
         assert (inside - inside.mean(dim=(2, 3), keepdim=True)).abs().max() < 4 / 255, color
 
 
-def test_there_is_no_grid(model, photo):
-    """Pixels at the same place of their block have the same mean as all others, which a grid would not leave so."""
+def test_result_has_no_grid(model, photo):
+    """Pixels at each position of their block have the same mean; a grid would make them differ."""
     f = model.scale
     result = model.upscale(bicubic_resize(photo, 0.25).clamp(0, 1))
     bicubic = bicubic_resize(bicubic_resize(photo, 0.25), f)
@@ -49,26 +49,26 @@ def test_there_is_no_grid(model, photo):
     assert (places - places.mean(dim=(1, 2), keepdim=True)).abs().max() < 1 / 255
 
 
-def test_there_is_no_mesh(model, photo):
-    """Waves of 2 px, x8 of 4 px, which no low resolution image tells of, are far fewer than a photo's own."""
+def test_result_has_no_mesh(model, photo):
+    """Waves of 2 px (x8: 4 px, too), which low resolution cannot show, are far weaker than in the photo itself."""
     result, nothing = model.upscale(degrade(photo, model.scale)), torch.zeros_like(photo)
     for period, share in ((2, 0.05), (4, 0.1)) if model.scale == 8 else ((2, 0.5),):
         assert mesh_loss(result, nothing, period) < share * mesh_loss(photo, nothing, period)
 
 
-def test_the_mean_color_of_a_photo_stays(model, photo):
+def test_mean_color_of_photo_is_kept(model, photo):
     small = degrade(crop_to_multiple(photo, model.scale), model.scale)
     assert (model.upscale(small).mean(dim=(2, 3)) - small.mean(dim=(2, 3))).abs().max() < 1 / 255
 
 
-def test_it_is_closer_to_the_photo_than_bicubic_interpolation_if_trained_for_pixels(model, photo):
+def test_pixel_upscalers_beat_bicubic_interpolation(model, photo):
     model = model if model.partner is None else model.blended(1.0)
     small = degrade(photo, model.scale)
     ours, theirs = model.upscale(small), bicubic_resize(small, model.scale)
     assert pixel_loss(ours, photo) < pixel_loss(theirs, photo)
 
 
-def test_the_engine_gives_what_the_network_gives(model, photo):
+def test_engine_equals_network(model, photo):
     small = photo[..., :37, :61]
     with torch.no_grad():
         expected = model.network(small).clamp(0, 1)

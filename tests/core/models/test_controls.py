@@ -1,4 +1,4 @@
-"""Strength, stroke size, color and mask of `stylize`: what must stay, what must come, and the plain network as oracle."""
+"""Strength, stroke size, color and mask of `stylize`, compared with the photo and with the plain network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def model_of(arch: str = ARCHS[0]) -> StyleModel:
 
 @pytest.fixture
 def photo(rng):
-    """Two smooth images with some grain."""
+    """Return two smooth images with some grain."""
     small = torch.rand(2, 3, 6, 7, generator=rng)
     return (F.interpolate(small, (41, 53), mode="bicubic") + 0.05 * torch.randn(2, 3, 41, 53, generator=rng)).clamp(
         0, 1
@@ -31,7 +31,7 @@ def photo(rng):
 
 
 def chroma(image: torch.Tensor) -> torch.Tensor:
-    """Cb and Cr in units of 1 (JFIF)."""
+    """Return Cb and Cr (JFIF) in units of 1."""
     matrix = torch.tensor([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
     return torch.einsum("dc,nchw->ndhw", matrix, image)
 
@@ -41,7 +41,7 @@ def light(image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_the_defaults_are_the_style_alone(arch, photo):
+def test_defaults_equal_plain_style(arch, photo):
     model = model_of(arch)
     plain = model.stylize(photo)
     options = {"strength": 1.0, "stroke_size": 1, "color": "style", "mask": None, "feather": 0, "temporal": 0.0}
@@ -50,7 +50,7 @@ def test_the_defaults_are_the_style_alone(arch, photo):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_strength_goes_from_the_photo_to_the_style(arch, photo):
+def test_strength_blends_from_photo_to_style(arch, photo):
     model = model_of(arch)
     plain = model.stylize(photo)
     assert torch.equal(model.stylize(photo, strength=0), photo)
@@ -62,17 +62,17 @@ def test_strength_goes_from_the_photo_to_the_style(arch, photo):
         assert (result - end).abs().max() < 0.1 * (plain - photo).abs().max()
 
 
-def test_color_is_the_photos_when_it_is_kept(photo):
+def test_color_keep_has_chroma_of_photo(photo):
     model = model_of()
     plain, kept = model.stylize(photo), model.stylize(photo, color="keep")
     assert (chroma(kept) - chroma(photo)).abs().max() < 2 / 255
     assert (light(kept) - light(plain)).abs().mean() < 0.5 * (light(photo) - light(plain)).abs().mean()
     assert (chroma(model.stylize(photo, color="keep", strength=0.4)) - chroma(photo)).abs().max() < 2 / 255
-    bright = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 9, 9)  # a color of which there is one light only
+    bright = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 9, 9)  # a color that exists at one lightness only
     torch.testing.assert_close(model.stylize(bright, color="keep"), bright)
 
 
-def test_matched_colors_have_the_photos_mean_and_covariance(rng):
+def test_color_match_has_mean_and_covariance_of_photo(rng):
     photo = 0.5 + 0.1 * torch.randn(1, 3, 48, 48, generator=rng).clamp(-3, 3)
     photo[:, 2] = 0.5 * photo[:, 0] + 0.2
     matched = model_of().stylize(photo, color="match")
@@ -81,7 +81,7 @@ def test_matched_colors_have_the_photos_mean_and_covariance(rng):
 
 
 @pytest.mark.parametrize("feather", [0, 1, 7, 40])
-def test_the_photo_is_untouched_where_the_mask_is_0(feather, photo, rng):
+def test_photo_is_unchanged_where_mask_is_0(feather, photo, rng):
     model = model_of()
     mask = (torch.rand(2, 1, 5, 6, generator=rng) > 0.4).float()
     mask = F.interpolate(mask, (41, 53), mode="nearest")
@@ -96,13 +96,13 @@ def test_the_photo_is_untouched_where_the_mask_is_0(feather, photo, rng):
     assert torch.equal(model.stylize(photo, mask=torch.zeros(1, 1, 41, 53)), photo)
 
 
-def test_a_grey_mask_is_a_share_of_the_result(photo):
+def test_grey_mask_blends_photo_and_result(photo):
     model = model_of()
     half = model.stylize(photo, mask=torch.full((1, 1, 41, 53), 0.5))
     torch.testing.assert_close(half, (photo + model.stylize(photo)) / 2)
 
 
-def test_each_image_has_its_own_mask(photo):
+def test_each_image_uses_its_own_mask(photo):
     model, masks = model_of(), torch.zeros(2, 1, 41, 53)
     masks[0, :, :20], masks[1, :, 20:] = 1, 1
     together = model.stylize(photo, mask=masks)
@@ -112,7 +112,7 @@ def test_each_image_has_its_own_mask(photo):
 
 @pytest.mark.parametrize("stroke_size", [0.25, 0.6, 1.7, 4])
 @pytest.mark.parametrize("arch", ARCHS)
-def test_strokes_of_another_size_are_the_networks_on_a_resized_photo(arch, stroke_size, photo):
+def test_stroke_size_equals_network_on_resized_photo(arch, stroke_size, photo):
     model = model_of(arch)
     sides = [max(round(side / stroke_size), 1) for side in photo.shape[-2:]]
     small = F.interpolate(photo, sides, mode="bicubic", antialias=True).clamp(0, 1)
@@ -126,8 +126,8 @@ def test_strokes_of_another_size_are_the_networks_on_a_resized_photo(arch, strok
     torch.testing.assert_close(result, expected.clamp(0, 1), atol=1e-4, rtol=0)
 
 
-def test_large_strokes_keep_the_photos_detail(rng):
-    """A network that does nothing gives the light of the photo back, although it sees a quarter of its pixels."""
+def test_large_strokes_keep_detail_of_photo(rng):
+    """An identity network returns the light of the photo, although it sees only a quarter of the pixels."""
     network = build_network("c3s1-3 padding=replicate norm=none output=linear").eval().requires_grad_(False)
     network.stages[0].conv.weight.zero_()[range(3), range(3), 1, 1] = 1
     network.stages[0].conv.bias.zero_()
@@ -136,7 +136,7 @@ def test_large_strokes_keep_the_photos_detail(rng):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)])
-def test_the_smallest_images(size, rng):
+def test_smallest_images_work_with_every_control(size, rng):
     model, image = model_of(), torch.rand(1, 3, *size, generator=rng)
     for options in (
         {"stroke_size": 4},
@@ -151,7 +151,7 @@ def test_the_smallest_images(size, rng):
     assert torch.equal(model.stylize(image, mask=mask, feather=5), model.stylize(image))
 
 
-def test_all_at_once_in_any_dtype_and_again_the_same(photo):
+def test_all_controls_together_are_repeatable_in_any_dtype(photo):
     model, mask = model_of(), torch.zeros(1, 1, 41, 53)
     mask[..., 10:] = 1
     options = {"strength": 0.7, "stroke_size": 1.5, "color": "match", "mask": mask, "feather": 6, "temporal": 0.5}
@@ -162,7 +162,7 @@ def test_all_at_once_in_any_dtype_and_again_the_same(photo):
     torch.testing.assert_close(half.float(), first, atol=0.03, rtol=0)
 
 
-def test_memory_is_planned_for_the_size_that_is_painted():
+def test_memory_is_planned_for_painted_size():
     model = model_of()
     plan = [model.working_bytes(256, 256, torch.device("cpu"), stroke_size=s) for s in (0.25, 0.5, 1, 4)]
     assert plan == sorted(plan, reverse=True) and plan[0] > 5 * plan[2]
@@ -173,7 +173,7 @@ def test_memory_is_planned_for_the_size_that_is_painted():
     model.stylize(torch.zeros(1, 3, 256, 256), memory=budget)
 
 
-def test_progress_is_seen_with_every_option(photo):
+def test_progress_is_reported_with_every_control(photo):
     model = model_of()
     for options in ({"strength": 0}, {"stroke_size": 2}, {"temporal": 1}, {"mask": torch.zeros(1, 1, 41, 53)}):
         seen = []
@@ -197,7 +197,7 @@ def test_progress_is_seen_with_every_option(photo):
         ({"mask": torch.full((1, 1, 41, 53), 255.0)}, "mask: expected a float tensor"),
     ],
 )
-def test_mistakes_are_said_in_one_line(options, message, photo):
+def test_wrong_controls_are_one_line_errors(options, message, photo):
     with pytest.raises((InputError, ImageError)) as caught:
         model_of().stylize(photo, **options)
     assert message in str(caught.value) and "\n" not in str(caught.value)

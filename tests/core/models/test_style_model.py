@@ -1,4 +1,4 @@
-"""StyleModel: stylize is the network's own result, for any image, and never changes what it was given."""
+"""StyleModel: stylize gives the network's own result for any image, and never changes its input."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ def model_of(arch: str) -> StyleModel:
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 8), (37, 22), (48, 64), (3, 130)])
-def test_stylize_is_the_networks_own_result_at_any_size(arch, height, width, rng):
+def test_stylize_equals_network_at_any_size(arch, height, width, rng):
     model, image = model_of(arch), torch.rand(2, 3, height, width, generator=rng)
     before = image.clone()
     styled = model.stylize(image, precision="fp32")
     assert styled.shape == image.shape and torch.equal(image, before)
     expected = torch.cat([forward_any_size(model.network, frame[None]) for frame in image])
-    if (height, width) != (1, 1) or model.spec.norm != "instance":  # which makes a single color's rounding errors large
+    # instance norm amplifies the rounding errors of a single pixel
+    if (height, width) != (1, 1) or model.spec.norm != "instance":
         torch.testing.assert_close(styled, expected.clamp(0, 1))
     assert styled.min() >= 0 and styled.max() <= 1
 
 
-def test_an_image_does_not_depend_on_the_others_of_its_batch(rng):
+def test_images_of_a_batch_are_independent(rng):
     model, images = model_of(ARCHS[0]), torch.rand(3, 3, 20, 24, generator=rng)
     together = model.stylize(images)
     for i in range(3):
@@ -41,7 +42,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(rng):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_the_result_has_the_images_dtype(dtype, rng):
+def test_result_has_dtype_of_image(dtype, rng):
     model, image = model_of(ARCHS[0]), torch.rand(1, 3, 16, 16, generator=rng).to(dtype)
     styled = model.stylize(image, precision="fp32")
     assert styled.dtype == dtype
@@ -49,7 +50,7 @@ def test_the_result_has_the_images_dtype(dtype, rng):
 
 
 @pytest.mark.parametrize("deviation", [0.002, 0.02])
-def test_pale_images_come_out_the_same_in_any_memory_layout(deviation, rng):
+def test_pale_images_do_not_depend_on_memory_layout(deviation, rng):
     model = model_of("c9s1-16,d32,R32,n2,c3s1-16,c9s1-3 padding=reflect")
     image = 0.9 + deviation * torch.randn(1, 3, 64, 64, generator=rng).clamp(-4, 4)
     layouts = (
@@ -64,19 +65,19 @@ def test_pale_images_come_out_the_same_in_any_memory_layout(deviation, rng):
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.1), ("auto", 2 / 255), ("fp32", 1e-5)])
 @pytest.mark.parametrize("arch", ARCHS[:2])
-def test_lower_precision_is_close(arch, precision, tolerance, rng):
+def test_lower_precision_is_close_to_network(arch, precision, tolerance, rng):
     model, image = model_of(arch), torch.rand(1, 3, 48, 40, generator=rng)
     reference = model.network(image)
     assert (model.stylize(image, precision=precision) - reference).abs().max() <= tolerance
 
 
 @pytest.mark.parametrize("memory", [2_000_000, 50_000_000])
-def test_any_amount_of_memory_gives_the_same(memory, rng):
+def test_result_does_not_depend_on_memory(memory, rng):
     model, image = model_of(ARCHS[0]), torch.rand(1, 3, 120, 76, generator=rng)
     torch.testing.assert_close(model.stylize(image, precision="fp32", memory=memory), model.network(image))
 
 
-def test_views_are_read_as_they_are_and_never_changed(rng):
+def test_views_are_read_correctly_and_unchanged(rng):
     model, base = model_of(ARCHS[0]), torch.rand(2, 3, 60, 56, generator=rng)
     views = (base[:, :, ::2, 1::3], base.transpose(2, 3), base.flip(1)[:1], base[:1, :1].expand(2, 3, 60, 56))
     before = base.clone()
@@ -86,12 +87,12 @@ def test_views_are_read_as_they_are_and_never_changed(rng):
     assert torch.equal(base, before)
 
 
-def test_too_little_memory_is_said(rng):
+def test_too_little_memory_is_an_error(rng):
     with pytest.raises(InputError, match="76x120 px needs .* of memory"):
         model_of(ARCHS[0]).stylize(torch.rand(1, 3, 120, 76, generator=rng), memory=1000)
 
 
-def test_progress_goes_up_to_its_total_over_all_images(rng):
+def test_progress_rises_to_total_over_all_images(rng):
     model, seen = model_of(ARCHS[0]), []
     model.stylize(torch.rand(2, 3, 16, 16, generator=rng), progress=seen.append)
     done, (total,) = [progress.done for progress in seen], {progress.total for progress in seen}
@@ -99,7 +100,7 @@ def test_progress_goes_up_to_its_total_over_all_images(rng):
     assert total // 2 in done
 
 
-def test_what_the_callback_raises_stops_the_work(rng):
+def test_exception_in_callback_stops_work(rng):
     seen = []
 
     def stop(progress):
@@ -140,17 +141,17 @@ def test_what_the_callback_raises_stops_the_work(rng):
         "one channel",
     ],
 )
-def test_what_is_no_image_is_refused(image):
+def test_wrong_images_are_rejected(image):
     with pytest.raises(ImageError, match="expected a float tensor"):
         model_of(ARCHS[0]).stylize(image)
 
 
-def test_an_unknown_precision_is_refused():
+def test_unknown_precision_is_rejected():
     with pytest.raises(InputError, match="'int8'; expected auto, fp32, bf16, fp16"):
         model_of(ARCHS[0]).stylize(torch.zeros(1, 3, 8, 8), precision="int8")
 
 
-def test_a_style_file_loads_with_its_facts(tmp_path, rng):
+def test_style_file_loads_with_facts(tmp_path, rng):
     network = build_network(ARCHS[0])
     save_network(tmp_path / "mine.safetensors", network, {"task": "style", "name": "Mine", "title": "My style"})
     for path in (tmp_path / "mine.safetensors", str(tmp_path / "mine.safetensors")):
@@ -160,7 +161,7 @@ def test_a_style_file_loads_with_its_facts(tmp_path, rng):
     torch.testing.assert_close(model.stylize(image, precision="fp32"), network.eval()(image).detach())
 
 
-def test_a_file_without_a_name_has_its_own(tmp_path):
+def test_style_without_name_is_named_after_file(tmp_path):
     save_network(tmp_path / "night.safetensors", build_network("c3s1-3"), {"task": "style"})
     assert load_style(tmp_path / "night.safetensors").name == "night"
 
@@ -168,7 +169,7 @@ def test_a_file_without_a_name_has_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("arch", "task"), [("c3s1-3", "upscale"), ("u3", "style"), ("c3s1-1", "style"), ("c3s1-3", None)]
 )
-def test_networks_for_something_else_are_no_styles(arch, task, tmp_path):
+def test_networks_for_other_tasks_are_rejected(arch, task, tmp_path):
     path = tmp_path / "other.safetensors"
     save_network(path, build_network(f"{arch} padding=zero"), {"task": task} if task else {})
     with pytest.raises(CheckpointError, match="not a style") as caught:
@@ -177,7 +178,7 @@ def test_networks_for_something_else_are_no_styles(arch, task, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.safetensors", "no/such/file.safetensors", ""])
-def test_what_is_not_there_is_said_in_one_line(name):
+def test_missing_style_is_one_line_error(name):
     with pytest.raises(CheckpointError) as caught:
         load_style(name)
     assert "\n" not in str(caught.value)

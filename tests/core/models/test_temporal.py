@@ -1,4 +1,4 @@
-"""Frames of a video: what flickers less, what is followed at once, and what is remembered."""
+"""Frames of a video: flicker is reduced, motion is followed at once, and little is remembered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def model_of(arch: str = "c3s1-4,d8,d8,R8,n2,c3s1-4,n2,c3s1-4,c9s1-3 padding=ref
 
 @pytest.fixture
 def scene(rng):
-    """A large photo-like picture: smooth areas, edges and some texture."""
+    """Return a large photo-like picture with smooth areas, edges and some texture."""
     coarse = F.interpolate(torch.rand(1, 3, 9, 9, generator=rng), (150, 150), mode="bicubic")
     edges = F.interpolate(torch.rand(1, 3, 14, 14, generator=rng), (150, 150), mode="nearest")
     return (0.1 + 0.5 * coarse + 0.3 * edges).clamp(0, 1)
@@ -30,7 +30,7 @@ def scene(rng):
 
 @pytest.fixture
 def clip(scene, rng):
-    """Make noisy frames (N, 3, 80, 96) of a camera that moves over the scene by so many rows and columns a frame."""
+    """Make noisy frames (N, 3, 80, 96) of a camera that moves by ``step`` rows and columns per frame."""
 
     def make(frames: int = 6, step: tuple[int, int] = (0, 0), noise: float = NOISE) -> torch.Tensor:
         down, right = step
@@ -42,49 +42,49 @@ def clip(scene, rng):
 
 
 def flicker(frames: torch.Tensor, step: tuple[int, int] = (0, 0)) -> float:
-    """Mean absolute difference of consecutive frames, after taking a pan back."""
+    """Return the mean absolute difference of consecutive frames, after undoing a pan."""
     down, right = step
     after, before = frames[1:, :, : 80 - down, : 96 - right], frames[:-1, :, down:, right:]
     return float((after - before).abs().mean())
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_static_noise_flickers_less_than_half_as_much(norm, clip):
+def test_temporal_more_than_halves_flicker_of_static_noise(norm, clip):
     frames, model = clip(), model_of(f"c3s1-4,d8,d8,R8,n2,c3s1-4,n2,c3s1-4,c9s1-3 padding=reflect norm={norm}")
     off, on = model.stylize(frames), model.stylize(frames, temporal=1)
     assert flicker(on) < 0.5 * flicker(off)
     assert flicker(on) < flicker(model.stylize(frames, temporal=0.3)) < flicker(off)
-    # the painting is of the same strength: it is as far from the frames, and as varied
+    # the painting is equally strong: as far from the frames, and as varied
     assert abs((on - frames).abs().mean() / (off - frames).abs().mean() - 1) < 0.05
     assert abs(on.std() / off.std() - 1) < 0.05
 
 
-def test_so_does_a_pan(clip):
+def test_temporal_more_than_halves_flicker_of_a_pan(clip):
     step = (1, 3)
     frames, model = clip(step=step), model_of()
     off, on = model.stylize(frames), model.stylize(frames, temporal=1)
     assert flicker(on, step) < 0.5 * flicker(off, step)
 
 
-def test_one_image_is_painted_as_it_is(clip):
+def test_first_frame_equals_single_image(clip):
     model, frames = model_of(), clip(2)
     assert torch.equal(model.stylize(frames[:1], temporal=1), model.stylize(frames[:1]))
     assert torch.equal(model.stylize(frames, temporal=1)[0], model.stylize(frames[:1])[0])
 
 
-def test_another_scene_is_painted_anew(clip, rng):
+def test_scene_change_is_painted_from_scratch(clip, rng):
     model, frames = model_of(), clip(3)
     cut = torch.cat([frames, torch.rand(1, 3, 8, 8, generator=rng).repeat_interleave(10, 2).repeat_interleave(12, 3)])
     torch.testing.assert_close(model.stylize(cut, temporal=1)[3:], model.stylize(cut[3:]), atol=1e-5, rtol=0)
 
 
-def test_what_moves_is_followed_and_what_does_not_is_kept(clip, rng):
-    """A ball crosses a static scene: it leaves no trail, and far from it hardly anything changes."""
+def test_motion_is_followed_and_static_areas_are_kept(clip, rng):
+    """A ball that crosses a static scene leaves no trail, and far from it almost nothing changes."""
     frames, painted = clip(8), []
     row, column = torch.meshgrid(torch.arange(80), torch.arange(96), indexing="ij")
     for t, frame in enumerate(frames):
         frame[:, (row - 25) ** 2 + (column - 15 - 8 * t) ** 2 < 80] = torch.tensor([0.9, 0.2, 0.1])[:, None]
-    steady = Steady(lambda frame, *_: frame, 1.0)  # a painter that paints the photo
+    steady = Steady(lambda frame, *_: frame, 1.0)  # this painter returns the photo
     painted = torch.cat([steady(frame[None]) for frame in frames])
     assert ((painted - frames).abs().mean(1)[3:, 14:37] < 5 * NOISE).all()
     assert flicker(painted[:, :, 60:]) < 0.3 * flicker(frames[:, :, 60:])
@@ -98,8 +98,8 @@ def test_light_is_followed_and_grain_is_kept(clip):
     assert ((last - last.mean()) - (frames[-1] - frames[-1].mean())).abs().mean() < 0.005
 
 
-def test_each_call_begins_anew(clip):
-    """So that a video may come in several batches, and any batch gives the same again."""
+def test_each_call_starts_a_new_video(clip):
+    """A call does not depend on earlier calls, and a stylizer frame by frame equals one call."""
     model, frames = model_of(), clip(4)
     first = model.stylize(frames, temporal=1)
     model.stylize(frames.flip(0), temporal=1)
@@ -108,7 +108,7 @@ def test_each_call_begins_anew(clip):
     assert torch.equal(torch.cat([stylizer(frame[None]) for frame in frames]), first)
 
 
-def test_memory_does_not_grow_with_the_frames(clip):
+def test_memory_does_not_grow_with_frames(clip):
     steady, seen = Steady(lambda frame, *_: frame * 0.5, 1.0), set()
     for frame in clip(5, step=(0, 2)):
         steady(frame[None])
@@ -117,7 +117,7 @@ def test_memory_does_not_grow_with_the_frames(clip):
     assert len(seen) == 1 and max(seen) <= 2 * 4 * 3 * 80 * 96
 
 
-def test_frames_of_another_size_begin_anew(clip):
+def test_frames_of_another_size_start_a_new_video(clip):
     model, frames = model_of(), clip(2)
     stylizer = model.stylizer(temporal=1)
     stylizer(frames[:1])
@@ -126,27 +126,27 @@ def test_frames_of_another_size_begin_anew(clip):
 
 
 @pytest.mark.parametrize("step", list(itertools.product((-9, 0, 1, 4), (-3, 0, 13))))
-def test_pans_are_found(step, scene):
+def test_pan_finds_translation(step, scene):
     before = scene[..., 30:110, 30:126]
     after = scene[..., 30 - step[0] : 110 - step[0], 30 - step[1] : 126 - step[1]]
     assert pan(before, after) == step
     assert torch.equal(shifted(before, step)[..., 15:-15, 20:-20], after[..., 15:-15, 20:-20])
 
 
-def test_other_motion_is_no_pan(scene, rng):
+def test_pan_is_zero_for_other_motion(scene, rng):
     frame = scene[..., :80, :96]
     for other in (torch.rand(1, 3, 80, 96, generator=rng), frame + 0.1, torch.zeros(1, 3, 80, 96)):
         assert pan(frame, other.clamp(0, 1)) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2)])
-def test_the_smallest_frames(size, rng):
+def test_smallest_frames_work(size, rng):
     frames = torch.rand(3, 3, *size, generator=rng)
     result = model_of().stylize(frames, temporal=1)
     assert result.shape == frames.shape and torch.isfinite(result).all()
 
 
-def test_the_grid_follows_at_any_stroke_size_and_for_blends(clip):
+def test_grid_follows_pan_with_stroke_size_and_blends(clip):
     step = (2, 4)
     frames = clip(4, step=step, noise=0)
     blend = blend_styles(model_of(), model_of("c3s1-4,d4,u4,c3s1-3 padding=reflect", 1), 0.5)

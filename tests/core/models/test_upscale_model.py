@@ -1,4 +1,4 @@
-"""UpscaleModel: exactly ``scale`` times any size, the network's own result, and blends of a network and its partner."""
+"""UpscaleModel: exactly ``scale`` times any size, the network's own result, and blends of network and partner."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ARCHS = {
 
 
 def network_of(scale: int, seed: int = 0):
-    """An untrained network, with statistics of batch normalization other than the initial ones."""
+    """Return an untrained network with random statistics of batch normalization."""
     torch.manual_seed(seed)
     network = build_network(ARCHS[scale])
     for key, value in network.state_dict().items():
@@ -43,14 +43,14 @@ def model_of(scale: int, partner: int | None = None) -> UpscaleModel:
 
 
 def put(path, scale: int = 4, seed: int = 0, **facts):
-    """Write an untrained upscaler."""
+    """Write an untrained upscaler and return its path."""
     save_network(path, network_of(scale, seed), {"task": "upscale", "name": path.stem, **facts})
     return path
 
 
 @pytest.mark.parametrize("scale", ARCHS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (5, 8), (37, 22), (2, 130)])
-def test_the_result_is_the_networks_own_at_exactly_scale_times_any_size(scale, height, width, rng):
+def test_upscale_equals_network_at_exactly_scale_times_any_size(scale, height, width, rng):
     model, image = model_of(scale), torch.rand(2, 3, height, width, generator=rng)
     before = image.clone()
     result = model.upscale(image, precision="fp32")
@@ -61,7 +61,7 @@ def test_the_result_is_the_networks_own_at_exactly_scale_times_any_size(scale, h
 
 
 @pytest.mark.parametrize("scale", ARCHS)
-def test_an_image_does_not_depend_on_the_others_of_its_batch(scale, rng):
+def test_images_of_a_batch_are_independent(scale, rng):
     model, images = model_of(scale), torch.rand(3, 3, 20, 24, generator=rng)
     together = model.upscale(images)
     for i in range(3):
@@ -69,7 +69,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(scale, rng):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_the_result_has_the_images_dtype(dtype, rng):
+def test_result_has_dtype_of_image(dtype, rng):
     model, image = model_of(4), torch.rand(1, 3, 9, 12, generator=rng).to(dtype)
     result = model.upscale(image, precision="fp32")
     assert result.dtype == dtype
@@ -77,7 +77,7 @@ def test_the_result_has_the_images_dtype(dtype, rng):
 
 
 @pytest.mark.parametrize("scale", ARCHS)
-def test_any_amount_of_memory_gives_the_same(scale, rng):
+def test_result_does_not_depend_on_memory(scale, rng):
     model, image = model_of(scale), torch.rand(1, 3, 90, 61, generator=rng)
     small = model.upscale(image, precision="fp32", memory=3_000_000)
     torch.testing.assert_close(small, model.network(image).clamp(0, 1))
@@ -85,7 +85,7 @@ def test_any_amount_of_memory_gives_the_same(scale, rng):
         model.upscale(image, memory=1000)
 
 
-def test_progress_goes_up_to_its_total_and_can_stop_the_work(rng):
+def test_progress_rises_to_total_and_can_stop_work(rng):
     model, image, seen = model_of(4), torch.rand(2, 3, 16, 16, generator=rng), []
     model.upscale(image, progress=seen.append)
     done, (total,) = [progress.done for progress in seen], {progress.total for progress in seen}
@@ -98,14 +98,14 @@ def test_progress_goes_up_to_its_total_and_can_stop_the_work(rng):
         model.upscale(image, progress=stop)
 
 
-def test_what_is_no_image_is_refused():
+def test_wrong_images_are_rejected():
     for image in (torch.zeros(3, 8, 8), torch.full((1, 3, 8, 8), 128.0), torch.zeros(1, 1, 8, 8)):
         with pytest.raises(ImageError, match="expected a float tensor"):
             model_of(2).upscale(image)
 
 
 @pytest.mark.parametrize("scale", ARCHS)
-def test_every_weight_of_a_blend_lies_on_the_line_between_both(scale):
+def test_interpolate_blends_every_weight_linearly(scale):
     ours, theirs = network_of(scale, 1), network_of(scale, 2)
     blend = interpolate(ours, theirs, 0.3)
     assert blend.spec == ours.spec and not blend.training
@@ -115,7 +115,7 @@ def test_every_weight_of_a_blend_lies_on_the_line_between_both(scale):
 
 
 @pytest.mark.parametrize("scale", ARCHS)
-def test_fidelity_goes_from_the_network_to_its_partner(scale, rng):
+def test_fidelity_blends_from_network_to_partner(scale, rng):
     model, image = model_of(scale, partner=7), torch.rand(1, 3, 10, 12, generator=rng)
     before = {key: value.clone() for key, value in model.network.state_dict().items()}
     assert model.blended(0) is model
@@ -128,7 +128,7 @@ def test_fidelity_goes_from_the_network_to_its_partner(scale, rng):
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
 
 
-def test_a_partner_may_have_fewer_residual_blocks(rng):
+def test_partner_may_have_fewer_residual_blocks(rng):
     torch.manual_seed(3)
     deep = build_network(ARCHS[4].replace("R8x2", "R8x5")).eval().requires_grad_(False)
     partner, image = network_of(4, 7), torch.rand(1, 3, 10, 12, generator=rng)
@@ -138,12 +138,12 @@ def test_a_partner_may_have_fewer_residual_blocks(rng):
     torch.testing.assert_close(model.upscale(image, fidelity=1), UpscaleModel(partner, "pixel").upscale(image))
     middle = model.upscale(image, fidelity=0.5)
     assert (middle - model.upscale(image)).abs().max() > 0.01
-    assert deepened(deep, partner) is None, "the partner is the one with fewer"
+    assert deepened(deep, partner) is None, "the partner must have fewer blocks"
     assert deepened(network_of(2), deep) is None
     assert deepened(build_network(ARCHS[4].replace("R8x2", "R8x5").replace("none", "batch")), deep) is None
 
 
-def test_a_blend_that_cannot_be_made_is_refused(rng):
+def test_fidelity_without_fitting_partner_is_rejected(rng):
     image = torch.rand(1, 3, 8, 8, generator=rng)
     alone = model_of(4)
     with pytest.raises(InputError, match="test has no partner .* fidelity 0.5; use 0$"):
@@ -157,7 +157,7 @@ def test_a_blend_that_cannot_be_made_is_refused(rng):
             model_of(4, partner=1).upscale(image, fidelity=wrong)
 
 
-def test_colors_are_matched_to_the_image_one_by_one(rng):
+def test_match_colors_matches_each_image_separately(rng):
     color = pytest.importorskip("perceptual_style.core.images.color")
     model, images = model_of(4), torch.rand(2, 3, 12, 15, generator=rng)
     matched = model.upscale(images, match_colors=True)
@@ -169,17 +169,17 @@ def test_colors_are_matched_to_the_image_one_by_one(rng):
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_masks_are_enlarged_as_pillow_does(scale, rng):
+def test_enlarge_mask_equals_pillow(scale, rng):
     mask = torch.rand(1, 1, 15, 19, generator=rng)
     large = enlarge_mask(mask, scale)[0, 0].numpy()
     pillow = Image.fromarray(mask[0, 0].numpy()).resize((19 * scale, 15 * scale), Image.Resampling.BICUBIC)
-    inside = (slice(2 * scale, -2 * scale),) * 2  # Pillow has its own way at the edges
+    inside = (slice(2 * scale, -2 * scale),) * 2  # Pillow treats edges differently
     np.testing.assert_allclose(large[inside], np.asarray(pillow).clip(0, 1)[inside], atol=1e-5)
     assert enlarge_mask(mask.half(), scale).dtype == torch.float16
     assert not enlarge_mask(torch.zeros(1, 1, 3, 3), scale).any()
 
 
-def test_an_upscaler_file_loads_with_its_facts_and_the_partner_beside_it(tmp_path, rng):
+def test_upscaler_file_loads_with_facts_and_partner_beside_it(tmp_path, rng):
     path = put(tmp_path / "sharp.safetensors", partner="smooth", title="Sharp")
     alone = load_upscaler(path)
     assert (alone.name, alone.facts["title"], alone.scale, alone.partner) == ("sharp", "Sharp", 4, None)
@@ -195,7 +195,7 @@ def test_an_upscaler_file_loads_with_its_facts_and_the_partner_beside_it(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["../smooth", "sub/smooth", "/smooth", "..", "", 5, None])
-def test_a_partner_is_never_a_path(name, tmp_path):
+def test_partner_is_never_a_path(name, tmp_path):
     for folder in ("here/sub", "."):
         put(tmp_path / folder / "smooth.safetensors")
     assert load_upscaler(put(tmp_path / "here" / "sharp.safetensors", partner=name)).partner is None
@@ -211,7 +211,7 @@ def test_a_partner_is_never_a_path(name, tmp_path):
         ("u1", "upscale", "an x2 upscaler"),
     ],
 )
-def test_networks_for_something_else_are_no_upscalers(arch, task, held, tmp_path):
+def test_networks_for_other_tasks_are_rejected(arch, task, held, tmp_path):
     path = tmp_path / "other.safetensors"
     save_network(path, build_network(f"{arch} padding=zero"), {"task": task})
     with pytest.raises(CheckpointError, match=f"holds {held}.*, not an x2, x4 or x8 upscaler") as caught:
@@ -221,7 +221,7 @@ def test_networks_for_something_else_are_no_upscalers(arch, task, held, tmp_path
 
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
-    """A manifest with a perceptual upscaler, its partner and another one; the folder of their files."""
+    """Make a manifest of a perceptual upscaler, its partner and another one; return the folder of their files."""
     rows = []
     for name, scale, seed, partner in (
         ("pixel_x4", 4, 2, None),
@@ -245,7 +245,7 @@ def bundle(tmp_path, monkeypatch):
     manifest._manifest.cache_clear()
 
 
-def test_bundled_upscalers_load_by_name_with_their_partners(bundle, rng):
+def test_bundled_upscalers_load_by_name_with_partners(bundle, rng):
     assert list_upscalers() == ["pixel_x4", "perceptual_x4", "x2"]
     image = torch.rand(1, 3, 4, 7, generator=rng)
     model = load_upscaler("perceptual_x4")
@@ -257,21 +257,21 @@ def test_bundled_upscalers_load_by_name_with_their_partners(bundle, rng):
         load_upscaler("x16")
 
 
-def test_an_upscaler_is_found_by_its_scale(bundle):
+def test_upscaler_for_finds_default_by_scale(bundle):
     assert (upscaler_for(4), upscaler_for(2)) == ("perceptual_x4", "x2")
     with pytest.raises(CheckpointError, match=r"no upscaler for x8; expected perceptual_x4 \(x4\), "):
         upscaler_for(8)
 
 
-def test_a_file_elsewhere_can_have_a_bundled_partner(bundle, tmp_path, rng):
+def test_file_elsewhere_can_have_bundled_partner(bundle, tmp_path, rng):
     image = torch.rand(1, 3, 4, 7, generator=rng)
     mine = put(tmp_path / "mine" / "mine.safetensors", partner="pixel_x4")
     assert torch.equal(load_upscaler(mine).upscale(image, fidelity=1), load_upscaler("pixel_x4").upscale(image))
-    beside = put(tmp_path / "mine" / "pixel_x4.safetensors", seed=9)  # which is meant, then
+    beside = put(tmp_path / "mine" / "pixel_x4.safetensors", seed=9)  # takes precedence
     assert torch.equal(load_upscaler(mine).upscale(image, fidelity=1), load_upscaler(beside).upscale(image))
 
 
-def test_a_damaged_bundled_partner_is_noticed(bundle):
+def test_damaged_bundled_partner_is_an_error(bundle):
     (bundle / "pixel_x4.safetensors").write_bytes(b"any")
     with pytest.raises(CheckpointError, match="bundled network pixel_x4 is damaged"):
         load_upscaler("perceptual_x4")

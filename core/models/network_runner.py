@@ -1,0 +1,82 @@
+"""Run a network on images of any size, in any pixel convention, and plan the memory for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..engine.engine import Engine, number_formats, plan_memory
+from ..network.arch import ArchSpec
+from ..network.pixels import PixelConvention
+from ..network.transform_net import TransformNet, extend
+from ..progress import ProgressCallback
+
+
+@dataclass(frozen=True)
+class NetworkRunner:
+    """Runs one network through the engine.
+
+    Attributes:
+        network: The network.
+        pixels: Its pixel convention.
+        exact: Whether the precision "auto" means fp32. It does for other people's networks, which should give the
+            pictures of their own programs.
+    """
+
+    network: TransformNet
+    pixels: PixelConvention
+    exact: bool = False
+
+    @property
+    def spec(self) -> ArchSpec:
+        """Architecture of the network."""
+        return self.network.spec
+
+    def working_bytes(
+        self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None,
+        beside: int = 0,
+    ) -> int:  # fmt: skip
+        """Return the memory planned for images of this size, beside network, input and result.
+
+        Args:
+            height: Height of the images.
+            width: Width of the images.
+            device: Device that the network runs on.
+            precision: As in `StyleModel.stylize`.
+            memory: As in `StyleModel.stylize`.
+            beside: Bytes of ``memory`` that something else needs.
+        """
+        height, width = self._sides(height, width)
+        dtype, _ = number_formats(device, self._precision(precision))
+        return plan_memory(self.network, height, width, device, dtype=dtype, memory=memory, beside=beside).bytes
+
+    def prepare(
+        self, height: int, width: int, device: torch.device, precision: str, memory: int | None, beside: int = 0
+    ) -> Callable[[Tensor, ProgressCallback | None], Tensor]:
+        """Return a function that runs the network on images of this size; arguments as in `working_bytes`.
+
+        The function takes (1, 3, H, W) in [0, 1] and returns (1, 3, scale H, scale W) float32 in [0, 1].
+        """
+        self.network.to(device)
+        engine = Engine(
+            self.network, *self._sides(height, width), device=device, precision=self._precision(precision),
+            memory=memory, beside=beside,
+        )  # fmt: skip
+        least, scale = self.spec.smallest_side, self.spec.scale
+
+        def run(image: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+            out = self.pixels.from_network(engine(self.pixels.to_network(extend(image, least)), progress))
+            return out[..., : scale * height, : scale * width].clamp_(0, 1)
+
+        return run
+
+    def _sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image once `extend` has made it large enough for the network."""
+        least = self.spec.smallest_side
+        return max(height, least), max(width, least)
+
+    def _precision(self, precision: str) -> str:
+        return "fp32" if precision == "auto" and self.exact else precision
