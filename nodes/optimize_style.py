@@ -113,8 +113,8 @@ def _start_inputs() -> list[io.Input]:
             "start",
             options=["content", "noise"],
             default="content",
-            tooltip="Where the optimization starts. content: the photo, which stays readable from early on. noise: white "
-            "noise, as in the paper.",
+            tooltip="Where the optimization starts. content: the photo, so that the picture is soon readable. noise: "
+            "white noise, as in the paper.",
         ),
         io.Int.Input(
             "seed",

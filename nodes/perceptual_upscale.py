@@ -59,7 +59,7 @@ class PerceptualUpscale(io.ComfyNode):
             category="Perceptual Style",
             **search_aliases("super-resolution", "enlarge", "upscaler", "style transfer"),
             description="Enlarges images two, four or eight times with a network, in one pass and without tiles. Works for "
-            "any size, one image or many.",
+            "any size and batch. The result is exactly that many times as large.",
             inputs=[
                 io.Image.Input(
                     "image", tooltip="Images to enlarge. Each is enlarged on its own, together with its alpha."

@@ -184,7 +184,7 @@ def test_a_name_that_is_no_files_is_refused_before_anything_runs(comfyui, traini
     [
         ({"loss_network": "auto"}, "put its weights there as vgg19_distilled.safetensors"),
         ({"loss_network": "../../x.pth"}, "no loss network named '../../x.pth'"),
-        ({"content": "../models"}, "input folder has no '../models'"),
+        ({"content": "../models"}, "input folder has no folder '../models'"),
         ({"width": 32}, "starry_night is 16 channels wide, not 32"),
         ({"size": 66}, "multiple of 4"),
     ],

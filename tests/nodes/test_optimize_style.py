@@ -138,11 +138,11 @@ def test_auto_takes_the_first_file_that_fits(host, optimize, by_core, weights):
 def test_without_the_loss_network_the_error_says_where_to_put_it(pack, host, optimize):
     error = pack.module("core.errors").CheckpointError
     put_there = (
-        r"no file in models/loss_networks holds .* vgg19_distilled, .* as vgg19_distilled.safetensors \(or .pth\)$"
+        r"no file in models/loss_networks contains .* vgg19_distilled, .* as vgg19_distilled.safetensors \(or .pth\)$"
     )
     with pytest.raises(error, match=put_there):
         optimize()
-    with pytest.raises(error, match="holds the loss network vgg16, .* or choose vgg16 \\(download\\)$"):
+    with pytest.raises(error, match="contains the loss network vgg16, .* or choose vgg16 \\(download\\)$"):
         optimize(recipe="authors")
 
 
@@ -172,9 +172,7 @@ def test_choosing_a_network_of_the_hub_downloads_what_is_needed_once(host, optim
 
 
 def test_a_network_of_another_recipe_is_refused_before_a_download(pack, optimize, published, hub_standin):
-    with pytest.raises(
-        pack.module("core.errors").InputError, match="standard is made for .* vgg19_distilled, not vgg16"
-    ):
+    with pytest.raises(pack.module("core.errors").InputError, match="standard needs .* vgg19_distilled, not vgg16"):
         optimize(loss_network="vgg16 (download)")
     assert hub_standin.requests == []
 

@@ -208,7 +208,8 @@ def test_another_kind_of_file_is_one_line(pack, host):
     assert "\n" not in str(raised.value)
 
 
-def test_the_folder_is_the_hosts(pack, host):
+def test_the_folder_is_the_hosts(load_pack, host):
+    load_pack()
     paths, suffixes = host.folders["perceptual_upscale"]
     assert paths == [str(host.models / "perceptual_upscale")] and ".safetensors" in suffixes
     assert (host.models / "perceptual_upscale").is_dir()

@@ -345,9 +345,9 @@ def test_a_linked_name_is_not_refused_before_it_is_known(pack):
         ({"style_weight": float("nan")}, "not negative"),
         ({"seed": -1}, "the seed is -1"),
         ({"preset": "fast"}, "unknown recipe 'fast'"),
-        ({"content": "(none)"}, "no folder of photos is chosen; choose one of photos, where"),
-        ({"content": "../models"}, "input folder has no '../models'"),
-        ({"content": "/etc"}, "input folder has no '/etc'"),
+        ({"content": "(none)"}, r"no photo folder is chosen; choose one of: photos \(press R"),
+        ({"content": "../models"}, "input folder has no folder '../models'"),
+        ({"content": "/etc"}, "input folder has no folder '/etc'"),
     ],
 )
 def test_inputs_without_meaning_are_refused_in_one_line(inputs, message, train, ready, host):
@@ -374,7 +374,7 @@ def test_folders_of_one_photo_and_with_corrupt_files_work_and_others_are_refused
     errors = ready.module("core.errors")
     with pytest.raises(errors.ImageError, match="the folder .*none has no images"):
         train(content="none", name="none")
-    with pytest.raises(errors.ImageError, match="none of the 1 photos in .* can be read; the first: .*a.jpg"):
+    with pytest.raises(errors.ImageError, match="none of the 1 photos in .* can be read; the first error: .*a.jpg"):
         train(content="corrupt", name="corrupt")
 
 
