@@ -15,12 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fake_host import HOST_MODULES, FakeHost
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "/anywhere/perceptual_x_y"
+SMALL_RUN = {"steps": 3, "size": 32, "batch": 2, "style_size": 64, "loss_network": "vgg16.safetensors"}
 TINY_ARCH = "c9s1-4,d8,d8,R8x1,n2,c3s1-8,n2,c3s1-4,c9s1-3 norm=instance padding=reflect output=tanh"
 
 
@@ -158,3 +161,63 @@ def tiny(pack: Pack, host: FakeHost) -> Any:
     """The output of LoadStyleModel for a small untrained network."""
     pack.style(host.styles / "tiny.safetensors")
     return pack.run("LoadStyleModel", style="tiny.safetensors")
+
+
+@pytest.fixture
+def photos(host):
+    """A folder with four photos in the input folder."""
+    random = np.random.default_rng(1)
+    (host.input / "photos").mkdir()
+    for n in range(4):
+        pixels = random.integers(0, 256, (9, 11, 3), np.uint8).repeat(5, axis=0).repeat(5, axis=1)
+        Image.fromarray(pixels).save(host.input / "photos" / f"{n}.png")
+    return host.input / "photos"
+
+
+@pytest.fixture
+def ready(pack, host, photos, deep_loss_weights):
+    """The pack with a loss network, photos and a tiny style as base."""
+    (host.loss_networks / "vgg16.safetensors").write_bytes(deep_loss_weights.read_bytes())
+    pack.style(host.styles / "base.safetensors")
+    return pack
+
+
+@pytest.fixture
+def painting() -> torch.Tensor:
+    """A random style image, as an IMAGE."""
+    return torch.rand(1, 70, 80, 3, generator=torch.Generator().manual_seed(0)).square()
+
+
+@pytest.fixture
+def train(ready, painting):
+    """Run the node with small settings. The host passes every input as a list."""
+
+    def train(**inputs):
+        settings = {"style_image": painting, "content": "photos", "name": "mine", "preset": "quick"}
+        settings |= {**SMALL_RUN, "start_from": "base.safetensors", **inputs}
+        settings = {name: value if isinstance(value, list) else [value] for name, value in settings.items()}
+        return ready.run("TrainStyle", **settings)
+
+    return train
+
+
+@pytest.fixture
+def asked(ready, monkeypatch):
+    """Run the node without training, and return the arguments that core gets."""
+    seen = {}
+
+    class Enough(Exception):
+        pass
+
+    def train_style(style_image, content, out, **settings):
+        seen.update(settings, style_image=style_image, content=content, out=out, files=sorted(content.iterdir()))
+        raise Enough
+
+    monkeypatch.setattr(ready.module("nodes.train_style"), "train_style", train_style)
+
+    def asked(train, **inputs):
+        with pytest.raises(Enough):
+            train(**inputs)
+        return seen
+
+    return asked
