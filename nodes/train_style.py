@@ -112,7 +112,7 @@ def _train(settings: Settings, out: Path, style_image: Tensor, photos: Sequence[
         if not settings.resume and not out.exists():
             checkpoint_path(out).unlink(missing_ok=True)
         train_style(
-            style_image.clone(),  # no inference tensor
+            style_image.clone(),  # gradients need a normal tensor, and this may be an inference tensor
             folder,
             out,
             recipe=recipe,
