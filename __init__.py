@@ -1,14 +1,14 @@
 """Perceptual Style: fast neural style transfer and perceptual super-resolution for ComfyUI, Python and the command line.
 
-In ComfyUI this folder is a custom node; installed with pip it is the package ``perceptual_style``. Nothing is imported
-here: the host calls `comfy_entrypoint`, Python users import ``perceptual_style.core``.
+In ComfyUI this folder is a custom node. Installed with pip it is the package ``perceptual_style``. This file imports
+nothing: ComfyUI calls `comfy_entrypoint`, and Python users import ``perceptual_style.core``.
 """
 
-WEB_DIRECTORY = "./web"  # nothing but docs/<node id>.md, the help pages
+WEB_DIRECTORY = "./web"  # only the help pages, docs/<node id>.md, and their pictures
 
 
 async def comfy_entrypoint():
-    """What ComfyUI calls to get the nodes."""
+    """Return the extension with the nodes. ComfyUI calls this."""
     from .nodes import PerceptualStyleExtension
 
     return PerceptualStyleExtension()

@@ -1,4 +1,4 @@
-"""The nodes of this pack and the extension that the host asks for."""
+"""The nodes of this pack, and the extension that the host asks for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class PerceptualStyleExtension(ComfyExtension):
-    """V3 entry point: lists the nodes."""
+    """The pack's entry point in the host's V3 API."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return the pack's nodes."""
         return NODES

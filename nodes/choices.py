@@ -1,6 +1,6 @@
-"""What a list of networks offers: those with a name, then files in one of the host's folders.
+"""Options of inputs that list networks: named networks first, then files in one of the host's folders.
 
-A file of several styles is listed once for each, as FILE#STYLE.
+A file that contains several styles is listed once per style, as FILE#STYLE.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from ..core.errors import InputError
 from ..core.hub.fetch import is_downloaded
 from ..core.hub.manifest import Entry, bundled_path, find_entry, names
 from ..core.hub.whole_files import place_of
-from .host import folders, listed_path, model_files, model_path
+from .host import listed_path, model_files, model_folders, model_path
 
 _TO_DOWNLOAD = " (download)"
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The networks for a task.
+    """The networks that can be chosen for a task.
 
-    folder: the host's name of the folder of files
-    what: as messages call one network
-    beside: another file that belongs to the one of a network, or None
+    Attributes:
+        task: The task, as in the manifest.
+        folder: The host's name of the folder of files.
+        what: What messages call one network.
+        beside: Function that returns another file that belongs to a network's file, or None.
     """
 
     task: str
@@ -34,28 +36,38 @@ class Choices:
     beside: Callable[[Path], Path | None] = lambda path: None
 
     def options(self) -> list[str]:
-        """What the list shows: networks by name, those of the Hub marked while they are not here, then files."""
-        named = [find_entry(name, self.task) for name in names(self.task)]
-        here = folders(self.folder)
-        absent = {each.id for each in named if not is_downloaded(each, here)}
-        shown = [each.id + _TO_DOWNLOAD * (each.id in absent) for each in named]
-        theirs = {place_of(each, here).name for each in named if not each.is_bundled and each.id not in absent}
-        files = [name for name in model_files(self.folder) if name not in theirs]
-        sources = {each.id: each for each in named} | {name: listed_path(self.folder, name) for name in files}
-        styles = {name: _styles_of(sources.get(name)) for name in shown + files}
-        return [option for name, each in styles.items() for option in [f"{name}#{style}" for style in each] or [name]]
+        """Return what the list shows: named networks, those not downloaded yet marked as such, then files."""
+        entries = [entry for name in names(self.task) if (entry := find_entry(name, self.task)) is not None]
+        folders = model_folders(self.folder)
+        missing = {entry.id for entry in entries if not is_downloaded(entry, folders)}
+        downloads = {
+            place_of(entry, folders).name for entry in entries if not entry.is_bundled and entry.id not in missing
+        }
+        files = [name for name in model_files(self.folder) if name not in downloads]
+        options = []
+        for entry in entries:
+            if entry.id in missing:
+                options.append(entry.id + _TO_DOWNLOAD)
+            else:
+                options += _with_styles(entry.id, entry)
+        for name in files:
+            options += _with_styles(name, listed_path(self.folder, name))
+        return options
 
     def chosen(self, name: str) -> Entry | Path:
-        """What a name stands for: a network by name, or a file. Workflows keep names: the mark of a download is valid before
-        and after it.
+        """Return the network that an option stands for: a named network, or a file.
 
-        A network by name comes before a file of the same name; files always have a suffix, so none is hidden. Names come
-        from outside and are looked up again here. Raises InputError for an unknown one.
+        Workflows store options, so the download mark stays valid after the download. A named network takes precedence over
+        a file of the same name; files always have a suffix, so none is hidden. Options come from outside and are looked up
+        again here.
+
+        Raises:
+            InputError: If the option is unknown.
         """
         return self._found(name)[0]
 
     def chosen_style(self, name: str) -> str | None:
-        """Which style of the file `chosen` a name stands for; None where there is only one."""
+        """Return the style that an option selects from the file `chosen`, or None if the file contains only one."""
         return self._found(name)[1]
 
     def _found(self, name: str) -> tuple[Entry | Path, str | None]:
@@ -65,17 +77,18 @@ class Choices:
             if found is not None and part in (_styles_of(found) or (None,)):
                 return found, part
         known = ", ".join(self.options())
-        expected = f"expected one of: {known}. Own files go into" if known else "own files go into"
-        raise InputError(f"there is no {self.what} named {name!r}; {expected} models/{self.folder}")
+        choose = f"choose one of: {known}. Put your own files into" if known else "put your own files into"
+        raise InputError(f"there is no {self.what} named {name!r}; {choose} models/{self.folder}")
 
     def is_to_download(self, chosen: Entry | Path) -> bool:
-        return isinstance(chosen, Entry) and not is_downloaded(chosen, folders(self.folder))
+        """Return whether a network from `chosen` must be downloaded first."""
+        return isinstance(chosen, Entry) and not is_downloaded(chosen, model_folders(self.folder))
 
     def validate(self, name: str | None) -> bool | str:
-        """For validate_inputs, of that input alone.
+        """Check an option for ``validate_inputs``: return True, or a message for the user.
 
-        Hosts differ in whether they compare a combo's value with its options; a linked one is not known yet (None).
-        Whatever else a node validated would have the host repeat the message for it; execution refuses the rest.
+        Some hosts do not compare a combo's value with its options. The value of a linked input is not known yet (None).
+        Validate this input only: the host would repeat the message for every other input. Execution checks the rest.
         """
         try:
             return name is None or bool(self.chosen(name))
@@ -83,7 +96,7 @@ class Choices:
             return str(error)
 
     def fingerprint(self, name: str | None) -> str:
-        """For fingerprint_inputs: another text once another network is behind the name. Raises nothing."""
+        """Fingerprint an option for ``fingerprint_inputs``: the text changes with the network. Never raises."""
         try:
             chosen = self.chosen(name) if name else None
             if isinstance(chosen, Entry):
@@ -93,12 +106,17 @@ class Choices:
             files = [chosen, self.beside(chosen)] if chosen else []
             states = [(stat.st_mtime_ns, stat.st_size) for stat in (each.stat() for each in files if each)]
             return f"{name} {states}"
-        except (InputError, OSError):  # validation and execution are the ones to say so
+        except (InputError, OSError):  # validation and execution report it
             return f"{name} "
 
 
+def _with_styles(option: str, source: Entry | Path | None) -> list[str]:
+    """Return the option, or one option per style if the network's file contains several."""
+    return [f"{option}#{style}" for style in _styles_of(source)] or [option]
+
+
 def _styles_of(source: Entry | Path | None) -> tuple[str, ...]:
-    """Names of the styles in the file of a network; empty where it holds one, or is not here."""
+    """Return the names of the styles in a network's file. Empty if it contains one style, or is not available here."""
     if isinstance(source, Entry):
         source = bundled_path(source.id) if source.is_bundled else None
     return () if source is None else style_names(source)

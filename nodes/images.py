@@ -1,4 +1,7 @@
-"""The host's images and core's: IMAGE is [B, H, W, C] with C = 1, 3 or 4, core has (N, 3, H, W)."""
+"""Conversion between the host's images and core's.
+
+An IMAGE is [B, H, W, C] with C = 1, 3 or 4. Core's images are (N, 3, H, W).
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,32 @@ from torch import Tensor
 
 from ..core.errors import ImageError
 from ..core.images.masks import enlarge_alpha, enlarge_mask, fit_mask
-from .host import HostedModel, intermediate, progress_callback
+from .host import HostedModel, image_options, progress_callback
 
 
-def process(image: Tensor, hosted: HostedModel, compute: Callable[..., Tensor], **options: Any) -> Tensor:
-    """An IMAGE [B, H, W, C] through ``compute``, a method of the hosted model, frame by frame.
+def process(
+    image: Tensor, hosted: HostedModel[Any], compute: Callable[..., Tensor], *, scale: int = 1, **options: Any
+) -> Tensor:
+    """Run an IMAGE through a hosted model, frame by frame, with the host's progress.
 
-    options: of the model's working_bytes
-    Returns [B, scale H, scale W, 3], or 4 with alpha, which is enlarged as much. Raises ImageError.
+    Args:
+        image: IMAGE [B, H, W, C] in [0, 1].
+        hosted: The model, which is brought to its device.
+        compute: A method of the model that takes (1, 3, H, W) and ``progress``, and returns (1, 3, scale H, scale W).
+        scale: Side of the result over side of the image.
+        **options: Further arguments of the model's ``working_bytes``.
+
+    Returns:
+        IMAGE [B, scale H, scale W, 3], or with 4 channels if the image has alpha. Alpha is enlarged by the same scale.
+
+    Raises:
+        ImageError: If ``image`` is not an IMAGE.
     """
     check(image)
     batch, height, width, channels = image.shape
-    scale = hosted.model.spec.scale
     device = hosted.load(height, width, **options)
     progress = progress_callback(batch)
-    result = torch.empty(batch, scale * height, scale * width, 4 if channels == 4 else 3, **intermediate())
+    result = torch.empty(batch, scale * height, scale * width, 4 if channels == 4 else 3, **image_options())
     for frame, out in zip(image, result, strict=True):
         out[..., :3] = compute(to_core(frame, device), progress=progress)[0].movedim(0, -1)
         if channels == 4:
@@ -34,35 +48,45 @@ def process(image: Tensor, hosted: HostedModel, compute: Callable[..., Tensor], 
 
 
 def enlarge_masks(mask: Tensor, height: int, width: int, scale: int) -> Tensor:
-    """A MASK [B, H, W] or [H, W] of images of height x width, of any size itself -> [B, scale height, scale width].
+    """Enlarge the masks of images.
 
-    Raises ImageError.
+    Args:
+        mask: MASK [B, H, W] or [H, W] of any size.
+        height: Height of the images in px.
+        width: Width of the images in px.
+        scale: Side of the result over side of the images.
+
+    Returns:
+        MASK [B, scale height, scale width].
+
+    Raises:
+        ImageError: If ``mask`` is not a MASK.
     """
     masks = mask_to_core(mask)
-    result = torch.empty(len(masks), scale * height, scale * width, **intermediate())
+    result = torch.empty(len(masks), scale * height, scale * width, **image_options())
     for frame, out in zip(masks, result, strict=True):
-        # LoadImage gives 64 x 64 where there is no alpha
+        # LoadImage gives 64 x 64 for an image without alpha
         out.copy_(enlarge_mask(fit_mask(frame[None], height, width), scale)[0, 0])
     return result
 
 
 def mask_to_core(mask: Tensor) -> Tensor:
-    """A MASK [B, H, W] or [H, W] -> (B, 1, H, W) float32 in [0, 1]. Raises ImageError."""
+    """Convert a MASK [B, H, W] or [H, W] to (B, 1, H, W) float32 in [0, 1]. Raise ImageError for anything else."""
     if mask.ndim < 2 or 0 in mask.shape:
         raise ImageError(f"expected a MASK of [batch, height, width], got {list(mask.shape)}")
     return mask.reshape(-1, 1, *mask.shape[-2:]).float().clamp(0, 1)
 
 
 def to_core(frame: Tensor, device: torch.device) -> Tensor:
-    """One frame [H, W, C] -> (1, 3, H, W) float32 in [0, 1] on ``device``; grey is repeated, alpha left out.
+    """Convert one frame [H, W, C] to (1, 3, H, W) float32 in [0, 1] on a device. Grey is repeated, alpha dropped.
 
-    Values a little outside of [0, 1], as decoders and sharpeners give them, are clamped.
+    Values slightly outside of [0, 1], which decoders and sharpening produce, are clamped.
     """
     rgb = frame[..., :3].to(device=device, dtype=torch.float32)
     return rgb.movedim(-1, 0)[None].clamp(0, 1).expand(1, 3, -1, -1)
 
 
 def check(image: Tensor) -> None:
-    """Refuse what is not an IMAGE. Raises ImageError."""
+    """Raise ImageError if a tensor is not an IMAGE."""
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
         raise ImageError(f"expected an IMAGE of [batch, height, width, 1, 3 or 4 channels], got {list(image.shape)}")

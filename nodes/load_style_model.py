@@ -1,11 +1,20 @@
-"""LoadStyleModel: a bundled style, one from the Hugging Face Hub, or a file (or a style of it) in models/fast_style."""
+"""LoadStyleModel: a bundled style, one from the Hugging Face Hub, or a file (or one of its styles) in models/fast_style."""
 
 from __future__ import annotations
 
 from ..core.hub.manifest import Entry
 from ..core.models.style_model import load_style
 from .choices import Choices
-from .host import STYLE_FOLDER, HostedModel, StyleModelType, advanced, folders, io, progress_callback, search_aliases
+from .host import (
+    STYLE_FOLDER,
+    HostedModel,
+    StyleModelType,
+    advanced,
+    io,
+    model_folders,
+    progress_callback,
+    search_aliases,
+)
 
 _STYLES = Choices("style", STYLE_FOLDER, "style")
 _ORDERS = ("auto", "rgb", "bgr")
@@ -13,48 +22,34 @@ _OUTPUTS = ("auto", "tanh", "tanh150", "sigmoid", "linear")
 
 
 class LoadStyleModel(io.ComfyNode):
+    """The node that loads a style."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Describe the node to the host, with the styles available now."""
         return io.Schema(
             node_id="LoadStyleModel",
             display_name="Load Fast Style Model",
             category="Perceptual Style",
             **search_aliases("style transfer", "neural style", "painting"),
-            description="Loads a network that gives photos one painting's style in a single pass. Reads the files of many "
-            "other programs, too.",
+            description="Loads a network that applies one painting's style to photos in a single pass. It also reads the "
+            "files of many other programs.",
             inputs=[
                 io.Combo.Input(
                     "style",
                     options=_STYLES.options(),
                     tooltip="A style that comes with this pack, one to download from the Hugging Face Hub, or a file in "
-                    "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx). Of a file of several styles each is "
-                    "listed, as file#style. Press R to see new files.",
+                    "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx). If a file contains several styles, "
+                    "each is listed as file#style. Press R to see new files.",
                 ),
                 io.Boolean.Input(
                     "download",
                     default=True,
                     optional=True,
-                    tooltip="Whether a style marked (download) may be downloaded when the graph runs, once, verified, into "
-                    "models/fast_style. When off, the error says where to put the file.",
+                    tooltip="Allow a style marked (download) to be downloaded when the graph runs. It is downloaded once, "
+                    "verified, and saved in models/fast_style. When off, the error says where to put the file.",
                 ),
-                advanced(
-                    io.Combo.Input,
-                    "channel_order",
-                    options=list(_ORDERS),
-                    default="auto",
-                    optional=True,
-                    tooltip="The order of color channels that the network was trained on, which files do not tell. auto is "
-                    "the usual one of the program that wrote the file; if reds and blues look swapped, try the other.",
-                ),
-                advanced(
-                    io.Combo.Input,
-                    "output",
-                    options=list(_OUTPUTS),
-                    default="auto",
-                    optional=True,
-                    tooltip="The function after the last layer, which files do not tell. auto is the usual one of the "
-                    "program that wrote the file; tanh150 is a variant with the same names.",
-                ),
+                *_override_inputs(),
             ],
             outputs=[
                 StyleModelType.Output(display_name="style_model", tooltip="The style, for the Fast Stylize node."),
@@ -63,6 +58,7 @@ class LoadStyleModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, style: str | None) -> bool | str:
+        """Return True for a known style, or a message for the user."""
         return _STYLES.validate(style)
 
     @classmethod
@@ -73,12 +69,14 @@ class LoadStyleModel(io.ComfyNode):
         channel_order: str | None = None,
         output: str | None = None,
     ) -> str:
+        """Return a text that changes when another network would be loaded."""
         return f"{_STYLES.fingerprint(style)} {channel_order or 'auto'} {output or 'auto'}"
 
     @classmethod
     def execute(
         cls, style: str, download: bool = True, channel_order: str = "auto", output: str = "auto"
     ) -> io.NodeOutput:
+        """Return the style. Raise InputError, CheckpointError or HubError if it cannot be loaded."""
         chosen = _STYLES.chosen(style)
         model = load_style(
             chosen.id if isinstance(chosen, Entry) else chosen,
@@ -86,7 +84,31 @@ class LoadStyleModel(io.ComfyNode):
             channel_order=None if channel_order == "auto" else channel_order,
             output=None if output == "auto" else output,
             download=download,
-            folder=folders(STYLE_FOLDER),
+            folder=model_folders(STYLE_FOLDER),
             progress=progress_callback(1) if _STYLES.is_to_download(chosen) else None,
         )
         return io.NodeOutput(HostedModel.of(model))
+
+
+def _override_inputs() -> list[io.Input]:
+    """Return inputs for facts that checkpoints do not record."""
+    return [
+        advanced(
+            io.Combo.Input,
+            "channel_order",
+            options=list(_ORDERS),
+            default="auto",
+            optional=True,
+            tooltip="The channel order that the network was trained with, which files do not record. auto: the usual order "
+            "of the program that wrote the file. If reds and blues look swapped, try the other order.",
+        ),
+        advanced(
+            io.Combo.Input,
+            "output",
+            options=list(_OUTPUTS),
+            default="auto",
+            optional=True,
+            tooltip="The function after the last layer, which files do not record. auto: the usual function of the program "
+            "that wrote the file. tanh150: for a variant with the same tensor names.",
+        ),
+    ]

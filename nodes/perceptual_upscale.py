@@ -1,4 +1,4 @@
-"""PerceptualUpscale and LoadPerceptualUpscaler: images two, four or eight times larger, by us or by the host's own nodes."""
+"""PerceptualUpscale and LoadPerceptualUpscaler: images two, four or eight times larger, by this pack's or the host's nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..core.hub.manifest import Entry
 from ..core.models.upscale_model import UpscaleModel, load_upscaler, partner_file
 from . import images
 from .choices import Choices
-from .host import UPSCALE_FOLDER, HostedModel, folders, intermediate, io, search_aliases
+from .host import UPSCALE_FOLDER, HostedModel, image_options, io, model_folders, search_aliases
 
 _UPSCALERS = Choices("upscale", UPSCALE_FOLDER, "upscaler", partner_file)
 _DEFAULT = "perceptual_x4"
@@ -23,8 +23,8 @@ def _model_input() -> io.Combo.Input:
         "model",
         options=options,
         default=_DEFAULT if _DEFAULT in options else None,
-        tooltip="An upscaler that comes with this pack, or a file in models/perceptual_upscale. The model decides how many "
-        "times larger images become: 2, 4 or 8. Press R to see new files.",
+        tooltip="An upscaler that comes with this pack, or a file in models/perceptual_upscale. The model sets how many times "
+        "larger images become: 2, 4 or 8. Press R to see new files.",
     )
 
 
@@ -36,100 +36,116 @@ def _fidelity_input() -> io.Float.Input:
         max=1.0,
         step=0.05,
         display_mode=io.NumberDisplay.slider,
-        tooltip="0 is the perceptual network: crisp detail. 1 is its partner, trained for pixel values alone: smoother, but "
-        "closest to the true pixels. Between them the two networks are blended. Models without a partner have 0 only.",
+        tooltip="0: the perceptual network, with crisp detail. 1: its partner, trained on pixel values only, which is smoother "
+        "but closest to the true pixels. Values between blend the two. Models without a partner accept only 0.",
     )
 
 
 def _load(model: str, fidelity: float) -> UpscaleModel:
     chosen = _UPSCALERS.chosen(model)
     name = chosen.id if isinstance(chosen, Entry) else chosen
-    return load_upscaler(name, folder=folders(UPSCALE_FOLDER)).blended(fidelity)
+    return load_upscaler(name, folder=model_folders(UPSCALE_FOLDER)).blended(fidelity)
 
 
 class PerceptualUpscale(io.ComfyNode):
+    """The node that enlarges images."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Describe the node to the host, with the upscalers available now."""
         return io.Schema(
             node_id="PerceptualUpscale",
             display_name="Perceptual Upscale",
             category="Perceptual Style",
             **search_aliases("super-resolution", "enlarge", "upscaler", "style transfer"),
-            description="Enlarges images two, four or eight times with a network, in one pass and without tiles. Any size "
-            "and batch; the result is exactly that many times the input.",
+            description="Enlarges images two, four or eight times with a network, in one pass and without tiles. Works for "
+            "any size and batch. The result is exactly that many times as large.",
             inputs=[
-                io.Image.Input("image", tooltip="Images to enlarge. Each is enlarged on its own, alpha with it."),
+                io.Image.Input(
+                    "image", tooltip="Images to enlarge. Each is enlarged on its own, together with its alpha."
+                ),
                 _model_input(),
                 _fidelity_input(),
                 io.Boolean.Input(
                     "match_colors",
                     default=False,
-                    tooltip="Give the result the input's histogram of each color channel, as the paper does.",
+                    tooltip="Match the histogram of each color channel to the input's, as the paper does.",
                 ),
-                io.Mask.Input("mask", optional=True, tooltip="A mask of the images, to be enlarged with them."),
+                io.Mask.Input("mask", optional=True, tooltip="A mask to enlarge along with the images."),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The enlarged images."),
                 io.Mask.Output(
                     display_name="mask",
-                    tooltip="The enlarged mask. Without one, what is transparent in the images; else nothing is masked.",
+                    tooltip="The enlarged mask. If no mask is connected, it marks what is transparent in the images, and is "
+                    "empty for images without alpha.",
                 ),
             ],
         )
 
     @classmethod
     def validate_inputs(cls, model: str | None) -> bool | str:
+        """Return True for a known upscaler, or a message for the user."""
         return _UPSCALERS.validate(model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_: object) -> str:
+        """Return a text that changes with the chosen upscaler or its partner."""
         return _UPSCALERS.fingerprint(model)
 
     @classmethod
     def execute(
         cls, image: Tensor, model: str, fidelity: float = 0.0, match_colors: bool = False, mask: Tensor | None = None
     ) -> io.NodeOutput:
+        """Return the enlarged images and mask. Raise InputError, ImageError or CheckpointError for bad inputs."""
         images.check(image)
         upscaler = _load(model, fidelity)
         batch, height, width, channels = image.shape
-        # first, since it is over at once: a mask that is none is not found out after minutes
+        # first, so that a bad mask is reported at once rather than after minutes
         masks = None if mask is None else images.enlarge_masks(mask, height, width, upscaler.scale)
-        result = images.process(image, HostedModel.of(upscaler), partial(upscaler.upscale, match_colors=match_colors))
+        upscale = partial(upscaler.upscale, match_colors=match_colors)
+        result = images.process(image, HostedModel.of(upscaler), upscale, scale=upscaler.scale)
         if masks is None:
-            masks = 1 - result[..., 3] if channels == 4 else torch.zeros(result.shape[:3], **intermediate())
+            masks = 1 - result[..., 3] if channels == 4 else torch.zeros(result.shape[:3], **image_options())
         return io.NodeOutput(result, masks)
 
 
 class LoadPerceptualUpscaler(io.ComfyNode):
+    """The node that loads an upscaler for the host's own nodes."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Describe the node to the host, with the upscalers available now."""
         return io.Schema(
             node_id="LoadPerceptualUpscaler",
             display_name="Load Perceptual Upscaler",
             category="Perceptual Style",
             **search_aliases("super-resolution", "upscale model", "style transfer"),
-            description="Loads an upscaler for Upscale Image (using Model) and for other packs' nodes that take an upscale "
-            "model. Perceptual Upscale needs none of this.",
+            description="Loads an upscaler for Upscale Image (using Model) and for nodes of other packs that take an upscale "
+            "model. Perceptual Upscale does not need it.",
             inputs=[_model_input(), _fidelity_input()],
             outputs=[
                 io.UpscaleModel.Output(
-                    display_name="upscale_model", tooltip="The upscaler, as Load Upscale Model gives one."
+                    display_name="upscale_model", tooltip="The upscaler, in the form that Load Upscale Model returns."
                 )
             ],
         )
 
     @classmethod
     def validate_inputs(cls, model: str | None) -> bool | str:
+        """Return True for a known upscaler, or a message for the user."""
         return _UPSCALERS.validate(model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **_: object) -> str:
+        """Return a text that changes with the chosen upscaler or its partner."""
         return _UPSCALERS.fingerprint(model)
 
     @classmethod
     def execute(cls, model: str, fidelity: float = 0.0) -> io.NodeOutput:
-        with torch.inference_mode(False):  # the host's mode, whose tensors other packs could not use outside of it
+        """Return the upscaler as an UPSCALE_MODEL. Raise InputError or CheckpointError if it cannot be loaded."""
+        with torch.inference_mode(False):  # other packs could not use inference tensors outside of the host's mode
             loaded = _load(model, fidelity)
-            from .upscale_descriptor import descriptor_of  # the host's library, asked for where it is needed
+            from .upscale_descriptor import descriptor_of  # imports spandrel, which only this node needs
 
             return io.NodeOutput(descriptor_of(loaded))

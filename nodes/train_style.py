@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..core.errors import InputError
-from ..core.images.folders import find_images
-from ..core.models.style_model import load_style
-from ..core.training.style_recipes import adjusted, get_recipe
+from ..core.models.style_model import StyleModel, load_style
 from ..core.training.train_style import train_style
 from ..core.training.trainer import checkpoint_path
 from .host import (
     HostedModel,
     StyleModelType,
     advanced,
-    input_folder,
-    intermediate,
+    image_options,
     io,
     search_aliases,
-    training,
     training_callback,
+    training_device,
     ui,
 )
 from .loss_networks import AUTO, LOSS_NETWORKS, loss_network_options
 from .training_inputs import (
     NO_FOLDER,
     STYLES,
+    Settings,
     content_options,
     first_photo,
-    painting,
+    only,
     photo_folder,
+    photos_fingerprint,
+    single_style_image,
     start_file,
     start_options,
     style_file,
@@ -43,9 +43,199 @@ from .training_inputs import (
 _PRESETS = ("quick", "standard", "paper", "authors")
 
 
+class TrainStyle(io.ComfyNode):
+    """The node that trains a style."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host, with the folders, loss networks and styles available now."""
+        return io.Schema(
+            node_id="TrainStyle",
+            display_name="Train Style",
+            category="Perceptual Style",
+            **search_aliases("style transfer", "train a style", "learn a style"),
+            description="Trains a style for Fast Stylize from one painting and some photos. Queue the same graph again to "
+            "resume an interrupted training run. A finished run is not repeated.",
+            is_input_list=True,  # a list of photos is one training run, not one run per photo
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[*_main_inputs(), *_recipe_inputs(), *_start_inputs(), _photos_input()],
+            outputs=_outputs(),
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: Any) -> bool | str:
+        """Return True for a name that a style can have, or a message for the user."""
+        chosen = only(name)
+        try:
+            return chosen is None or bool(style_file(str(chosen)))
+        except InputError as error:
+            return str(error)
+
+    @classmethod
+    def fingerprint_inputs(cls, content: Any = None, loss_network: Any = None, start_from: Any = None, **_: Any) -> str:
+        """Return a text that changes with the photos, the loss network's file or the base."""
+        files = [LOSS_NETWORKS.fingerprint(only(loss_network)), STYLES.fingerprint(only(start_from))]
+        return " ".join([*files, photos_fingerprint(only(content))])
+
+    @classmethod
+    def execute(
+        cls, style_image: Sequence[Tensor], photos: Sequence[Tensor] = (), **inputs: Sequence[Any]
+    ) -> io.NodeOutput:
+        """Train a style, or resume its training run. Return the style, its losses and a preview.
+
+        Args:
+            style_image: The style image, as a list of one.
+            photos: IMAGEs to train on, or none to use the folder.
+            **inputs: The inputs of `Settings`, each as a list of one value.
+
+        Raises:
+            PerceptualStyleError: If an input is bad, or the training run fails.
+        """
+        settings = Settings.of(inputs)
+        out = style_file(settings.name)
+        photo = _train(settings, out, single_style_image(style_image), photos, cls.hidden.unique_id)
+        hosted = HostedModel.of(load_style(out))
+        preview = _stylized(hosted, photo)
+        losses = [value for _, value in hosted.model.facts["loss curve"]]
+        return io.NodeOutput(hosted, {"loss": losses}, preview, ui=ui.PreviewImage(preview, cls=cls))
+
+
+def _train(settings: Settings, out: Path, style_image: Tensor, photos: Sequence[Tensor], node_id: str | None) -> Tensor:
+    """Train a style, and return the first photo that it was trained on."""
+    recipe = settings.recipe()
+    base = start_file(settings.start_from, recipe, settings.width or None)
+    progress = training_callback(node_id)
+    with photo_folder(settings.content, photos) as folder, training_device() as device:
+        recipe, loss_weights = with_loss_network(recipe, settings.loss_network)
+        photo = first_photo(folder)
+        if not settings.resume and not out.exists():
+            checkpoint_path(out).unlink(missing_ok=True)
+        train_style(
+            style_image.clone(),  # gradients need a normal tensor, and this may be an inference tensor
+            folder,
+            out,
+            recipe=recipe,
+            loss_weights=loss_weights,
+            init_from=base,
+            seed=settings.seed,
+            device=str(device),
+            progress=progress,
+            preview_image=photo,
+            preview_steps=_preview_steps(recipe.steps),
+        )
+    return photo
+
+
+def _preview_steps(steps: int) -> int:
+    """Return the steps between two previews: about 50 previews in a short run, one every 25 steps in a long one."""
+    return min(25, max(1, steps // 50))
+
+
+def _stylized(hosted: HostedModel[StyleModel], photo: Tensor) -> Tensor:
+    """Stylize (1, 3, H, W), and return an IMAGE."""
+    device = hosted.load(*photo.shape[-2:])
+    return hosted.model.stylize(photo.to(device)).movedim(1, -1).to(**image_options())
+
+
+def _main_inputs() -> list[io.Input]:
+    return [
+        io.Image.Input("style_image", tooltip="The painting, at least 64 px on each side. Crop off the picture frame."),
+        io.Combo.Input(
+            "content",
+            options=content_options(),
+            default=NO_FOLDER,
+            tooltip="The folder of photos to train on, inside ComfyUI's input folder. A few hundred photos of any size are "
+            "enough, and they stay on your computer. Press R to see new folders.",
+        ),
+        io.String.Input(
+            "name",
+            default="my_style",
+            tooltip="Name of the style. It is saved as models/fast_style/NAME.safetensors. Existing files are never "
+            "overwritten.",
+        ),
+        io.Combo.Input(
+            "preset",
+            options=list(_PRESETS),
+            default=_PRESETS[0],
+            tooltip="quick: takes minutes, starting from an existing style. standard: the best settings we know. paper: "
+            "Johnson et al. 2016 as published. authors: as in their code. The last two need hours on a GPU.",
+        ),
+    ]
+
+
+def _recipe_inputs() -> list[io.Input]:
+    """Return inputs that change the preset, and the loss network."""
+    return [
+        _number("steps", 10_000_000, "Number of training steps."),
+        _number("size", 4096, "Side of the photo crops in px, a multiple of 4."),
+        _number("batch", 1024, "Photos per step. If memory runs out, they are computed a few at a time."),
+        _number("width", 512, "Channels of the network's first layer: 16 is half width and fast, 32 is the paper's."),
+        _factor("content_weight", "How closely the result keeps to the photo."),
+        _factor("style_weight", "How closely the result follows the painting."),
+        _factor("tv_weight", "How much the result is smoothed."),
+        _number("style_size", 8192, "Longest side of the painting in px. Larger values make larger strokes."),
+        advanced(
+            io.Combo.Input,
+            "loss_network",
+            options=loss_network_options(),
+            default=AUTO,
+            optional=True,
+            tooltip="The network that compares images. auto: the preset's own, from models/loss_networks or an earlier "
+            "download. If you choose a named network, the part that is needed is downloaded when the graph runs.",
+        ),
+    ]
+
+
+def _start_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "start_from",
+            options=start_options(),
+            default=AUTO,
+            optional=True,
+            tooltip="A trained style to start from. Far fewer steps are needed, and that style's network is kept. auto: a "
+            "bundled style for quick, none for the other presets.",
+        ),
+        io.Boolean.Input(
+            "resume",
+            default=True,
+            optional=True,
+            tooltip="Resume an interrupted training run with this name and the same settings. When off, training starts "
+            "over.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**53 - 1,
+            optional=True,
+            # a new seed each time the graph is queued would be a new training run under the same name
+            control_after_generate=False,
+            tooltip="Random seed for the initial weights and the crops. Another seed makes it a different training run.",
+        ),
+    ]
+
+
+def _photos_input() -> io.Image.Input:
+    return io.Image.Input(
+        "photos",
+        optional=True,
+        tooltip="Photos to train on instead of a folder: a batch, or a list of images of any size.",
+    )
+
+
+def _outputs() -> list[io.Output]:
+    return [
+        StyleModelType.Output(display_name="style_model", tooltip="The new style, for Fast Stylize."),
+        io.LossMap.Output(display_name="loss_map", tooltip="The objective over the training run, for Plot Loss Graph."),
+        io.Image.Output(display_name="preview", tooltip="The first photo in the new style, at most 512 px a side."),
+    ]
+
+
 def _number(name: str, largest: int, tooltip: str) -> io.Int.Input:
     return advanced(
-        io.Int.Input, name, default=0, min=0, max=largest, optional=True, tooltip=f"{tooltip} 0: the preset's."
+        io.Int.Input, name, default=0, min=0, max=largest, optional=True, tooltip=f"{tooltip} 0: the preset's value."
     )
 
 
@@ -58,180 +248,5 @@ def _factor(name: str, tooltip: str) -> io.Float.Input:
         max=1000.0,
         step=0.1,
         optional=True,
-        tooltip=f"{tooltip} 1: as the preset has it, 2: twice as much.",
+        tooltip=f"{tooltip} 1: as in the preset. 2: twice as much.",
     )
-
-
-class TrainStyle(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="TrainStyle",
-            display_name="Train Style",
-            category="Perceptual Style",
-            **search_aliases("style transfer", "train a style", "learn a style"),
-            description="Learns a painting's style from the painting and some photos, for Fast Stylize. An interrupted "
-            "training goes on where it was when the same graph is queued again; a finished one is not done again.",
-            is_input_list=True,  # a list of photos is one training, not one for each
-            is_output_node=True,
-            hidden=[io.Hidden.unique_id],
-            inputs=[
-                io.Image.Input(
-                    "style_image", tooltip="The painting, of any size from 64 px on. Frames are best cut off."
-                ),
-                io.Combo.Input(
-                    "content",
-                    options=content_options(),
-                    default=NO_FOLDER,
-                    tooltip="The folder in ComfyUI's input folder with photos to learn on, of any size: a few hundred will "
-                    "do, and no photo is shown to anyone. Press R to see new folders.",
-                ),
-                io.String.Input(
-                    "name",
-                    default="my_style",
-                    tooltip="The style's name: models/fast_style/NAME.safetensors is written. A file that is there already "
-                    "is never overwritten.",
-                ),
-                io.Combo.Input(
-                    "preset",
-                    options=list(_PRESETS),
-                    default=_PRESETS[0],
-                    tooltip="quick: minutes, from a style that is there. standard: the best that we know. paper, authors: "
-                    "Johnson et al. 2016 as published, and as their code has it; both need hours on a GPU.",
-                ),
-                _number("steps", 10_000_000, "How many steps to train."),
-                _number("size", 4096, "Side of the crops of photos, px, a multiple of 4."),
-                _number("batch", 1024, "Photos a step. When memory runs out, they are computed a few at a time."),
-                _number(
-                    "width", 512, "Channels of the network's first layer: 16 is half width and fast, 32 the paper's."
-                ),
-                _factor("content_weight", "How much the photo is kept."),
-                _factor("style_weight", "How much the painting is followed."),
-                _factor("tv_weight", "How much the result is smoothed."),
-                _number("style_size", 8192, "Longest side of the painting, px: larger makes larger strokes."),
-                advanced(
-                    io.Combo.Input,
-                    "loss_network",
-                    options=loss_network_options(),
-                    default=AUTO,
-                    optional=True,
-                    tooltip="The network by which images are compared. auto: the preset's own, from models/loss_networks or "
-                    "downloaded before. One with a name is downloaded when the graph runs, as far as it is needed.",
-                ),
-                io.Combo.Input(
-                    "start_from",
-                    options=start_options(),
-                    default=AUTO,
-                    optional=True,
-                    tooltip="A trained style to start from, which takes a fraction of the steps and keeps that style's "
-                    "network. auto: a bundled style for quick, none for the others.",
-                ),
-                io.Boolean.Input(
-                    "resume",
-                    default=True,
-                    optional=True,
-                    tooltip="Whether to go on with an interrupted training of this name and the same settings. When off, it "
-                    "begins anew.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**53 - 1,
-                    optional=True,
-                    # a new seed at each queueing would be a new training under the same name
-                    control_after_generate=False,
-                    tooltip="Of the first weights and the crops. Another seed is another training.",
-                ),
-                io.Image.Input(
-                    "photos",
-                    optional=True,
-                    tooltip="Photos to learn on instead of a folder: a batch, or a list of images of any size.",
-                ),
-            ],
-            outputs=[
-                StyleModelType.Output(display_name="style_model", tooltip="The new style, for Fast Stylize."),
-                io.LossMap.Output(
-                    display_name="loss_map", tooltip="The objective during the training, for Plot Loss Graph."
-                ),
-                io.Image.Output(
-                    display_name="preview", tooltip="The first of the photos, at most 512 px large, in the new style."
-                ),
-            ],
-        )
-
-    @classmethod
-    def validate_inputs(cls, name: Any) -> bool | str:
-        try:
-            return _only(name) is None or bool(style_file(str(_only(name))))
-        except InputError as error:
-            return str(error)
-
-    @classmethod
-    def fingerprint_inputs(cls, content: Any = None, loss_network: Any = None, start_from: Any = None, **_: Any) -> str:
-        files = [LOSS_NETWORKS.fingerprint(_only(loss_network)), STYLES.fingerprint(_only(start_from))]
-        return " ".join([*files, _photos_state(_only(content))])
-
-    @classmethod
-    def execute(
-        cls,
-        style_image: Sequence[Tensor],
-        content: Sequence[str],
-        name: Sequence[str],
-        preset: Sequence[str],
-        steps: Sequence[int] = (0,),
-        size: Sequence[int] = (0,),
-        batch: Sequence[int] = (0,),
-        width: Sequence[int] = (0,),
-        content_weight: Sequence[float] = (1.0,),
-        style_weight: Sequence[float] = (1.0,),
-        tv_weight: Sequence[float] = (1.0,),
-        style_size: Sequence[int] = (0,),
-        loss_network: Sequence[str] = (AUTO,),
-        start_from: Sequence[str] = (AUTO,),
-        resume: Sequence[bool] = (True,),
-        seed: Sequence[int] = (0,),
-        photos: Sequence[Tensor] = (),
-    ) -> io.NodeOutput:
-        out, style = style_file(_only(name)), painting(style_image)
-        factors = {"content": _only(content_weight), "style": _only(style_weight), "tv": _only(tv_weight)}
-        numbers = {"steps": steps, "size": size, "batch_size": batch, "style_size": style_size, "width": width}
-        numbers = {key: _only(value) or None for key, value in numbers.items()}
-        recipe = adjusted(get_recipe(_only(preset)), factors, **numbers)
-        start = start_file(_only(start_from), recipe, numbers["width"])
-        progress = training_callback(cls.hidden.unique_id)
-        with photo_folder(_only(content), photos) as folder, training() as device:
-            recipe, loss_weights = with_loss_network(recipe, _only(loss_network))
-            photo = first_photo(folder)
-            if not _only(resume) and not out.exists():
-                checkpoint_path(out).unlink(missing_ok=True)
-            train_style(
-                style.clone(), folder, out, recipe=recipe, loss_weights=loss_weights, init_from=start,
-                seed=_only(seed), device=str(device), progress=progress, preview_image=photo,
-                preview_steps=_preview_steps(recipe.steps),
-            )  # fmt: skip
-        hosted = HostedModel.of(load_style(out))
-        preview = hosted.model.stylize(photo.to(hosted.load(*photo.shape[-2:]))).movedim(1, -1).to(**intermediate())
-        losses = [value for _, value in hosted.model.facts["loss curve"]]
-        return io.NodeOutput(hosted, {"loss": losses}, preview, ui=ui.PreviewImage(preview, cls=cls))
-
-
-def _only(values: Any) -> Any:
-    """The value of an input that is no list for us, though the host makes one of it; None for one that is linked."""
-    return values[0] if values else None
-
-
-def _preview_steps(steps: int) -> int:
-    """About fifty previews in a short training, one every 25 steps in a long one."""
-    return min(25, max(1, steps // 50))
-
-
-def _photos_state(content: str | None) -> str:
-    """Another text once a folder has other photos. Raises nothing."""
-    folder = input_folder(content) if content else None
-    try:
-        stats = [(path.name, path.stat()) for path in find_images([folder])] if folder else []
-    except (InputError, OSError):  # execution is the one to say so
-        stats = []
-    listing = "\n".join(f"{name} {stat.st_mtime_ns} {stat.st_size}" for name, stat in stats)
-    return hashlib.sha256(listing.encode()).hexdigest()

@@ -1,15 +1,16 @@
-"""From what TrainStyle's inputs say to what a training takes: recipe, loss network, start, photos and a name for a file."""
+"""Conversion of TrainStyle's inputs to what a training run needs: recipe, loss network, base, photos and output file."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from PIL import Image
@@ -23,34 +24,97 @@ from ..core.images.reading import read_image
 from ..core.losses.loss_network import recognize
 from ..core.training.base_styles import NOTHING, base_file
 from ..core.training.photos import fitted
-from ..core.training.style_recipes import StyleRecipe
+from ..core.training.style_recipes import StyleRecipe, adjusted, get_recipe
 from . import images
 from .choices import Choices
 from .host import (
     LOSS_FOLDER,
     STYLE_FOLDER,
-    folders,
     input_folder,
     input_folders,
+    model_folders,
     progress_callback,
     temporary_folder,
 )
-from .loss_networks import AUTO, LOSS_NETWORKS, fitting
+from .loss_networks import AUTO, LOSS_NETWORKS, matching_weights
 
 NO_FOLDER = "(none)"
 STYLES = Choices("style", STYLE_FOLDER, "style")
 
-_TEST_SIDE = 512  # px
+_PREVIEW_SIDE = 512  # px
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f/\\:*?"<>|#]')
-_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}  # of Windows
+_WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The inputs of TrainStyle that are single values, named as in its schema.
+
+    Attributes:
+        content: Folder of photos, or ``NO_FOLDER``.
+        name: Name of the new style.
+        preset: Name of the recipe.
+        steps: Training steps; here and below 0 stands for the recipe's own number.
+        size: Side of the crops in px.
+        batch: Photos per step.
+        width: Channels of the network's first layer.
+        content_weight: Factor on the recipe's content weights.
+        style_weight: Factor on its style weights.
+        tv_weight: Factor on its total variation weight.
+        style_size: Longest side in px to which the style image is scaled.
+        loss_network: Option of the loss network.
+        start_from: Option of the base.
+        resume: Whether to resume an interrupted training run.
+        seed: Random seed.
+    """
+
+    content: str
+    name: str
+    preset: str
+    steps: int = 0
+    size: int = 0
+    batch: int = 0
+    width: int = 0
+    content_weight: float = 1.0
+    style_weight: float = 1.0
+    tv_weight: float = 1.0
+    style_size: int = 0
+    loss_network: str = AUTO
+    start_from: str = AUTO
+    resume: bool = True
+    seed: int = 0
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Sequence[Any]]) -> Settings:
+        """Return the settings for inputs that the host passes as lists of one value."""
+        return cls(**{name: only(values) for name, values in inputs.items()})
+
+    def recipe(self) -> StyleRecipe:
+        """Return the preset with the numbers and factors of these settings. Raise InputError for bad ones."""
+        factors = {"content": self.content_weight, "style": self.style_weight, "tv": self.tv_weight}
+        return adjusted(
+            get_recipe(self.preset),
+            factors,
+            width=self.width or None,
+            steps=self.steps or None,
+            size=self.size or None,
+            batch_size=self.batch or None,
+            style_size=self.style_size or None,
+        )
+
+
+def only(values: Sequence[Any] | None) -> Any:
+    """Return the value of an input that the host passes as a list of one, or None if it is not known yet."""
+    return values[0] if values else None
 
 
 def content_options() -> list[str]:
+    """Return the options of the input for a folder of photos."""
     return [NO_FOLDER, *input_folders()]
 
 
 def start_options() -> list[str]:
-    """Styles that a training can start from: of this project's own, and here already."""
+    """Return the styles that a training run can start from: trained by this project, and on this machine."""
     return [AUTO, NOTHING, *(name for name in STYLES.options() if name.endswith(".safetensors") or _is_bundled(name))]
 
 
@@ -60,19 +124,30 @@ def _is_bundled(name: str) -> bool:
 
 
 def style_file(name: str) -> Path:
-    """Where a new style of this name is written. Raises InputError for a name that cannot be a file's everywhere."""
+    """Return the file for a new style. Raise InputError for a name that is not a file name on every system."""
     stem = name.strip().removesuffix(".safetensors")
     if not stem or len(stem.encode()) > 100:
-        raise InputError(f"the name of the style is {name!r}; expected 1 to 100 characters, such as my_style")
+        raise InputError(f"the style name is {name!r}; expected 1 to 100 characters, such as my_style")
     if found := _NOT_IN_NAMES.search(stem):
-        raise InputError(f"the name of the style, {name!r}, has {found[0]!r} in it; expected one such as my_style")
-    if stem[0] == "." or stem[-1] in ". " or stem.endswith(".training") or stem.split(".")[0].upper() in _DEVICES:
-        raise InputError(f"a style cannot be named {name!r}, which stands for another file; expected e.g. my_style")
-    return folders(STYLE_FOLDER)[0] / f"{stem}.safetensors"
+        raise InputError(f"the style name {name!r} contains {found[0]!r}; choose a name such as my_style")
+    reserved = stem.endswith(".training") or stem.split(".")[0].upper() in _WINDOWS_DEVICES
+    if reserved or stem[0] == "." or stem[-1] in ". ":
+        raise InputError(f"a style cannot be named {name!r}: the name is reserved; choose a name such as my_style")
+    return model_folders(STYLE_FOLDER)[0] / f"{stem}.safetensors"
 
 
 def start_file(choice: str, recipe: StyleRecipe, width: int | None) -> Path | None:
-    """The file to start from, None for a new network. Raises InputError, CheckpointError; see core.bases.base_file."""
+    """Return the base for an option, or None for a new network.
+
+    Args:
+        choice: The option.
+        recipe: The recipe, which decides what auto stands for.
+        width: Width that the network must have, or None.
+
+    Raises:
+        InputError: If the option is unknown, or the base has another width.
+        CheckpointError: If the base cannot be used.
+    """
     if choice in (AUTO, NOTHING):
         return base_file(None if choice == AUTO else choice, recipe.name, width)
     chosen = STYLES.chosen(choice)
@@ -80,45 +155,58 @@ def start_file(choice: str, recipe: StyleRecipe, width: int | None) -> Path | No
 
 
 def with_loss_network(recipe: StyleRecipe, choice: str) -> tuple[StyleRecipe, Path]:
-    """The recipe for the loss network that was chosen, and the file of its weights.
+    """Return the recipe for the chosen loss network, and the file with its weights.
 
-    One with a name is downloaded now, unless it is here, since it was asked for by that name. Raises CheckpointError when
-    there is no such network, or no file that has the recipe's layers, saying what to do.
+    A named network is downloaded if needed: the user asked for it by name.
+
+    Raises:
+        InputError: If the option is unknown.
+        CheckpointError: If no file contains the recipe's layers. The message says what to do.
     """
     layers = recipe.weights.layers
     if choice == AUTO:
-        return recipe, fitting(recipe, others=True)
+        return recipe, matching_weights(recipe, any_network=True)
     chosen = LOSS_NETWORKS.chosen(choice)
     if isinstance(chosen, Path):
         return replace(recipe, loss_network=recognize(chosen, layers, recipe.loss_network)), chosen
     name = str(chosen.family)
-    file = loss_weights_file(name, layers, folders(LOSS_FOLDER), download=True, progress=progress_callback(1))
+    file = loss_weights_file(name, layers, model_folders(LOSS_FOLDER), download=True, progress=progress_callback(1))
     return replace(recipe, loss_network=name), file
 
 
 @contextmanager
 def photo_folder(content: str, photos: Sequence[Tensor]) -> Iterator[Path]:
-    """The folder of photos to learn on: that of a name, or one for a while, with the IMAGEs, where there are any.
+    """Yield the folder of photos to train on.
 
-    Raises InputError, ImageError.
+    Args:
+        content: Name of a folder in the host's input folder.
+        photos: IMAGEs to use instead, saved in a temporary folder. Empty to use ``content``.
+
+    Raises:
+        InputError: If there are no photos and no such folder.
+        ImageError: If one of the photos is not an IMAGE.
     """
-    if photos:
-        with TemporaryDirectory(prefix="photos-", dir=temporary_folder()) as folder:
-            for index, frame in enumerate(frame for image in photos for frame in _frames(image)):
-                content = _bitmap(frame)
-                # A training is the same when its photos have the same names: these are made of what is in them.
-                (Path(folder) / f"{index:06}-{hashlib.sha256(content).hexdigest()[:16]}.bmp").write_bytes(content)
-            yield Path(folder)
+    if not photos:
+        yield _content_folder(content)
         return
-    folder = input_folder(content)
-    if folder is None:
-        known = ", ".join(input_folders())
-        what = "no folder of photos is chosen" if content == NO_FOLDER else f"ComfyUI's input folder has no {content!r}"
-        raise InputError(
-            f"{what}; choose one of {known or 'its folders (there is none yet)'}, where R shows new ones, or connect images "
-            f"to photos"
-        )
-    yield folder
+    with TemporaryDirectory(prefix="photos-", dir=temporary_folder()) as folder:
+        frames = (frame for image in photos for frame in _frames(image))
+        for index, frame in enumerate(frames):
+            bitmap = _bitmap(frame)
+            # Training runs are the same if their photos have the same names, so names are made from the content.
+            name = f"{index:06}-{hashlib.sha256(bitmap).hexdigest()[:16]}.bmp"
+            (Path(folder) / name).write_bytes(bitmap)
+        yield Path(folder)
+
+
+def _content_folder(name: str) -> Path:
+    folder = input_folder(name)
+    if folder is not None:
+        return folder
+    what = "no photo folder is chosen" if name == NO_FOLDER else f"ComfyUI's input folder has no folder {name!r}"
+    known = ", ".join(input_folders())
+    choose = f"choose one of: {known} (press R to see new ones)" if known else "create one there and press R"
+    raise InputError(f"{what}; {choose}, or connect images to photos")
 
 
 def _frames(image: Tensor) -> Iterator[Tensor]:
@@ -133,18 +221,33 @@ def _bitmap(frame: Tensor) -> bytes:
     return file.getvalue()
 
 
-def painting(style_images: Sequence[Tensor]) -> Tensor:
-    """The one style image, (1, 3, H, W), without its alpha. Raises ImageError when there are more."""
+def photos_fingerprint(content: str | None) -> str:
+    """Return a text that changes with the photos in a folder. Never raises."""
+    folder = input_folder(content) if content else None
+    try:
+        stats = [(path.name, path.stat()) for path in find_images([folder])] if folder else []
+    except (InputError, OSError):  # execution reports it
+        stats = []
+    listing = "\n".join(f"{name} {stat.st_mtime_ns} {stat.st_size}" for name, stat in stats)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def single_style_image(style_images: Sequence[Tensor]) -> Tensor:
+    """Return the only style image as (1, 3, H, W), without alpha. Raise ImageError if there is not exactly one."""
     for image in style_images:
         images.check(image)
     count = sum(map(len, style_images))
     if count != 1:
-        raise ImageError(f"expected one style image, got {count}; choose one of them")
+        raise ImageError(f"expected one style image, got {count}; connect a single image")
     return images.to_core(style_images[0][0], torch.device("cpu"))
 
 
 def first_photo(folder: Path) -> Tensor:
-    """The first photo of a folder that can be read, (1, 3, H, W) of at most 512 px a side. Raises ImageError for none."""
+    """Return the first readable photo of a folder, (1, 3, H, W), reduced to at most 512 px a side.
+
+    Raises:
+        ImageError: If no photo can be read.
+    """
     reasons = []
     for path in find_images([folder]):
         try:
@@ -152,5 +255,5 @@ def first_photo(folder: Path) -> Tensor:
         except ImageError as error:
             reasons.append(str(error))
             continue
-        return fitted(pixels, _TEST_SIDE)
-    raise ImageError(f"none of the {len(reasons)} photos in {folder} can be read; the first: {reasons[0]}")
+        return fitted(pixels, _PREVIEW_SIDE)
+    raise ImageError(f"none of the {len(reasons)} photos in {folder} can be read; the first error: {reasons[0]}")

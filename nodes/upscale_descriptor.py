@@ -1,6 +1,6 @@
-"""An upscaler as the host's UPSCALE_MODEL: an ImageModelDescriptor of spandrel, the host's library for them.
+"""Upscalers as the host's UPSCALE_MODEL, an ImageModelDescriptor of the library spandrel.
 
-Imported only where one is asked for: it is the host's requirement, not ours.
+This module is imported on demand: spandrel is a requirement of the host, not of this pack.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from ..core.network.transform_net import TransformNet, extend
 
 
 class _PerceptualStyle(Architecture[TransformNet]):
-    """Named by descriptors. Never registered with spandrel's loader: our files say themselves what they are."""
+    """The architecture that descriptors name. It is not registered with spandrel's loader: our files state what they are."""
 
     def __init__(self) -> None:
         super().__init__(id="PerceptualStyle", name="Perceptual Style", detect=lambda state_dict: False)
 
-    def load(self, state_dict: dict) -> ImageModelDescriptor:
-        raise NotImplementedError("load_upscaler opens the files of this architecture")
+    def load(self, state_dict: dict[str, object]) -> ImageModelDescriptor:
+        raise NotImplementedError("use load_upscaler to open files of this architecture")
 
 
 def descriptor_of(model: UpscaleModel) -> ImageModelDescriptor:
-    """The descriptor of a model, for images (1, 3, H, W) in [0, 1] of any size and of the network's dtype and device.
+    """Return the descriptor of an upscaler.
 
-    ``descriptor.model`` is the plain TransformNet. Statistics over the whole image do not go with the tiles that callers
-    make: networks with instance normalization say that tiling is discouraged.
+    It takes images (1, 3, H, W) in [0, 1] of any size, in the network's dtype and on its device. ``descriptor.model`` is
+    the plain TransformNet. Networks with instance normalization discourage tiling: their statistics cover the whole image,
+    and callers that tile would compute them per tile.
     """
     network, spec, pixels = model.network, model.spec, model.pixels
 

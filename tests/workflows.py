@@ -1,4 +1,4 @@
-"""The workflows that are shipped: as the browser opens them (UI form), and as POST /prompt takes them (API form)."""
+"""The shipped workflows, as the browser opens them (UI form) and as POST /prompt accepts them (API form)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ _AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
 
 
 def ui_form(name: str) -> dict[str, Any]:
+    """Return a workflow in its UI form."""
     return json.loads((TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def api_form(name: str) -> dict[str, Any]:
+    """Return a workflow in its API form."""
     return json.loads((API / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def bare(graph: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """What an API form does: class and inputs of each node, without titles."""
+    """Reduce an API form to class and inputs of each node, without titles."""
     return {node: (each["class_type"], each["inputs"]) for node, each in graph.items()}
 
 
 def as_api_form(ui: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """What the frontend makes of a UI form when it is queued, as `bare` gives it."""
+    """Convert a UI form to the API form, as the frontend does for the queue, in the form of `bare`."""
     links = {link[0]: link for link in ui["links"]}
     graph = {}
     for node in ui["nodes"]:
@@ -46,14 +48,14 @@ def as_api_form(ui: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def widget_values(node: dict[str, Any]) -> dict[str, Any]:
-    """The values of a node of a UI form by the names of its widgets, which are kept by position."""
+    """Return the values of a node in a UI form by widget name. The form stores them by position."""
     names = [each["name"] for each in node["inputs"] if "widget" in each]
     values, found = list(node["widgets_values"]), {}
     for name in names:
         found[name] = values.pop(0)
-        if name in SEEDS and values and values[0] in _AFTER_GENERATE:  # the frontend's own widget after a seed
+        if name in SEEDS and values and values[0] in _AFTER_GENERATE:  # the frontend adds its own widget after a seed
             del values[0]
     if node["type"] in LOADERS:
-        values.pop()  # the button for uploads
+        values.pop()  # the upload button
     assert values == [], f"{node['type']} has more values than widgets: {values}"
     return found

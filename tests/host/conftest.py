@@ -1,6 +1,6 @@
-"""A real ComfyUI, started once for all tests of this folder, with the pack in its custom_nodes.
+"""A real ComfyUI with the pack in its custom_nodes, started once for all tests in this folder.
 
-COMFYUI_PATH is ComfyUI's folder; without it these tests are skipped. COMFYUI_PYTHON is the interpreter that has its
+COMFYUI_PATH names ComfyUI's folder. Without it these tests are skipped. COMFYUI_PYTHON names the interpreter with its
 requirements, by default the one that runs the tests.
 """
 
@@ -33,7 +33,7 @@ from hub_standin import HubStandIn
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PACK_FOLDER = "some-Renamed.folder"  # not the pack's name, and with a dot, which the host replaces in the module's name
+PACK_FOLDER = "some-Renamed.folder"  # not the pack's name; the host replaces the dot in the module's name
 _PACK = ("__init__.py", "pyproject.toml", "weights_manifest.json", "core", "nodes", "weights")
 _PACK += ("web", "locales", "example_workflows")
 _START_SECONDS, _RUN_SECONDS = 300, 300
@@ -41,12 +41,11 @@ TINY_ARCH = "c9s1-4,d8,d8,R8x1,n2,c3s1-8,n2,c3s1-4,c9s1-3 norm=instance padding=
 
 
 class ComfyUI:
-    """A running ComfyUI: its folders, its log, and as much of its HTTP API as the tests need."""
+    """A running ComfyUI: its folders, its log, and the part of its HTTP API that the tests need."""
 
     def __init__(self, base: Path) -> None:
         self.base, self.log = base, base / "comfyui.log"
         self.hub = HubStandIn()
-        self.process: subprocess.Popen | None = None
         self.styles = base / "models" / "fast_style"
         self.upscalers = base / "models" / "perceptual_upscale"
         self.loss_networks = base / "models" / "loss_networks"
@@ -56,13 +55,13 @@ class ComfyUI:
             self.port = free.getsockname()[1]
 
     def start(self, comfyui: Path, python: str) -> subprocess.Popen:
-        """Start ComfyUI, ``process`` from now on."""
+        """Start ComfyUI as ``process``, and return it."""
         command = [python, "main.py", "--cpu", "--disable-auto-launch", "--disable-api-nodes"]
         command += ["--base-directory", str(self.base), "--listen", "127.0.0.1", "--port", str(self.port)]
         command += ["--database-url", f"sqlite:///{self.base / 'comfyui.db'}"]
-        # The host's own modules, not whatever the tests' environment has in its path.
+        # The host must find its own modules, not the tests'.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONUTF8": "1"}
-        # Nothing of this machine's cache, and no Hub but the stand-in.
+        # No cache from this machine, and no Hub but the stand-in.
         environment |= {"HF_HOME": str(self.base / "hf"), "HF_ENDPOINT": self.hub.endpoint, "HF_HUB_OFFLINE": "0"}
         environment.pop("HF_HUB_CACHE", None)
         with self.log.open("wb") as log:
@@ -70,6 +69,7 @@ class ComfyUI:
         return self.process
 
     def wait_until_up(self, process: subprocess.Popen) -> None:
+        """Wait until the host answers. Raise RuntimeError with its log if it does not."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             try:
@@ -81,10 +81,11 @@ class ComfyUI:
         raise RuntimeError(f"ComfyUI {state}:\n{self.log_text()[-10_000:]}")
 
     def log_text(self) -> str:
+        """Return the host's log."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def request(self, path: str, body: Any = None) -> tuple[int, bytes]:
-        """Status and content; POST when there is a body."""
+        """Send a request, a POST if there is a body, and return status and content."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}
@@ -96,24 +97,25 @@ class ComfyUI:
             return error.code, error.read()
 
     def get(self, path: str) -> Any:
+        """Return the JSON at a path."""
         status, content = self.request(path)
         assert status == 200, f"GET {path}: {status} {content[:500]!r}"
         return json.loads(content)
 
     def submit(self, graph: dict[str, Any], **more: Any) -> str:
-        """Queue a graph that must be valid; returns its prompt id."""
+        """Queue a graph that must be valid, and return its prompt id."""
         status, content = self.request("/prompt", {"prompt": graph, **more})
         assert status == 200, content.decode()
         return json.loads(content)["prompt_id"]
 
     def refused(self, graph: dict[str, Any]) -> dict[str, Any]:
-        """Queue a graph that must not be valid; returns the answer."""
+        """Queue a graph that must be invalid, and return the answer."""
         status, content = self.request("/prompt", {"prompt": graph})
-        assert status == 400, f"expected a refusal, got {status}: {content.decode()}"
+        assert status == 400, f"expected a rejection, got {status}: {content.decode()}"
         return json.loads(content)
 
     def wait(self, prompt_id: str, seconds: float = _RUN_SECONDS) -> dict[str, Any]:
-        """The history entry of a prompt, once it is done, with the status messages by name."""
+        """Wait for a prompt, and return its history entry with the status messages by name."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             history = self.get(f"/history/{prompt_id}")
@@ -125,13 +127,13 @@ class ComfyUI:
         raise TimeoutError(f"prompt {prompt_id} was not done after {seconds} s")
 
     def run(self, graph: dict[str, Any]) -> dict[str, Any]:
-        """Run a graph that must succeed."""
+        """Run a graph that must succeed, and return its history entry."""
         entry = self.wait(self.submit(graph))
         assert entry["status"]["status_str"] == "success", entry["messages"].get("execution_error", entry["status"])
         return entry
 
     def images(self, entry: dict[str, Any], node: str) -> list[Image.Image]:
-        """The images that a SaveImage node wrote, as a client gets them."""
+        """Return the images that a SaveImage node wrote, as a client gets them."""
         found = []
         for image in entry["outputs"][node]["images"]:
             status, content = self.request("/view?" + urllib.parse.urlencode(image))
@@ -140,18 +142,18 @@ class ComfyUI:
         return found
 
     def options(self, node: str = "LoadStyleModel", name: str = "style") -> list[str]:
-        """What an input of a node offers at this moment."""
+        """Return the current options of an input."""
         kind, config = self.get(f"/object_info/{node}")[node]["input"]["required"][name]
         return config["options"] if kind == "COMBO" else kind
 
     def put_examples(self) -> None:
-        """The example photos, and what else the shipped workflows open, in ComfyUI's input folder."""
+        """Copy the files that the shipped workflows open to ComfyUI's input folder."""
         for path in (ROOT / "examples").iterdir():
             if path.is_file():
                 shutil.copy(path, self.base / "input")
 
     def put_photo(self, name: str, width: int, height: int, *, alpha: bool = False, seed: int = 0) -> Path:
-        """A photo-like image in ComfyUI's input folder: smooth, with some grain."""
+        """Write a photo-like image, smooth with some grain, to ComfyUI's input folder."""
         random = np.random.default_rng(seed)
         channels = 4 if alpha else 3
         small = Image.fromarray(random.integers(0, 256, (6, 6, channels), dtype=np.uint8))
@@ -165,13 +167,13 @@ class ComfyUI:
 
 @pytest.fixture(scope="session")
 def start_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], AbstractContextManager[ComfyUI]]:
-    """What runs a ComfyUI for a while, with the pack in a folder of this name."""
+    """Context manager that runs a ComfyUI with the pack in a folder of a given name."""
 
     @contextmanager
     def start(pack_folder: str) -> Iterator[ComfyUI]:
         folder = os.environ.get("COMFYUI_PATH")
         if not folder:
-            pytest.skip("COMFYUI_PATH is not set: it names the folder of a ComfyUI to test in")
+            pytest.skip("COMFYUI_PATH is not set; it names the folder of the ComfyUI to test with")
         base = tmp_path_factory.mktemp("comfyui")
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (base / name).mkdir()
@@ -208,7 +210,7 @@ def comfyui(start_comfyui) -> Iterator[ComfyUI]:
 
 
 def _add_hub_entry(host: ComfyUI, manifest: Path) -> None:
-    """Put a small style on the stand-in of the Hub, and into the manifest as hub_wave."""
+    """Publish a small style on the stand-in for the Hub, and add it to the manifest as hub_wave."""
     import torch
 
     file = BytesIO()
@@ -232,13 +234,13 @@ def _add_hub_entry(host: ComfyUI, manifest: Path) -> None:
 
 @pytest.fixture(scope="session")
 def core() -> ModuleType:
-    """perceptual_style.core: the installed package, or this folder under that name."""
+    """perceptual_style.core from the installed package, or from this folder."""
     if importlib.util.find_spec("perceptual_style") is None:
         file = ROOT / "__init__.py"
         spec = importlib.util.spec_from_file_location("perceptual_style", file, submodule_search_locations=[str(ROOT)])
         sys.modules["perceptual_style"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["perceptual_style"])
-    for name in ("checkpoints.own_format", "cli", "images.bicubic", "images.reading"):
+    for name in ("checkpoints.own_format", "cli", "images.bicubic", "images.masks", "images.reading"):
         importlib.import_module(f"perceptual_style.core.{name}")
     return sys.modules["perceptual_style.core"]
 
@@ -254,7 +256,7 @@ def style(comfyui: ComfyUI) -> str:
 
 @pytest.fixture
 def put_style(comfyui: ComfyUI, core: ModuleType):
-    """Write a small untrained style into models/fast_style, or over the one that is there."""
+    """Write a small untrained style to models/fast_style, replacing an existing one."""
 
     def put(name: str, seed: int = 0) -> Path:
         import torch
@@ -271,7 +273,7 @@ def put_style(comfyui: ComfyUI, core: ModuleType):
 
 @pytest.fixture
 def put_upscaler(comfyui: ComfyUI, core: ModuleType):
-    """Write a small untrained upscaler into models/perceptual_upscale; returns its name there."""
+    """Write a small untrained upscaler to models/perceptual_upscale, and return its name."""
 
     def put(name: str, scale: int = 4, *, seed: int = 0, width: int = 4, **facts: Any) -> str:
         import torch
@@ -287,7 +289,7 @@ def put_upscaler(comfyui: ComfyUI, core: ModuleType):
 
 @pytest.fixture
 def graph():
-    """Graphs in the API's form: LoadImage (1) and LoadStyleModel (2) into FastStylize (3) into SaveImage (4)."""
+    """Build graphs in API form: LoadImage (1) and LoadStyleModel (2), FastStylize (3), SaveImage (4)."""
 
     def build(image: str, style: str, *, repeat: int = 1, join_alpha: bool = False) -> dict[str, Any]:
         nodes = {
@@ -310,7 +312,7 @@ def graph():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Show what ComfyUI logged when a test fails."""
+    """Add ComfyUI's log to the report of a failed test."""
     report = yield
     host = getattr(item, "funcargs", {}).get("comfyui")
     if report.failed and isinstance(host, ComfyUI):

@@ -1,7 +1,7 @@
-"""The host's own frontend in a browser: workflows from its template browser, help pages, the search for nodes, languages.
+"""The host's frontend in a browser: template browser, help pages, search for nodes, languages.
 
-Needs Chromium (named by CHROMIUM, or found under its usual names) and the Python package playwright. Screenshots stay in
-pytest's temporary folder.
+Needs Chromium (named by CHROMIUM, or under its usual names) and the Python package playwright. Screenshots go to pytest's
+temporary folder.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Frontend:
             masks.last.wait_for(state="detached")
 
     def templates(self) -> None:
-        """Open the template browser at our pack."""
+        """Open the template browser at this pack."""
         self.close_dialogs()
         self.command("Comfy.BrowseTemplates")
         self.page.get_by_role("dialog").get_by_text(PACK_NAME, exact=True).click()
         self.page.get_by_test_id(f"template-workflow-{NAMES[0]}").wait_for()
 
     def load(self, name: str) -> None:
-        """Load a workflow by a click on its card."""
+        """Load a workflow by clicking its card."""
         self.templates()
         before = self.page.evaluate("app.extensionManager.workflow.activeWorkflow.path")
         self.errors.clear()
@@ -69,13 +69,13 @@ class Frontend:
         )
 
     def shot(self, name: str) -> None:
-        self.page.wait_for_timeout(1000)  # drawing is not awaited by anything
+        self.page.wait_for_timeout(1000)  # there is no event for the end of drawing
         self.page.screenshot(path=self.screenshots / f"{name}.png")
 
 
 @pytest.fixture(scope="module")
 def comfyui(start_comfyui) -> Iterator[Any]:
-    """Another one, since the frontend asks for help pages where a folder's name ends at its first dot."""
+    """A host with the pack in a folder without a dot: the frontend cuts the name at the dot when it loads help pages."""
     with start_comfyui(PACK_NAME) as host:
         host.put_examples()
         yield host
@@ -87,8 +87,8 @@ def frontend(request, tmp_path_factory) -> Iterator[Frontend]:
     names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     browser = next((found for name in names if name and (found := shutil.which(name))), None)
     if browser is None:
-        pytest.skip("there is no Chromium; CHROMIUM can name its program")
-    comfyui = request.getfixturevalue("comfyui")  # started for nothing if one of these were missing
+        pytest.skip("Chromium was not found; set CHROMIUM to its program")
+    comfyui = request.getfixturevalue("comfyui")  # not started if one of these is missing
     profile, screenshots = tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("screenshots")
     with playwright.sync_playwright() as started:
         context = started.chromium.launch_persistent_context(
@@ -102,7 +102,7 @@ def frontend(request, tmp_path_factory) -> Iterator[Frontend]:
         context.close()
 
 
-def test_template_browser_shows_our_workflows_and_their_pictures(frontend):
+def test_template_browser_shows_workflows_with_pictures(frontend):
     frontend.templates()
     for name in NAMES:
         card = frontend.page.get_by_test_id(f"template-workflow-{name}")
@@ -115,10 +115,10 @@ def test_template_browser_shows_our_workflows_and_their_pictures(frontend):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_workflow_opens_without_red_nodes_and_is_the_api_form(frontend, name):
+def test_workflow_opens_without_errors_and_matches_api_form(frontend, name):
     frontend.load(name)
     frontend.shot(name)
-    assert frontend.page.locator(".p-dialog-mask").count() == 0, "a dialog has opened: missing nodes or models"
+    assert frontend.page.locator(".p-dialog-mask").count() == 0, "a dialog reports missing nodes or models"
     state = frontend.page.evaluate(
         """() => app.graph.nodes.map(node => ({
             type: node.type, known: node.type in LiteGraph.registered_node_types, errors: !!node.has_errors,
@@ -131,12 +131,12 @@ def test_workflow_opens_without_red_nodes_and_is_the_api_form(frontend, name):
     assert [node for node in state if node["overlaps"]] == []
     sent = json.loads(frontend.page.evaluate("async () => JSON.stringify((await app.graphToPrompt()).output)"))
     for node in sent.values():
-        node["inputs"].pop("video-preview", None)  # the frontend's own
+        node["inputs"].pop("video-preview", None)  # added by the frontend
     assert bare(sent) == bare(api_form(name))
     assert frontend.errors == []
 
 
-def test_queued_workflow_shows_its_picture(frontend):
+def test_queued_workflow_shows_its_result(frontend):
     frontend.load("stylize")
     frontend.command("Comfy.QueuePrompt")
     frontend.page.wait_for_function(
@@ -157,13 +157,13 @@ def test_help_pages_open(frontend, comfyui):
                 app.canvas.deselectAll(); app.canvas.centerOnNode(node); }""",
             node,
         )
-        frontend.page.wait_for_timeout(500)  # the canvas is drawn, where nodes are hit
+        frontend.page.wait_for_timeout(500)  # until the canvas is drawn: clicks need it
         x, y = frontend.page.evaluate(
             """() => { const node = app.graph.nodes.at(-1);
                 return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }"""
         )
         frontend.page.mouse.click(x, y)
-        frontend.page.wait_for_timeout(500)  # the toolbox comes, and goes while the canvas moves
+        frontend.page.wait_for_timeout(500)  # the toolbox appears once the canvas stands still
         frontend.page.get_by_test_id("info-button").click()
         help_page.get_by_role("heading", name=info[node]["display_name"], exact=True).wait_for()
         frontend.page.wait_for_function(
@@ -181,7 +181,7 @@ def _found(frontend: Frontend, words: str) -> list[str]:
     frontend.command("Workspace.SearchBox.Toggle")
     box = frontend.page.locator(".comfy-vue-node-search-box input")
     box.fill(words)
-    frontend.page.wait_for_timeout(1500)  # it searches while one types
+    frontend.page.wait_for_timeout(1500)  # the search runs while typing
     options = frontend.page.locator(".comfy-vue-node-search-box [role=option] .option-display-name")
     names = [text.split("\n")[0].strip() for text in options.all_inner_texts()]
     frontend.shot(f"search-{words}")
@@ -190,7 +190,7 @@ def _found(frontend: Frontend, words: str) -> list[str]:
     return names
 
 
-def test_search_finds_each_node_by_name_and_the_pack_by_style_transfer(frontend, comfyui):
+def test_search_finds_nodes_by_name_and_alias(frontend, comfyui):
     frontend.close_dialogs()
     shown = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
     for node, each in comfyui.get("/object_info").items():
@@ -199,7 +199,7 @@ def test_search_finds_each_node_by_name_and_the_pack_by_style_transfer(frontend,
     assert _found(frontend, "style transfer")[0] == shown["FastStylize"]["display_name"]
 
 
-def test_nodes_speak_the_language_of_the_frontend(frontend):
+def test_nodes_are_shown_in_frontend_language(frontend):
     texts = json.loads((ROOT / "locales" / "fr" / "nodeDefs.json").read_text(encoding="utf-8"))["FastStylize"]
     frontend.set("Comfy.Locale", "fr")
     frontend.page.reload()

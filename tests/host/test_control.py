@@ -1,4 +1,4 @@
-"""FastStylize's options, BlendStyles and StyleRegions in ComfyUI, and the same result from Python and the command line."""
+"""FastStylize's options, BlendStyles and StyleRegions in ComfyUI, compared with Python and the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _pixels(image) -> np.ndarray:
 
 
 def _difference(by_node, by_core) -> float:
-    """Largest, in 255ths; SaveImage cuts decimals off."""
+    """Return the largest difference in 1/255. SaveImage truncates values."""
     return np.abs(_pixels(by_node)[..., :3] - np.floor(by_core[0].movedim(0, -1).numpy() * 255)).max()
 
 
@@ -25,7 +25,7 @@ def photo(comfyui):
 
 @pytest.fixture
 def mask(comfyui):
-    """A mask in the input folder, of another size than the photo: a black frame around white."""
+    """A mask in the input folder, white with a black frame, larger than the photo."""
     pixels = np.zeros((104, 150), np.uint8)
     pixels[20:-20, 24:-24] = 255
     path = comfyui.base / "input" / "control-mask.png"
@@ -35,11 +35,11 @@ def mask(comfyui):
 
 @pytest.fixture
 def weights(core, mask):
-    """That mask as core takes it."""
+    """The same mask for core."""
     import torch
 
     plane = torch.from_numpy(np.asarray(Image.open(mask))[..., 0] / np.float32(255))[None, None]
-    return core.masks.fit_mask(plane, 52, 75)
+    return core.images.masks.fit_mask(plane, 52, 75)
 
 
 def _with_mask(nodes: dict, mask) -> dict:
@@ -48,7 +48,7 @@ def _with_mask(nodes: dict, mask) -> dict:
 
 
 def _two_styles(graph, photo, names, node: str, **inputs) -> dict:
-    """A second LoadStyleModel (7), and ``node`` (8) between the two and FastStylize."""
+    """Add a second LoadStyleModel (7), and ``node`` (8) between both and FastStylize."""
     nodes = graph(photo.name, names[0])
     nodes["7"] = {"class_type": "LoadStyleModel", "inputs": {"style": names[1]}}
     nodes["8"] = {"class_type": node, "inputs": {"style_model_1": ["2", 0], "style_model_2": ["7", 0], **inputs}}
@@ -56,7 +56,7 @@ def _two_styles(graph, photo, names, node: str, **inputs) -> dict:
     return nodes
 
 
-def test_object_info_shows_options_and_nodes(comfyui):
+def test_object_info_lists_options_and_nodes(comfyui):
     info = comfyui.get("/object_info")
     stylize = info["FastStylize"]["input"]
     assert set(stylize["required"]) == {"image", "style_model"}
@@ -91,7 +91,7 @@ def test_nodes_python_and_command_line_agree(comfyui, core, graph, put_style, ph
     result = core.load_style(style).stylize(before, mask=weights if masked else None, **options)
     assert _difference(by_node, result) <= 1
     if masked:
-        assert np.array_equal(_pixels(by_node)[:9], _pixels(Image.open(photo))[:9]), "the photo was touched"
+        assert np.array_equal(_pixels(by_node)[:9], _pixels(Image.open(photo))[:9]), "the photo was changed"
 
     output = tmp_path / "out.png"
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
@@ -102,7 +102,7 @@ def test_nodes_python_and_command_line_agree(comfyui, core, graph, put_style, ph
         assert np.abs(_pixels(by_command) - _pixels(by_node)).max() <= 1
 
 
-def test_stroke_size_1_is_no_option(comfyui, graph, put_style, photo):
+def test_default_options_change_nothing(comfyui, graph, put_style, photo):
     style = put_style("control.safetensors")
     (plain,) = comfyui.images(comfyui.run(graph(photo.name, style.name)), "4")
     nodes = graph(photo.name, style.name)
@@ -115,14 +115,14 @@ def test_stroke_size_1_is_no_option(comfyui, graph, put_style, photo):
     ("name", "value", "problem"),
     [("strength", 1.5, "value_bigger_than_max"), ("stroke_size", 0.1, "value_smaller_than_min")],
 )
-def test_wrong_values_name_node_and_input(comfyui, graph, put_style, photo, name, value, problem):
+def test_bad_value_error_names_node_and_input(comfyui, graph, put_style, photo, name, value, problem):
     nodes = graph(photo.name, put_style("control.safetensors").name)
     nodes["3"]["inputs"][name] = value
     (error,) = comfyui.refused(nodes)["node_errors"]["3"]["errors"]
     assert (error["type"], error["extra_info"]["input_name"]) == (problem, name)
 
 
-def test_blend_of_two_styles(comfyui, core, graph, put_style, photo):
+def test_blend_matches_core(comfyui, core, graph, put_style, photo):
     styles = [put_style(f"blend{seed}.safetensors", seed) for seed in (1, 2)]
     names = [style.name for style in styles]
     (by_node,) = comfyui.images(comfyui.run(_two_styles(graph, photo, names, "BlendStyles", amount=0.4)), "4")
@@ -130,7 +130,7 @@ def test_blend_of_two_styles(comfyui, core, graph, put_style, photo):
     assert _difference(by_node, blend.stylize(core.images.reading.read_image(photo).pixels)) <= 1
 
 
-def test_two_regions(comfyui, core, graph, put_style, photo, mask, weights):
+def test_regions_match_core(comfyui, core, graph, put_style, photo, mask, weights):
     styles = [put_style(f"blend{seed}.safetensors", seed) for seed in (1, 2)]
     names = [style.name for style in styles]
     nodes = _two_styles(graph, photo, names, "StyleRegions", mask_1=["9", 0], mask_2=["10", 0], feather=4.0)
@@ -141,8 +141,8 @@ def test_two_regions(comfyui, core, graph, put_style, photo, mask, weights):
     assert _difference(by_node, regions.stylize(core.images.reading.read_image(photo).pixels)) <= 1
 
 
-def test_frames_of_a_video_in_one_batch_and_in_two(comfyui, core, graph, put_style):
-    """Nothing is remembered from one call to the next."""
+def test_video_frames_in_one_batch_and_alone(comfyui, core, graph, put_style):
+    """No state is kept from one call to the next."""
     import torch
 
     style = put_style("control.safetensors")

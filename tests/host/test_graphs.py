@@ -1,4 +1,4 @@
-"""Graphs through ComfyUI's HTTP API: what loads, what comes out, what is cached, refused and interrupted."""
+"""Graphs through ComfyUI's HTTP API: loading, results, caching, rejected inputs and interruption."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def _pixels(image) -> np.ndarray:
     return np.asarray(image, dtype=np.int16)
 
 
-def test_pack_loads(comfyui):
-    start = comfyui.log_text().partition("To see the GUI")[0]  # after it other tests cause errors on purpose
+def test_pack_loads_without_errors(comfyui):
+    start = comfyui.log_text().partition("To see the GUI")[0]  # later, other tests cause errors on purpose
     about_the_pack = [line for line in start.splitlines() if "some-Renamed.folder" in line]
-    assert about_the_pack, "the pack is not in the table of import times"
+    assert about_the_pack, "the pack is not in the list of import times"
     trouble = ("IMPORT FAILED", "Cannot import", "Error", "Warning", "Skip", "Unable", 'File "')
     failed = [line for line in about_the_pack if any(word in line for word in trouble)]
     assert failed == []
 
 
-def test_object_info_shows_the_nodes(comfyui, style):
+def test_object_info_lists_the_nodes(comfyui, style):
     info = comfyui.get("/object_info")
     load, stylize = info["LoadStyleModel"], info["FastStylize"]
     assert (load["display_name"], stylize["display_name"]) == ("Load Fast Style Model", "Fast Stylize")
@@ -41,7 +41,7 @@ def test_object_info_shows_the_nodes(comfyui, style):
 
 
 @pytest.mark.parametrize("size", [(512, 512), (511, 333), (37, 29), (1, 1)])
-def test_result_has_the_size_of_the_photo(comfyui, graph, style, size):
+def test_result_has_photo_size(comfyui, graph, style, size):
     path = comfyui.put_photo("{}x{}.png".format(*size), *size)
     (result,) = comfyui.images(comfyui.run(graph(path.name, style)), "4")
     assert (result.size, result.mode) == (size, "RGB")
@@ -49,25 +49,25 @@ def test_result_has_the_size_of_the_photo(comfyui, graph, style, size):
         assert np.abs(_pixels(result) - _pixels(photo)).max() > 0, "nothing was stylized"
 
 
-def test_photo_with_alpha(comfyui, graph, style):
-    """LoadImage takes the alpha channel off and gives it as a mask."""
+def test_photo_with_alpha_gives_rgb(comfyui, graph, style):
+    """LoadImage removes the alpha channel and returns it as a mask."""
     path = comfyui.put_photo("alpha.png", 61, 45, alpha=True)
     (result,) = comfyui.images(comfyui.run(graph(path.name, style)), "4")
     assert (result.size, result.mode) == ((61, 45), "RGB")
 
 
-def test_image_of_four_channels(comfyui, graph, style):
+def test_four_channel_image_keeps_alpha(comfyui, graph, style):
     path = comfyui.put_photo("joined.png", 61, 45, alpha=True)
     (with_alpha,) = comfyui.images(comfyui.run(graph(path.name, style, join_alpha=True)), "4")
     (without,) = comfyui.images(comfyui.run(graph(path.name, style)), "4")
     assert (with_alpha.size, with_alpha.mode) == ((61, 45), "RGBA")
     with Image.open(path) as photo:
-        # The host turns alpha into a mask and back, and cuts off where it could round.
+        # The host converts alpha to a mask and back, and truncates instead of rounding.
         assert np.abs(_pixels(with_alpha)[..., 3] - _pixels(photo)[..., 3]).max() <= 1
     assert np.array_equal(_pixels(with_alpha)[..., :3], _pixels(without))
 
 
-def test_batch(comfyui, graph, style):
+def test_batch_matches_single(comfyui, graph, style):
     path = comfyui.put_photo("batch.png", 50, 34)
     images = comfyui.images(comfyui.run(graph(path.name, style, repeat=3)), "4")
     (single,) = comfyui.images(comfyui.run(graph(path.name, style)), "4")
@@ -76,8 +76,8 @@ def test_batch(comfyui, graph, style):
         assert np.array_equal(_pixels(image), _pixels(single))
 
 
-def test_batch_of_different_photos(comfyui, graph, style):
-    """Images of a batch do not influence one another."""
+def test_photos_in_batch_are_independent(comfyui, graph, style):
+    """Images in a batch do not influence each other."""
     paths = [comfyui.put_photo(f"different{i}.png", 50, 34, seed=i) for i in range(2)]
     together = graph(paths[0].name, style)
     together["5"] = {"class_type": "LoadImage", "inputs": {"image": paths[1].name}}
@@ -105,7 +105,7 @@ def test_style_is_loaded_once_for_several_photos(comfyui, graph, style):
 
 
 @pytest.mark.parametrize("name", ["no_such_style", "../../etc/passwd", "/etc/passwd", "../x.safetensors", ""])
-def test_unknown_style_is_refused_before_anything_runs(comfyui, graph, style, name):
+def test_unknown_style_is_rejected_before_running(comfyui, graph, style, name):
     answer = comfyui.refused(graph(comfyui.put_photo("any.png", 20, 20).name, name))
     errors = answer["node_errors"]["2"]["errors"]
     assert len(errors) == 1
@@ -119,7 +119,7 @@ def test_interruption_stops_a_long_batch(comfyui, graph, style):
     deadline = time.monotonic() + 60
     while not comfyui.get("/queue")["queue_running"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(2)  # loading and repeating take a moment; stylizing 96 photos takes long
+    time.sleep(2)  # loading takes a moment, stylizing 96 photos much longer
     began = time.monotonic()
     comfyui.request("/interrupt", {"prompt_id": prompt_id})
     entry = comfyui.wait(prompt_id, seconds=30)

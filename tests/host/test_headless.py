@@ -1,4 +1,4 @@
-"""examples/headless.py against a real host: pictures come out, and whatever is wrong is said in one line."""
+"""examples/headless.py with a real host: results, and errors in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = 300
 
 @pytest.fixture(scope="session")
 def python() -> str:
-    """An interpreter with what the script needs."""
+    """An interpreter with the packages that the script needs."""
     for found in (sys.executable, os.environ.get("COMFYUI_PYTHON")):
         if found and not subprocess.run([found, "-c", "import requests, websocket"], capture_output=True).returncode:
             return found
@@ -29,7 +29,7 @@ def python() -> str:
 
 @pytest.fixture
 def start(python, comfyui, root):
-    """Start the script as a process, against the host."""
+    """Start the script as a process that uses the host."""
 
     def start(*arguments) -> subprocess.Popen:
         command = [python, root / "examples" / "headless.py", "--host", f"127.0.0.1:{comfyui.port}", *arguments]
@@ -42,7 +42,7 @@ def start(python, comfyui, root):
 
 @pytest.fixture
 def run(start):
-    """Run the script; returns its status and the lines of stdout and stderr."""
+    """Run the script, and return its status and the lines of stdout and stderr."""
 
     def run(*arguments) -> tuple[int, list[str], list[str]]:
         process = start(*arguments)
@@ -55,7 +55,7 @@ def run(start):
 
 @pytest.fixture
 def refused(run):
-    """Run the script, which must end with status 2, and one line on stderr; returns that."""
+    """Run the script, which must exit with status 2 and one line on stderr, and return that line."""
 
     def refused(*arguments) -> str:
         status, out, err = run(*arguments)
@@ -79,16 +79,16 @@ def pixels(path) -> np.ndarray:
         return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
-def test_a_photo_comes_back_stylized(run, core, style, photo, tmp_path):
+def test_photo_is_stylized(run, core, style, photo, tmp_path):
     out = tmp_path / "new" / "out.png"
     assert run(photo, "-o", out) == (0, [str(out)], [])
-    assert run(photo, "-o", out)[0] == 0, "the host has it in its cache"
+    assert run(photo, "-o", out)[0] == 0, "failed when the host had the result in its cache"
     expected = core.load_style(style).stylize(core.images.reading.read_image(photo).pixels)[0].movedim(0, -1).numpy()
     assert np.abs(pixels(out) - np.floor(expected * 255)).max() <= 1
     assert os.listdir(out.parent) == ["out.png"]
 
 
-def test_another_graph_with_other_values_into_a_folder(run, photo, root, tmp_path):
+def test_other_graph_and_values_write_into_folder(run, photo, root, tmp_path):
     graph = root / "examples" / "api" / "stylize_then_upscale.json"
     status, out, err = run(photo, "-o", tmp_path / "out", "--graph", graph, "--set", "4.model=perceptual_x2")
     assert (status, err) == (0, [])
@@ -96,7 +96,7 @@ def test_another_graph_with_other_values_into_a_folder(run, photo, root, tmp_pat
     assert out == [str(tmp_path / "out" / name)] and pixels(out[0]).shape == (60, 82, 3)
 
 
-def test_a_batch_becomes_several_files(run, photo, graph, style, tmp_path):
+def test_batch_becomes_several_files(run, photo, graph, style, tmp_path):
     (tmp_path / "graph.json").write_text(json.dumps(graph("set below", style, repeat=3)))
     status, out, _ = run(photo, "-o", tmp_path / "out.png", "--graph", tmp_path / "graph.json")
     assert status == 0
@@ -104,7 +104,7 @@ def test_a_batch_becomes_several_files(run, photo, graph, style, tmp_path):
     assert all(pixels(path).shape == (30, 41, 3) for path in out)
 
 
-def test_refusals_of_the_host_name_node_and_input(refused, run, photo, tmp_path):
+def test_host_errors_name_node_and_input(refused, run, photo, tmp_path):
     line = refused(photo, "-o", tmp_path / "o.png", "--set", "2.style=nothing")
     assert "node 2 (Load Fast Style Model), input style: " in line and "there is no style named 'nothing'" in line
     line = refused(photo, "-o", tmp_path / "o.png", "--set", '3.style_model=["1", 0]')
@@ -115,13 +115,13 @@ def test_refusals_of_the_host_name_node_and_input(refused, run, photo, tmp_path)
     assert not (tmp_path / "o.png").exists()
 
 
-def test_an_error_while_it_runs_names_the_node(refused, photo, put_style, tmp_path):
+def test_runtime_error_names_node(refused, photo, put_style, tmp_path):
     put_style("hollow.safetensors").write_bytes(b"")
     line = refused(photo, "-o", tmp_path / "o.png", "--set", "2.style=hollow.safetensors")
     assert "node 2 (LoadStyleModel): CheckpointError: " in line and "hollow.safetensors" in line
 
 
-def test_mistakes_are_one_line(refused, photo, python, root, tmp_path):
+def test_usage_errors_are_one_line(refused, photo, python, root, tmp_path):
     out = ["-o", tmp_path / "o.png"]
     assert "nothing.png does not exist" in refused("nothing.png", *out)
     assert "2 photos, but the graph has 1 Load Image" in refused(photo, photo, *out)
@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(refused, photo, python, root, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_ctrl_c_stops_the_host_too(start, comfyui, graph, style, tmp_path):
+def test_ctrl_c_interrupts_host(start, comfyui, graph, style, tmp_path):
     path = comfyui.put_photo("headless-long.png", 512, 512)
     (tmp_path / "graph.json").write_text(json.dumps(graph(path.name, style, repeat=128)))
     process = start("-o", tmp_path / "out.png", "--graph", tmp_path / "graph.json")

@@ -1,4 +1,4 @@
-"""OptimizeStyle in ComfyUI: the picture that core makes, previews on the way, and an interrupt between two iterations."""
+"""OptimizeStyle in ComfyUI: the same result as core's, previews, and interruption."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WEIGHTS = "small_distilled.safetensors"
 
 @pytest.fixture
 def weights(comfyui) -> Iterator[Path]:
-    """A small loss network of the recipe standard in models/loss_networks, for the time of a test."""
+    """A small loss network for the recipe standard, in models/loss_networks during a test."""
     path = distilled(comfyui.loss_networks / WEIGHTS)
     yield path
     path.unlink()
 
 
 def _graph(content: str, style_image: str, **inputs) -> dict:
-    """LoadImage (1, 2) into OptimizeStyle (3) into SaveImage (4)."""
+    """Connect LoadImage (1, 2), OptimizeStyle (3) and SaveImage (4)."""
     inputs = {
         "content": ["1", 0], "style_image": ["2", 0], "recipe": "standard", "iterations": 3, "content_weight": 1.0,
         "style_weight": 1.0, "tv_weight": 1.0, "start": "content", "seed": 0, "loss_network": WEIGHTS, "style_size": 64,
@@ -42,7 +42,7 @@ def _graph(content: str, style_image: str, **inputs) -> dict:
     }
 
 
-def test_object_info_shows_the_node(comfyui, weights):
+def test_object_info_lists_the_node(comfyui, weights):
     info = comfyui.get("/object_info/OptimizeStyle")["OptimizeStyle"]
     assert (info["display_name"], info["output"]) == ("Optimize Style (slow)", ["IMAGE"])
     assert {"auto", WEIGHTS} < set(comfyui.options("OptimizeStyle", "loss_network"))
@@ -51,19 +51,19 @@ def test_object_info_shows_the_node(comfyui, weights):
 
 
 @pytest.mark.parametrize("start", ["content", "noise"])
-def test_the_picture_is_cores(comfyui, core, weights, start):
+def test_result_matches_core(comfyui, core, weights, start):
     photo, painting = comfyui.put_photo("content.png", 48, 37), comfyui.put_photo("painting.png", 80, 70, seed=1)
     (result,) = comfyui.images(comfyui.run(_graph(photo.name, painting.name, start=start)), "4")
     images = [core.images.reading.read_image(path).pixels for path in (photo, painting)]
     expected = importlib.import_module(f"{core.__name__}.training.optimize_image").optimize_image(
         *images, loss_weights=weights, iterations=3, start=start, style_size=64
     )
-    expected = np.floor(expected[0].movedim(0, -1).numpy() * 255)  # SaveImage cuts decimals off
+    expected = np.floor(expected[0].movedim(0, -1).numpy() * 255)  # SaveImage truncates values
     assert result.size == (48, 37)
     assert np.abs(np.asarray(result, dtype=np.float64) - expected).max() <= 1
 
 
-def test_a_second_run_is_cached(comfyui, weights):
+def test_second_run_is_cached(comfyui, weights):
     nodes = _graph(comfyui.put_photo("a.png", 40, 36).name, comfyui.put_photo("b.png", 70, 70, seed=2).name)
     comfyui.run(nodes)
     assert set(comfyui.run(nodes)["messages"]["execution_cached"]["nodes"]) == set(nodes)
@@ -84,7 +84,7 @@ def test_errors_are_one_line(comfyui, weights):
         assert message in text and len(text.splitlines()) == 1
 
 
-def test_an_interrupt_stops_it_and_the_next_run_works(comfyui, weights):
+def test_interrupt_stops_run_and_next_run_works(comfyui, weights):
     photo, painting = comfyui.put_photo("long.png", 256, 256).name, comfyui.put_photo("b.png", 70, 70).name
     prompt_id = comfyui.submit(_graph(photo, painting, iterations=10_000))
     deadline = time.monotonic() + 60

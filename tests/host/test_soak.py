@@ -1,4 +1,4 @@
-"""Many prompts to one host: neither its memory nor its open files grow."""
+"""Many prompts to one host. Its memory and open files must not grow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 PROMPTS = int(os.environ.get("SOAK_PROMPTS", "1000"))
-WARM_UP, EACH = 50, 50  # prompts until everything is loaded, and between two looks at the process
+WARM_UP, EACH = 50, 50  # prompts until everything is loaded, and between two measurements
 MEGABYTES = 50
 
 
-def test_memory_and_open_files_stay_where_they_are(comfyui, style, put_style, put_upscaler):
-    """Each prompt is another image, so that none is cached, and loads another style and upscaler than the one before."""
+def test_memory_and_open_files_do_not_grow(comfyui, style, put_style, put_upscaler):
+    """Each prompt has a new image, so that none is cached, and alternates between two styles and upscalers."""
     put_style("soak.safetensors")
     upscalers = [put_upscaler(f"soak_{scale}.safetensors", scale) for scale in (2, 4)]
     process = psutil.Process(comfyui.process.pid)

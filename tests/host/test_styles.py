@@ -1,4 +1,4 @@
-"""Styles of one's own in models/fast_style, and the same result from the nodes, Python and the command line."""
+"""The user's styles in models/fast_style, and equal results from the nodes, Python and the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _pixels(image) -> np.ndarray:
     return np.asarray(image, dtype=np.float64)
 
 
-def test_new_file_works_without_a_restart(comfyui, graph, put_style):
+def test_new_file_works_without_restart(comfyui, graph, put_style):
     assert "late.safetensors" not in comfyui.options()
     put_style("late.safetensors")
     assert "late.safetensors" in comfyui.options()
@@ -21,7 +21,7 @@ def test_new_file_works_without_a_restart(comfyui, graph, put_style):
     assert result.size == (33, 21)
 
 
-def test_file_in_a_subfolder(comfyui, graph, put_style):
+def test_file_in_subfolder_works(comfyui, graph, put_style):
     put_style("mine/deep.safetensors")
     (name,) = [name for name in comfyui.options() if name.endswith("deep.safetensors")]
     (result,) = comfyui.images(comfyui.run(graph(comfyui.put_photo("deep.png", 33, 21).name, name)), "4")
@@ -34,7 +34,7 @@ def test_other_files_are_not_listed(comfyui, put_style):
     assert [name for name in comfyui.options() if "training" in name or "readme" in name] == []
 
 
-def test_replaced_file_is_loaded_again(comfyui, graph, put_style):
+def test_replaced_file_is_reloaded(comfyui, graph, put_style):
     path = put_style("changing.safetensors", seed=0)
     nodes = graph(comfyui.put_photo("changing.png", 33, 21).name, path.name)
     (first,) = comfyui.images(comfyui.run(nodes), "4")
@@ -49,7 +49,7 @@ def test_replaced_file_is_loaded_again(comfyui, graph, put_style):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a style" * 1000, "half"], ids=["empty", "garbage", "half"])
-def test_damaged_file_is_one_clear_message(comfyui, graph, put_style, content):
+def test_damaged_file_error_is_one_line(comfyui, graph, put_style, content):
     path = put_style("damaged.safetensors")
     path.write_bytes(path.read_bytes()[:5000] if content == "half" else content)
     entry = comfyui.wait(comfyui.submit(graph(comfyui.put_photo("any.png", 20, 20).name, path.name)))
@@ -60,11 +60,11 @@ def test_damaged_file_is_one_clear_message(comfyui, graph, put_style, content):
     assert path.name in error["exception_message"]
     assert len(error["exception_message"].strip().splitlines()) == 1
 
-    put_style("damaged.safetensors")  # once it is replaced, the same graph works
+    put_style("damaged.safetensors")  # the same graph works once the file is replaced
     comfyui.run(graph("any.png", path.name))
 
 
-def test_file_removed_after_it_was_chosen(comfyui, graph, put_style):
+def test_removed_file_is_rejected(comfyui, graph, put_style):
     path = put_style("removed.safetensors")
     nodes = graph(comfyui.put_photo("any.png", 20, 20).name, path.name)
     comfyui.run(nodes)
@@ -80,7 +80,7 @@ def test_nodes_python_and_command_line_agree(comfyui, core, graph, style, tmp_pa
 
     read = core.images.reading.read_image(path)
     by_core = core.load_style(style).stylize(read.pixels)[0].movedim(0, -1).numpy() * 255
-    # SaveImage cuts decimals off.
+    # SaveImage truncates values.
     assert np.abs(_pixels(by_node)[..., :3] - np.floor(by_core)).max() <= 1
 
     output = tmp_path / "out.png"
@@ -90,7 +90,7 @@ def test_nodes_python_and_command_line_agree(comfyui, core, graph, style, tmp_pa
         assert np.abs(_pixels(by_command) - _pixels(by_node)).max() <= 1
 
 
-def test_own_file_agrees_with_python(comfyui, core, graph, put_style):
+def test_own_file_matches_core(comfyui, core, graph, put_style):
     path = put_style("parity.safetensors", seed=3)
     photo = comfyui.put_photo("parity-own.png", 64, 47)
     (by_node,) = comfyui.images(comfyui.run(graph(photo.name, path.name)), "4")
@@ -100,8 +100,8 @@ def test_own_file_agrees_with_python(comfyui, core, graph, put_style):
     assert np.abs(_pixels(by_node) - np.floor(by_core)).max() <= 1
 
 
-def test_styles_of_one_file_are_listed_and_loaded_each(comfyui, core, graph):
-    """A file of two styles, which share all but their rows of scale and shift."""
+def test_each_style_of_a_file_is_listed_and_loads(comfyui, core, graph):
+    """The file contains two styles, which share everything but their rows of scales and shifts."""
     import torch
 
     torch.manual_seed(8)

@@ -1,4 +1,4 @@
-"""Other programs' checkpoints and a style of the Hub, through POST /prompt."""
+"""Foreign checkpoints and a style from the Hub, through POST /prompt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _pixels(image) -> np.ndarray:
 
 
 def _visible(family: str, seed: int) -> dict[str, torch.Tensor]:
-    """A checkpoint of a family that works on 0..255, with random weights that give pictures of visible contrast."""
+    """Return a checkpoint of a family for pixels in [0, 255], with random weights and visible contrast."""
     state = make(family, seed=seed)
     last = next(
         key.removesuffix(".bias") for key, value in state.items() if value.shape == (3,) and key.endswith("bias")
@@ -31,7 +31,7 @@ def _by_core(core, path, photo, **overrides) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("family", "name"), [("pytorch/examples", "candy.pth"), ("rrmina", "udnie_aggressive.model")])
-def test_another_programs_file(comfyui, core, graph, family, name):
+def test_foreign_file_matches_core(comfyui, core, graph, family, name):
     path = comfyui.styles / name
     torch.save(_visible(family, 7), path)
     assert name in comfyui.options()
@@ -56,7 +56,7 @@ def test_channel_order_and_output_are_used(comfyui, core, graph):
     assert np.abs(_pixels(other) - _pixels(usual)).max() > 1
 
 
-def test_a_style_of_the_hub_is_downloaded_when_queued(comfyui, graph):
+def test_hub_style_is_downloaded_when_queued(comfyui, graph):
     photo = comfyui.put_photo("hub.png", 40, 30)
     nodes = graph(photo.name, "hub_wave (download)")
     assert "hub_wave (download)" in comfyui.options()
@@ -70,10 +70,12 @@ def test_a_style_of_the_hub_is_downloaded_when_queued(comfyui, graph):
     data = next(iter(comfyui.hub.files.values()))
     assert hashlib.sha256((comfyui.styles / "hub_wave.pth").read_bytes()).digest() == hashlib.sha256(data).digest()
     assert "hub_wave" in comfyui.options() and "hub_wave.pth" not in comfyui.options()
-    assert set(comfyui.run(nodes)["messages"]["execution_cached"]["nodes"]) == set(nodes), "the old name is another one"
+    assert set(comfyui.run(nodes)["messages"]["execution_cached"]["nodes"]) == set(nodes), (
+        "the old name gives another fingerprint"
+    )
 
 
-def test_inputs_stand_in_their_order_with_tooltips(comfyui):
+def test_inputs_keep_order_and_have_tooltips(comfyui):
     info = comfyui.get("/object_info/LoadStyleModel")["LoadStyleModel"]
     assert list(info["input"]["required"]) == ["style"]
     assert list(info["input"]["optional"]) == ["download", "channel_order", "output"]
@@ -81,7 +83,7 @@ def test_inputs_stand_in_their_order_with_tooltips(comfyui):
     assert all(config["tooltip"] for _, config in info["input"]["optional"].values())
 
 
-def test_a_whole_module_pickle_is_refused_in_one_line(comfyui, graph):
+def test_module_pickle_error_is_one_line(comfyui, graph):
     torch.save(torch.nn.Conv2d(3, 3, 3), comfyui.styles / "module.pth")
     photo = comfyui.put_photo("module.png", 20, 20)
     entry = comfyui.wait(comfyui.submit(graph(photo.name, "module.pth")))

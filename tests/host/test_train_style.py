@@ -1,4 +1,4 @@
-"""TrainStyle through ComfyUI's HTTP API: trained, interrupted, resumed, cached, and its memory given back."""
+"""TrainStyle through ComfyUI's HTTP API: training, interruption, resuming, caching, and memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ STEPS = 20
 
 @pytest.fixture
 def training(comfyui, deep_loss_weights):
-    """The example's graph, on eight tiny photos: TrainStyle (2), its style into FastStylize (4), its losses into the host's
-    graph (6)."""
+    """Build the example's graph for eight tiny photos.
+
+    TrainStyle (2) passes its style to FastStylize (4), and its losses to the host's plot (6).
+    """
     comfyui.loss_networks.mkdir(exist_ok=True)
     (comfyui.loss_networks / "vgg16.safetensors").write_bytes(deep_loss_weights.read_bytes())
     for n in range(8):
@@ -36,7 +38,7 @@ def training(comfyui, deep_loss_weights):
 
 @pytest.fixture
 def watch(comfyui):
-    """Run a graph as a browser does; returns its history entry and what was seen of node 2: steps, previews, texts."""
+    """Run a graph as a browser does, and return its history entry and the steps, previews and texts of node 2."""
     websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
 
     def watch(graph: dict, on_step=lambda step, prompt_id: None) -> tuple[dict, list[int], list[bytes], list[str]]:
@@ -51,7 +53,7 @@ def watch(comfyui):
                     if kind in (1, 4):
                         previews.append(message)
                     elif kind == 3:
-                        texts.append(message[9:].decode())  # after the length and the id of the node
+                        texts.append(message[9:].decode())  # after the length and the node's id
                     continue
                 message = json.loads(message)
                 data = message.get("data", {})
@@ -70,9 +72,9 @@ def watch(comfyui):
 
 @pytest.fixture
 def free(comfyui):
-    """Have the host forget all that it can; False where it has not, by ``forgotten``, after five calls.
+    """Make the host free all it can. Return whether ``forgotten`` confirms it within five calls.
 
-    It misses a call while it clears up after the last prompt.
+    The host misses a call while it cleans up after the last prompt.
     """
 
     def free(forgotten=lambda: True) -> bool:
@@ -92,7 +94,7 @@ def weights(comfyui):
     return lambda name: load_file(comfyui.styles / f"{name}.safetensors")
 
 
-def test_a_training_in_a_graph(comfyui, training, watch):
+def test_training_in_graph(comfyui, training, watch):
     graph = training("in a graph")
     entry, steps, previews, texts = watch(graph)
     assert entry["status"]["status_str"] == "success", entry["messages"].get("execution_error")
@@ -108,12 +110,12 @@ def test_a_training_in_a_graph(comfyui, training, watch):
     assert not [name for name in comfyui.options() if "training" in name]
     again, steps, _, _ = watch(graph)
     assert set(again["messages"]["execution_cached"]["nodes"]) == set(graph) and steps == []
-    graph["3"]["inputs"]["image"] = "painting.png"  # what comes after the training is another matter
+    graph["3"]["inputs"]["image"] = "painting.png"  # changes only what follows the training
     again, steps, _, _ = watch(graph)
     assert "2" in again["messages"]["execution_cached"]["nodes"] and steps == []
 
 
-def test_an_interrupted_training_goes_on_and_ends_as_an_uninterrupted_one(comfyui, training, watch, weights, core):
+def test_interrupted_run_resumes_with_same_result(comfyui, training, watch, weights, core):
     watch(training("whole"))
 
     def interrupt(step: int, prompt_id: str) -> None:
@@ -134,7 +136,7 @@ def test_an_interrupted_training_goes_on_and_ends_as_an_uninterrupted_one(comfyu
     assert not checkpoint.exists()
 
 
-def test_a_finished_training_is_not_done_again_when_the_host_has_forgotten_it(comfyui, training, watch, free):
+def test_finished_run_is_not_repeated_after_host_forgets_it(comfyui, training, watch, free):
     watch(training("finished"))
     before = (comfyui.styles / "finished.safetensors").stat().st_mtime_ns
 
@@ -143,11 +145,11 @@ def test_a_finished_training_is_not_done_again_when_the_host_has_forgotten_it(co
         assert entry["status"]["status_str"] == "success" and steps == []
         return "2" not in entry["messages"]["execution_cached"]["nodes"]
 
-    assert free(forgotten), "the host has kept the training's result"
+    assert free(forgotten), "the host kept the result of the training run"
     assert (comfyui.styles / "finished.safetensors").stat().st_mtime_ns == before
 
 
-def test_photos_from_a_list_are_one_training(comfyui, training, watch):
+def test_photos_from_images_are_one_run(comfyui, training, watch):
     graph = training("from images", content="(none)", photos=["8", 0])
     graph["8"] = {"class_type": "ImageBatch", "inputs": {"image1": ["1", 0], "image2": ["3", 0]}}
     entry, steps, _, _ = watch(graph)
@@ -156,25 +158,25 @@ def test_photos_from_a_list_are_one_training(comfyui, training, watch):
 
 
 def resident(process) -> float:
-    """MiB in memory."""
+    """Return the resident memory of a process in MiB."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-def test_memory_comes_back(comfyui, training, watch, free):
+def test_memory_is_released(comfyui, training, watch, free):
     watch(training("first"))
     free()
     before, peak = resident(comfyui.process), []
     watch(training("large", size=192, batch=4, steps=STEPS), lambda step, _: peak.append(resident(comfyui.process)))
-    assert max(peak) > before + 150, "the training was too small to tell"
+    assert max(peak) > before + 150, "the training run was too small to measure"
     assert free(lambda: resident(comfyui.process) < before + 0.3 * (max(peak) - before)), (
         f"{before:.0f} MiB before, {max(peak):.0f} at most, {resident(comfyui.process):.0f} after"
     )
 
 
 @pytest.mark.parametrize("name", ["a/b", "../outside", ""])
-def test_a_name_that_is_no_files_is_refused_before_anything_runs(comfyui, training, name):
+def test_invalid_name_is_rejected_before_running(comfyui, training, name):
     (error,) = comfyui.refused(training(name))["node_errors"]["2"]["errors"]
     assert repr(name) in error["details"] and "my_style" in error["details"]
 
@@ -184,18 +186,18 @@ def test_a_name_that_is_no_files_is_refused_before_anything_runs(comfyui, traini
     [
         ({"loss_network": "auto"}, "put its weights there as vgg19_distilled.safetensors"),
         ({"loss_network": "../../x.pth"}, "no loss network named '../../x.pth'"),
-        ({"content": "../models"}, "input folder has no '../models'"),
+        ({"content": "../models"}, "input folder has no folder '../models'"),
         ({"width": 32}, "starry_night is 16 channels wide, not 32"),
         ({"size": 66}, "multiple of 4"),
     ],
 )
-def test_what_cannot_be_trained_is_one_clear_message(comfyui, training, inputs, message):
+def test_bad_input_errors_are_one_line(comfyui, training, inputs, message):
     entry = comfyui.wait(comfyui.submit(training("never", **inputs)))
     error = entry["messages"]["execution_error"]
     assert message in error["exception_message"] and len(error["exception_message"].strip().splitlines()) == 1
     assert not list(comfyui.styles.glob("never*"))
 
 
-def test_numbers_out_of_range_are_refused(comfyui, training):
+def test_out_of_range_number_is_rejected(comfyui, training):
     (error,) = comfyui.refused(training("never", steps=-1))["node_errors"]["2"]["errors"]
     assert error["type"] == "value_smaller_than_min"

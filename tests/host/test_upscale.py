@@ -1,4 +1,4 @@
-"""Upscaling in ComfyUI: our node, the host's own node with our model, and the examples that are shipped."""
+"""Upscaling in ComfyUI: the pack's node, the host's node with the pack's model, and the shipped example."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _pixels(image) -> np.ndarray:
 
 
 def _graph(photo: str, model: str, **inputs) -> dict:
-    """LoadImage (1) into PerceptualUpscale (2) into SaveImage (3); the mask becomes an image (4), saved, too (5)."""
+    """Connect LoadImage (1), PerceptualUpscale (2) and SaveImage (3). The mask is converted (4) and saved (5)."""
     inputs = {"image": ["1", 0], "model": model, "fidelity": 0.0, "match_colors": False, **inputs}
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
@@ -40,10 +40,10 @@ def _graph(photo: str, model: str, **inputs) -> dict:
 def _by_core(core, comfyui, model: str, photo, **options) -> np.ndarray:
     pixels = core.images.reading.read_image(photo).pixels
     result = core.load_upscaler(comfyui.upscalers / model).upscale(pixels, **options)
-    return np.floor(result[0].movedim(0, -1).numpy() * 255)  # SaveImage cuts decimals off
+    return np.floor(result[0].movedim(0, -1).numpy() * 255)  # SaveImage truncates values
 
 
-def test_object_info_shows_the_nodes(comfyui):
+def test_object_info_lists_the_nodes(comfyui):
     info = comfyui.get("/object_info")
     ours, load = info["PerceptualUpscale"], info["LoadPerceptualUpscaler"]
     assert (ours["display_name"], ours["output"]) == ("Perceptual Upscale", ["IMAGE", "MASK"])
@@ -59,7 +59,7 @@ def test_object_info_shows_the_nodes(comfyui):
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("size", [(37, 29), (1, 1), (64, 3)])
-def test_result_is_exactly_so_many_times_the_photo(comfyui, core, put_upscaler, size, scale):
+def test_result_is_exact_multiple_of_photo_size(comfyui, core, put_upscaler, size, scale):
     model = put_upscaler(f"x{scale}.safetensors", scale)
     photo = comfyui.put_photo("{}x{}.png".format(*size), *size)
     entry = comfyui.run(_graph(photo.name, model))
@@ -69,7 +69,7 @@ def test_result_is_exactly_so_many_times_the_photo(comfyui, core, put_upscaler, 
     assert not _pixels(mask).any()
 
 
-def test_fidelity_and_colors(comfyui, core, put_upscaler):
+def test_fidelity_and_match_colors_match_core(comfyui, core, put_upscaler):
     put_upscaler("smooth.safetensors", seed=1)
     model = put_upscaler("sharp.safetensors", partner="smooth")
     photo = comfyui.put_photo("blend.png", 40, 30)
@@ -78,7 +78,7 @@ def test_fidelity_and_colors(comfyui, core, put_upscaler):
         assert np.abs(_pixels(result) - _by_core(core, comfyui, model, photo, **options)).max() <= 1
 
 
-def test_alpha_and_mask(comfyui, core, put_upscaler):
+def test_alpha_and_mask_are_enlarged(comfyui, core, put_upscaler):
     model, photo = put_upscaler("alpha.safetensors", 2), comfyui.put_photo("alpha-up.png", 41, 30, alpha=True)
     alpha = core.images.bicubic.enlarge(core.images.reading.read_image(photo).alpha, 2).clamp(0, 1)[0, 0].numpy() * 255
 
@@ -98,7 +98,7 @@ def test_alpha_and_mask(comfyui, core, put_upscaler):
 
 
 @pytest.mark.parametrize("size", [(37, 29), (700, 530)], ids=["one tile", "tiles"])
-def test_hosts_own_node_takes_our_model(comfyui, core, put_upscaler, size):
+def test_host_node_works_with_our_model(comfyui, core, put_upscaler, size):
     put_upscaler("smooth.safetensors", 2, seed=1)
     model = put_upscaler("sharp.safetensors", 2, partner="smooth")
     photo = comfyui.put_photo("hosts.png", *size)
@@ -112,7 +112,7 @@ def test_hosts_own_node_takes_our_model(comfyui, core, put_upscaler, size):
     assert result.size == (2 * size[0], 2 * size[1])
     assert np.abs(_pixels(result) - _by_core(core, comfyui, model, photo, fidelity=0.25)).max() <= 1
 
-    nodes["1"]["inputs"]["image"] = comfyui.put_photo("hosts2.png", 30, 20).name  # the same model, once more
+    nodes["1"]["inputs"]["image"] = comfyui.put_photo("hosts2.png", 30, 20).name  # the same model again
     entry = comfyui.run(nodes)
     assert entry["messages"]["execution_cached"]["nodes"] == ["2"]
     assert comfyui.images(entry, "4")[0].size == (60, 40)
@@ -120,7 +120,7 @@ def test_hosts_own_node_takes_our_model(comfyui, core, put_upscaler, size):
 
 @pytest.mark.parametrize("name", ["no_such_model", "../../etc/passwd", "/etc/passwd", "x.safetensors", ""])
 @pytest.mark.parametrize("node", ["PerceptualUpscale", "LoadPerceptualUpscaler"])
-def test_unknown_model_is_refused_before_anything_runs(comfyui, node, name):
+def test_unknown_model_is_rejected_before_running(comfyui, node, name):
     nodes = _graph(comfyui.put_photo("any.png", 20, 20).name, name)
     if node == "LoadPerceptualUpscaler":
         nodes["2"] = {"class_type": node, "inputs": {"model": name, "fidelity": 0.0}}
@@ -131,7 +131,7 @@ def test_unknown_model_is_refused_before_anything_runs(comfyui, node, name):
     assert len(errors) == 1 and repr(name) in errors[0]["details"]
 
 
-def test_wrong_fidelity(comfyui, put_upscaler):
+def test_bad_fidelity_is_rejected(comfyui, put_upscaler):
     model, photo = put_upscaler("alone.safetensors"), comfyui.put_photo("any.png", 20, 20)
     (error,) = comfyui.refused(_graph(photo.name, model, fidelity=1.5))["node_errors"]["2"]["errors"]
     assert error["type"] == "value_bigger_than_max"
@@ -140,7 +140,7 @@ def test_wrong_fidelity(comfyui, put_upscaler):
     assert "no partner" in error["exception_message"] and len(error["exception_message"].strip().splitlines()) == 1
 
 
-def test_replaced_file_is_loaded_again(comfyui, put_upscaler):
+def test_replaced_file_is_reloaded(comfyui, put_upscaler):
     model, photo = put_upscaler("changing.safetensors"), comfyui.put_photo("any.png", 20, 20)
     (first,) = comfyui.images(comfyui.run(_graph(photo.name, model)), "3")
     assert set(comfyui.run(_graph(photo.name, model))["messages"]["execution_cached"]["nodes"]) == set("12345")
@@ -149,7 +149,7 @@ def test_replaced_file_is_loaded_again(comfyui, put_upscaler):
     assert np.abs(_pixels(first) - _pixels(second)).max() > 1
 
 
-def test_interruption_stops_an_upscale(comfyui, put_upscaler):
+def test_interruption_stops_upscaling(comfyui, put_upscaler):
     model = put_upscaler("slow.safetensors", 2, width=64)
     photo = comfyui.put_photo("slow.png", 1024, 1024)
     nodes = _graph(photo.name, model, image=["6", 0])

@@ -1,4 +1,4 @@
-"""The shipped workflows in ComfyUI: each API form gives what it promises, and the host serves all that shows them."""
+"""The shipped workflows in ComfyUI: results of the API forms, and the files that the host serves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def examples(comfyui) -> None:
 
 @pytest.fixture
 def loss_network(comfyui) -> Iterator[None]:
-    """A loss network of the recipe standard that takes a moment, in models/loss_networks for the time of a test."""
+    """A small, fast loss network for the recipe standard, in models/loss_networks during a test."""
     from small_networks import distilled
 
     path = distilled(comfyui.base / "models" / "loss_networks" / LOSS_NETWORK)
@@ -54,7 +54,7 @@ def _result(comfyui, graph: dict, kind: str = "SaveImage") -> Image.Image:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nodes_are_ours_or_the_hosts_own(comfyui, name):
+def test_nodes_belong_to_pack_or_host(comfyui, name):
     info = comfyui.get("/object_info")
     kinds = {node["type"] for node in ui_form(name)["nodes"]} - {"MarkdownNote"}
     assert kinds - set(info) == set()
@@ -78,7 +78,7 @@ def test_keep_colors_with_a_mask(comfyui, examples):
     with Image.open(photo) as opened:
         painted_over = np.asarray(opened.getchannel("A")) == 0
     difference = np.abs(result - _pixels(photo))
-    assert difference[painted_over].max() <= 1, "the head is not the photo's"
+    assert difference[painted_over].max() <= 1, "the head differs from the photo"
     assert difference[~painted_over].mean() > 5
     chroma = result - result.mean(axis=2, keepdims=True), _pixels(photo) - _pixels(photo).mean(axis=2, keepdims=True)
     assert np.abs(chroma[0] - chroma[1]).mean() < 4
@@ -131,7 +131,7 @@ def test_video_frames(comfyui, examples):
     (video,) = entry["outputs"][_node(graph, "SaveVideo")]["images"]
     path = comfyui.base / "output" / video["subfolder"] / video["filename"]
     assert path.suffix == ".mp4" and path.stat().st_size > 10_000
-    # What the film is made of: as many frames as the clip has, of its size, each another.
+    # The frames of the film: as many as the clip has, of its size, and different.
     made = {key: each for key, each in graph.items() if each["class_type"] not in ("SaveVideo", "CreateVideo")}
     made["frames"] = {
         "class_type": "SaveImage",
@@ -144,7 +144,7 @@ def test_video_frames(comfyui, examples):
 
 def test_any_painting_without_training(comfyui, examples, loss_network):
     graph = api_form("any_painting_without_training")
-    graph[_node(graph, "OptimizeStyle")]["inputs"] |= {"iterations": 3, "style_size": 128}  # three are enough to see
+    graph[_node(graph, "OptimizeStyle")]["inputs"] |= {"iterations": 3, "style_size": 128}  # enough to see a change
     result = _result(comfyui, graph)
     assert result.size == _size("coffee.jpg")
     assert np.abs(_pixels(result) - _pixels(EXAMPLES / "coffee.jpg")).max() > 5
@@ -180,7 +180,9 @@ def test_help_pages_are_served(comfyui):
     for page in pages:
         status, content = comfyui.request(f"/extensions/{ours}/docs/{page.name}")
         assert status == 200 and content == page.read_bytes()
-    assert comfyui.get("/extensions").count(f"/extensions/{ours}/") == 0, "no script of ours runs in the frontend"
+    assert comfyui.get("/extensions").count(f"/extensions/{ours}/") == 0, (
+        "a script of the pack would run in the frontend"
+    )
 
 
 def test_translations_are_served(comfyui):

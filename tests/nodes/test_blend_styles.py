@@ -1,4 +1,4 @@
-"""BlendStyles and StyleRegions: styles made of styles, for FastStylize and for one another."""
+"""BlendStyles and StyleRegions: styles made from two styles, for FastStylize and for each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OTHER_ARCH = "c3s1-4,R4,c3s1-3 padding=zero output=linear norm=none"
 
 @pytest.fixture
 def styles(pack, host):
-    """Two styles as LoadStyleModel gives them, of different architectures."""
+    """Two loaded styles of different architectures."""
     pack.style(host.styles / "one.safetensors", seed=1)
     pack.style(host.styles / "two.safetensors", seed=2, arch=OTHER_ARCH)
     return [pack.run("LoadStyleModel", style=f"{name}.safetensors") for name in ("one", "two")]
@@ -24,7 +24,7 @@ def _stylized(pack, style, image, **options) -> torch.Tensor:
     return pack.run("FastStylize", image=image, style_model=style, **options)
 
 
-def test_every_input_is_explained(pack):
+def test_inputs_have_tooltips(pack):
     for node in ("BlendStyles", "StyleRegions"):
         schema = pack.schema(node)
         assert schema.description and all(each.tooltip for each in (*schema.inputs, *schema.outputs))
@@ -32,7 +32,7 @@ def test_every_input_is_explained(pack):
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.3, 1.0])
-def test_blends_are_pythons(pack, styles, amount):
+def test_blend_matches_core(pack, styles, amount):
     one, two = styles
     blend = pack.run("BlendStyles", style_model_1=one, style_model_2=two, amount=amount)
     expected = (
@@ -43,7 +43,7 @@ def test_blends_are_pythons(pack, styles, amount):
         assert torch.equal(_stylized(pack, blend, _photo()), _stylized(pack, styles[int(amount)], _photo()))
 
 
-def test_the_host_loads_both_networks_once_each(pack, host, styles):
+def test_host_loads_each_network_once(pack, host, styles):
     one, two = styles
     blend = pack.run("BlendStyles", style_model_1=one, style_model_2=two, amount=0.5)
     again = pack.run("BlendStyles", style_model_1=blend, style_model_2=one, amount=0.5)
@@ -53,7 +53,7 @@ def test_the_host_loads_both_networks_once_each(pack, host, styles):
     assert memory == again.model.working_bytes(24, 33, torch.device("cpu"))
 
 
-def test_networks_of_which_one_was_trained_from_the_other_become_one(pack, host, styles):
+def test_related_networks_are_merged(pack, host, styles):
     one, _ = styles
     network = pack.module("core.network.transform_net").build_network(one.model.spec)
     network.load_state_dict({k: v * 1.01 for k, v in one.model.network.state_dict().items()})
@@ -66,7 +66,7 @@ def test_networks_of_which_one_was_trained_from_the_other_become_one(pack, host,
     assert _stylized(pack, blend, _photo()).shape == (2, 24, 33, 3)
 
 
-def test_regions(pack, styles):
+def test_regions_show_each_style_inside_its_mask(pack, styles):
     one, two = styles
     mask, image = torch.zeros(24, 33), _photo()
     mask[:, :16] = 1
@@ -78,7 +78,7 @@ def test_regions(pack, styles):
     assert torch.equal(_stylized(pack, regions, image)[:, :, 20:], image[:, :, 20:])
 
 
-def test_regions_with_every_option_and_a_blend_in_one(pack, styles):
+def test_regions_accept_a_blend_and_every_option(pack, styles):
     one, two = styles
     blend = pack.run("BlendStyles", style_model_1=one, style_model_2=two, amount=0.5)
     mask = torch.zeros(1, 8, 8)
@@ -90,7 +90,7 @@ def test_regions_with_every_option_and_a_blend_in_one(pack, styles):
     assert torch.equal(result, _stylized(pack, regions, _photo(3), **options))
 
 
-def test_what_is_no_mask_is_refused(pack, styles):
+def test_bad_masks_and_amounts_raise(pack, styles):
     errors = pack.module("core.errors")
     with pytest.raises(errors.ImageError, match="expected a MASK of"):
         pack.run("StyleRegions", style_model_1=styles[0], mask_1=torch.ones(8), style_model_2=styles[1])
@@ -98,7 +98,7 @@ def test_what_is_no_mask_is_refused(pack, styles):
         pack.run("BlendStyles", style_model_1=styles[0], style_model_2=styles[1], amount=2)
 
 
-def test_networks_follow_to_the_hosts_device(pack, host, styles):
+def test_networks_move_to_host_device(pack, host, styles):
     host.device = torch.device("meta")
     one, two = (type(style).of(style.model) for style in styles)
     blend = type(one).of(pack.module("core.models.blend").blend_styles(one.model, two.model, 0.5), one, two)

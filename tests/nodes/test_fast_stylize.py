@@ -1,4 +1,4 @@
-"""FastStylize: images of every form in, the same form out, and the host's progress and interruption."""
+"""FastStylize: image shapes and dtypes, the host's progress, and interruption."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def _photo(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> to
 
 
 def _by_core(hosted, image: torch.Tensor) -> torch.Tensor:
-    """The colors that core gives for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4."""
+    """Return core's result for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4, without alpha."""
     rgb = image[..., :3].float().expand(*image.shape[:-1], 3)
     return hosted.model.stylize(rgb.movedim(-1, 1)).movedim(1, -1)
 
 
 def _stages_run(hosted) -> list[int]:
-    """A list to which every stage of the network adds itself when it has run."""
+    """Return a list to which every stage of the network appends its index when it runs."""
     run: list[int] = []
     for i, stage in enumerate(hosted.model.network.stages):
         stage.register_forward_hook(lambda *_, i=i: run.append(i))
@@ -30,7 +30,7 @@ def _stages_run(hosted) -> list[int]:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (37, 29), (5, 66)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_images_of_every_form(pack, host, tiny, batch, size, channels, dtype):
+def test_image_shapes_and_dtypes(pack, host, tiny, batch, size, channels, dtype):
     image = _photo(batch, *size, channels, dtype=dtype)
     original = image.clone()
     result = pack.run("FastStylize", image=image, style_model=tiny)
@@ -49,10 +49,10 @@ def test_batch_equals_single_frames(pack, tiny):
     together = pack.run("FastStylize", image=image, style_model=tiny)
     singles = [pack.run("FastStylize", image=frame[None], style_model=tiny) for frame in image]
     assert torch.equal(together, torch.cat(singles))
-    assert not torch.allclose(together[0], together[1], atol=LEVEL), "frames that differ came out alike"
+    assert not torch.allclose(together[0], together[1], atol=LEVEL), "different frames gave the same result"
 
 
-def test_every_bundled_style(pack):
+def test_bundled_styles_match_core(pack):
     image = _photo(1, 40, 52, 3)
     for style in [entry.id for entry in pack.module("core.hub.manifest").entries("style") if entry.is_bundled]:
         hosted = pack.run("LoadStyleModel", style=style)
@@ -63,7 +63,7 @@ def test_every_bundled_style(pack):
         assert (result - image).abs().mean() > LEVEL, f"{style} changed nothing"
 
 
-def test_values_slightly_outside_are_clamped(pack, tiny):
+def test_values_outside_range_are_clamped(pack, tiny):
     image = _photo(1, 20, 20, 3) * 1.1 - 0.05
     assert image.min() < 0 and image.max() > 1
     original = image.clone()
@@ -72,8 +72,8 @@ def test_values_slightly_outside_are_clamped(pack, tiny):
     assert torch.equal(result, pack.run("FastStylize", image=image.clamp(0, 1), style_model=tiny))
 
 
-def test_strided_input(pack, tiny):
-    """Other nodes hand on views: crops, flips, transposed and expanded tensors."""
+def test_strided_input_matches_contiguous(pack, tiny):
+    """Other nodes pass views: crops, flips, transposed and expanded tensors."""
     image = _photo(1, 40, 30, 4)
     for view in (image[:, 3:31, ::2, :3], image.transpose(1, 2)[..., :3], image[..., :1].expand(2, -1, -1, 3)):
         result = pack.run("FastStylize", image=view, style_model=tiny)
@@ -81,14 +81,14 @@ def test_strided_input(pack, tiny):
 
 
 @pytest.mark.parametrize("shape", [(24, 24, 3), (1, 24, 24, 2), (1, 24, 24, 5), (0, 24, 24, 3), (1, 24, 0, 3)])
-def test_refuses_what_is_no_image(pack, tiny, shape):
+def test_bad_image_shapes_raise(pack, tiny, shape):
     errors = pack.module("core.errors")
     with pytest.raises(errors.ImageError, match="IMAGE") as raised:
         pack.run("FastStylize", image=torch.zeros(shape), style_model=tiny)
     assert str(list(shape)) in str(raised.value)
 
 
-def test_result_is_in_the_hosts_dtype(load_pack, host):
+def test_result_has_host_dtype(load_pack, host):
     host.intermediate_dtype = torch.float16
     pack = load_pack()
     pack.style(host.styles / "tiny.safetensors")
@@ -101,20 +101,20 @@ def test_result_is_in_the_hosts_dtype(load_pack, host):
         assert torch.equal(result[..., 3], image[..., 3].half())
 
 
-def test_result_is_on_the_hosts_device(pack, host, tiny):
-    host.intermediate_device = torch.device("meta")  # a device that every machine has
+def test_result_is_on_host_device(pack, host, tiny):
+    host.intermediate_device = torch.device("meta")  # exists on every machine
     result = pack.run("FastStylize", image=_photo(2, 8, 8, 3), style_model=tiny)
     assert (result.device.type, result.shape) == ("meta", (2, 8, 8, 3))
 
 
-def test_host_makes_room_once_for_a_batch(pack, host, tiny):
+def test_host_reserves_memory_once_per_batch(pack, host, tiny):
     pack.run("FastStylize", image=_photo(3, 24, 32, 3), style_model=tiny)
     ((patchers, memory),) = host.loads
     assert patchers == [tiny.patchers[0]]
     assert memory == tiny.model.working_bytes(24, 32, torch.device("cpu")) >= 24 * 32 * 3 * 4
 
 
-def test_network_follows_to_the_hosts_device(pack, host):
+def test_network_moves_to_host_device(pack, host):
     """Newer hosts leave the parameters of foreign modules where they were."""
     host.device = torch.device("meta")
     pack.style(host.styles / "tiny.safetensors")
@@ -124,26 +124,26 @@ def test_network_follows_to_the_hosts_device(pack, host):
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_progress_grows_and_ends_at_its_total(pack, host, tiny, batch):
+def test_progress_increases_to_total(pack, host, tiny, batch):
     pack.run("FastStylize", image=_photo(batch, 16, 20, 3), style_model=tiny)
     (steps,) = host.bars
     values = [value for value, _ in steps]
     assert {total for _, total in steps} == {batch * 1000}
-    assert values == sorted(set(values)), "progress does not grow"
+    assert values == sorted(set(values)), "progress does not increase"
     assert values[-1] == batch * 1000
 
 
-def test_interruption_passes_through_at_once(pack, host, tiny):
+def test_interruption_stops_at_once(pack, host, tiny):
     stages = len(tiny.model.network.stages)
     host.interrupt_at = stages + 3  # in the second frame
     run = _stages_run(tiny)
-    with pytest.raises(Exception) as raised:  # noqa: B017 - its identity is what matters
+    with pytest.raises(Exception) as raised:  # noqa: B017 - compared by identity
         pack.run("FastStylize", image=_photo(5, 16, 16, 3), style_model=tiny)
     assert raised.value is host.interruption
-    assert len(run) <= stages + 3, "work went on after the interruption"
+    assert len(run) <= stages + 3, "work continued after the interruption"
 
 
-def test_works_again_after_an_interruption(pack, host, tiny):
+def test_works_after_interruption(pack, host, tiny):
     image = _photo(1, 16, 16, 3)
     host.interrupt_at = 2
     with pytest.raises(Exception) as raised:  # noqa: B017
@@ -153,8 +153,8 @@ def test_works_again_after_an_interruption(pack, host, tiny):
     assert (result - _by_core(tiny, image)).abs().max() <= LEVEL
 
 
-def test_nothing_is_kept_between_calls(pack, tiny):
-    """A second call gives the same result, whatever was stylized in between."""
+def test_calls_are_independent(pack, tiny):
+    """A second call gives the same result, whatever is stylized in between."""
     image = _photo(1, 16, 24, 3)
     first = pack.run("FastStylize", image=image, style_model=tiny)
     pack.run("FastStylize", image=_photo(2, 33, 9, 4, seed=1), style_model=tiny)

@@ -1,4 +1,4 @@
-"""FastStylize's options: what Python gives, masks as the host has them, frames of a video."""
+"""FastStylize's options: results like core's, the host's masks, and video frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _by_core(hosted, image: torch.Tensor, **options) -> torch.Tensor:
     return hosted.model.stylize(image[..., :3].movedim(-1, 1), **options).movedim(1, -1)
 
 
-def test_every_new_input_is_optional_and_explained(pack):
+def test_controls_are_optional_with_tooltips(pack):
     inputs = {each.id: each for each in pack.schema("FastStylize").inputs}
     assert list(inputs)[:2] == ["image", "style_model"]
     for name in ("strength", "stroke_size", "color", "mask", "feather", "temporal"):
@@ -40,7 +40,7 @@ def test_every_new_input_is_optional_and_explained(pack):
         {"strength": 0.5, "stroke_size": 1.5, "color": "match", "temporal": 0.5},
     ],
 )
-def test_options_are_pythons(pack, tiny, options):
+def test_options_match_core(pack, tiny, options):
     image = _photo(3, 24, 33, 4)
     result = pack.run("FastStylize", image=image, style_model=tiny, **options)
     assert torch.equal(result[..., 3], image[..., 3])
@@ -48,7 +48,7 @@ def test_options_are_pythons(pack, tiny, options):
 
 
 @pytest.mark.parametrize("shape", [(24, 33), (1, 24, 33), (3, 24, 33), (1, 48, 66), (3, 7, 5)])
-def test_masks_of_every_form(pack, tiny, shape):
+def test_mask_shapes(pack, tiny, shape):
     image, mask = _photo(3, 24, 33, 3), torch.zeros(shape)
     mask[..., : shape[-1] // 2] = 1
     result = pack.run("FastStylize", image=image, style_model=tiny, mask=mask, feather=4.0)
@@ -57,13 +57,13 @@ def test_masks_of_every_form(pack, tiny, shape):
     assert torch.equal(result[:, :, 28:], image[:, :, 28:]) and not torch.equal(result, image)
 
 
-def test_an_empty_mask_leaves_the_photo(pack, tiny):
-    """What LoadImage gives for an image without alpha."""
+def test_empty_mask_keeps_photo(pack, tiny):
+    """LoadImage returns such a mask for an image without alpha."""
     image = _photo(2, 24, 33, 3)
     assert torch.equal(pack.run("FastStylize", image=image, style_model=tiny, mask=torch.zeros(1, 64, 64)), image)
 
 
-def test_masks_that_do_not_fit_are_refused(pack, tiny):
+def test_bad_masks_and_colors_raise(pack, tiny):
     errors = pack.module("core.errors")
     for mask, message in ((torch.ones(2, 8, 8), "expected one mask or 3"), (torch.ones(8), "expected a MASK of")):
         with pytest.raises(errors.ImageError, match=message):
@@ -72,7 +72,7 @@ def test_masks_that_do_not_fit_are_refused(pack, tiny):
         pack.run("FastStylize", image=_photo(1, 8, 8, 3), style_model=tiny, color="grey")
 
 
-def test_a_video_flickers_less_and_is_the_same_in_any_call(pack, tiny):
+def test_temporal_reduces_flicker_repeatably(pack, tiny):
     generator = torch.Generator().manual_seed(1)
     still = F.interpolate(torch.rand(1, 3, 5, 6, generator=generator), (40, 48), mode="bicubic").movedim(1, -1)
     frames = (still + 0.02 * torch.randn(5, 40, 48, 3, generator=generator)).clamp(0, 1)
@@ -83,7 +83,7 @@ def test_a_video_flickers_less_and_is_the_same_in_any_call(pack, tiny):
     assert on.diff(dim=0).abs().mean() < 0.5 * off.diff(dim=0).abs().mean()
 
 
-def test_host_makes_room_for_the_size_that_is_painted(pack, host, tiny):
+def test_host_reserves_memory_for_stroke_size(pack, host, tiny):
     for stroke_size in (0.5, 1.0):
         pack.run("FastStylize", image=_photo(1, 24, 32, 3), style_model=tiny, stroke_size=stroke_size)
     large, plain = (memory for _, memory in host.loads)
@@ -91,14 +91,14 @@ def test_host_makes_room_for_the_size_that_is_painted(pack, host, tiny):
 
 
 @pytest.mark.parametrize("options", [{"strength": 0.0}, {"temporal": 1.0}, {"mask": torch.zeros(4, 8, 8)}])
-def test_progress_ends_at_its_total(pack, host, tiny, options):
+def test_progress_ends_at_total(pack, host, tiny, options):
     pack.run("FastStylize", image=_photo(4, 16, 20, 3), style_model=tiny, **options)
     values = [value for value, _ in host.bars[-1]]
     assert values == sorted(values) and values[-1] == 4000
 
 
-def test_interruption_passes_through_before_anything_is_painted(pack, host, tiny):
+def test_interruption_before_painting(pack, host, tiny):
     host.interrupt_at = 1
-    with pytest.raises(Exception) as raised:  # noqa: B017 - its identity is what matters
+    with pytest.raises(Exception) as raised:  # noqa: B017 - compared by identity
         pack.run("FastStylize", image=_photo(2, 16, 16, 3), style_model=tiny, strength=0.0)
     assert raised.value is host.interruption

@@ -1,4 +1,4 @@
-"""What the host shows about the nodes beside them: help pages, translations, and other words to find them by."""
+"""Texts that the host shows about the nodes: help pages, translations and search aliases."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def _outputs(schema) -> dict[str, str]:
 
 
 def _listed(page: str, title: str) -> list[str]:
-    """The names in the list below a title."""
+    """Return the names in the list below a title."""
     section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
     return re.findall(r"^- `(\w+)`: ", section, re.MULTILINE)
 
 
-def test_host_finds_the_pages(load_root):
+def test_help_pages_are_where_host_looks(load_root):
     assert (ROOT / load_root().WEB_DIRECTORY / "docs").resolve() == PAGES
-    # Scripts in there would be run by the host's frontend, and pages of no node would be an error in a name.
+    # The host's frontend would run scripts in this folder.
     assert {path.suffix for path in PAGES.parent.rglob("*") if path.is_file()} == {".md", ".jpg"}
 
 
-def test_page_names_every_input_and_output(pack):
+def test_pages_list_all_inputs_and_outputs(pack):
     missing = []
     for node in pack.nodes:
         path, schema = PAGES / f"{node}.md", pack.schema(node)
@@ -54,11 +54,11 @@ def test_page_names_every_input_and_output(pack):
 
 
 @pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
-def test_page_helps(path):
+def test_page_has_sections_and_picture(path):
     page = path.read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", page, re.MULTILINE) == ["Inputs", "Outputs", "Tips", "Troubleshooting"]
     assert page.split("## Troubleshooting\n")[1].count("\n**") >= 2
-    # The frontend looks for pictures in the folder of the pages, by a path that it writes into <img src="">.
+    # The frontend looks for pictures in the folder of the pages.
     (picture,) = re.findall(r"^!\[.+\]\((.+)\)$", page, re.MULTILINE)
     assert picture == f"{path.stem}.jpg"
     with Image.open(PAGES / picture) as image:
@@ -66,10 +66,10 @@ def test_page_helps(path):
     assert (PAGES / picture).stat().st_size < 200_000
 
 
-def test_english_says_what_the_nodes_say(pack):
-    """It covers the schema's texts, so that an old one would stay on the screen; other languages are translated from it.
+def test_english_matches_schemas(pack):
+    """The frontend shows these texts instead of the schemas', and other languages are translated from them.
 
-    Names of nodes may have words added by which hosts find them that know no aliases.
+    Names of nodes may have extra words, by which hosts without search aliases find them.
     """
     english, wrong = _nodes("en"), []
     for node in pack.nodes:
@@ -80,11 +80,11 @@ def test_english_says_what_the_nodes_say(pack):
         wrong += [f"{node}: display_name"] * (not shown.get("display_name", "").startswith(schema.display_name))
         for said, wanted in ((inputs, _inputs(schema)), (outputs, _outputs(schema))):
             wrong += [f"{node}: {name}" for name, tooltip in wanted.items() if said.get(name) != tooltip]
-    assert wrong == [], "other than locales/en/nodeDefs.json; the other languages need a look then, too"
+    assert wrong == [], "update locales/en/nodeDefs.json, and the other languages"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_language_has_everything_that_english_has(language):
+def test_language_has_all_keys(language):
     def paths(tree: dict, *above: str) -> set[tuple[str, ...]]:
         return {
             path
@@ -99,7 +99,7 @@ def test_language_has_everything_that_english_has(language):
         for key in path:
             text = text[key]
         assert text.strip() == text != "", path
-        # Signs that the frontend's translations are written with: {name}, @:link, one | many.
+        # The frontend's translations give these characters a meaning: {name}, @:link, one | many.
         assert not re.search(r"[{}@|]", text), path
 
 
@@ -114,17 +114,17 @@ def test_language_is_translated(language):
         assert not any(same), node
 
 
-def test_names_of_nodes_differ_in_each_language():
+def test_node_names_are_unique_in_each_language():
     for language in LANGUAGES:
         names = [each["display_name"] for each in _nodes(language).values()]
         assert len(set(names)) == len(names)
 
 
-def test_style_transfer_is_found_where_names_alone_are_searched():
+def test_fast_stylize_name_contains_style_transfer():
     assert "Style Transfer" in _nodes("en")["FastStylize"]["display_name"]
 
 
-def test_newer_hosts_find_each_node_by_other_words(host, load_pack):
+def test_newer_hosts_get_search_aliases(host, load_pack):
     @dataclass
     class NewerSchema(host.schema):
         search_aliases: list[str] | None = None
@@ -135,7 +135,7 @@ def test_newer_hosts_find_each_node_by_other_words(host, load_pack):
     assert without == [], "expected **search_aliases(...) with 'style transfer' in their schemas"
 
 
-def test_older_hosts_are_not_told_other_words(host, pack):
+def test_older_hosts_get_no_search_aliases(host, pack):
     assert "search_aliases" not in {field.name for field in fields(host.schema)}
     for node in pack.nodes:
         assert not hasattr(pack.schema(node), "search_aliases")

@@ -1,4 +1,4 @@
-"""LoadStyleModel: styles of the Hub, other programs' files, and what such a file cannot tell."""
+"""LoadStyleModel: styles from the Hub, foreign files, and facts that files do not record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REVISION = "5" * 40
 
 @pytest.fixture
 def wave(pack, hub_standin, use_hub, tmp_path, monkeypatch):
-    """The only style with a name is one of the Hub: "wave"."""
+    """A style on the Hub, the only named style."""
     torch.save(make("rrmina"), tmp_path / "published.pth")
     data = (tmp_path / "published.pth").read_bytes()
     hub_standin.put("some/styles", REVISION, "Wave_512.pth", data)
@@ -35,7 +35,7 @@ def _call(pack, method, *arguments, **more):
     return getattr(pack.nodes["LoadStyleModel"], method)(*arguments, **more)
 
 
-def test_choosing_a_style_of_the_hub_downloads_it_once(pack, host, wave, hub_standin):
+def test_hub_style_is_downloaded_once(pack, host, wave, hub_standin):
     assert _options(pack) == ["wave (download)"]
     before = _call(pack, "fingerprint_inputs", "wave (download)")
     hosted = pack.run("LoadStyleModel", style="wave (download)")
@@ -52,15 +52,15 @@ def test_choosing_a_style_of_the_hub_downloads_it_once(pack, host, wave, hub_sta
     assert len(hub_standin.requests) == requests and len(host.bars) == 1
 
 
-def test_downloads_can_be_switched_off(pack, host, wave, hub_standin):
+def test_download_can_be_disabled(pack, host, wave, hub_standin):
     with pytest.raises(pack.module("core.errors").HubError, match="wave is not downloaded yet; .*put it at ") as raised:
         pack.run("LoadStyleModel", style="wave (download)", download=False)
     assert str(host.models / "fast_style" / "wave.pth") in str(raised.value) and hub_standin.requests == []
 
 
-def test_interrupting_a_download(pack, host, wave):
+def test_download_can_be_interrupted(pack, host, wave):
     host.interrupt_at = 1
-    with pytest.raises(Exception) as raised:  # noqa: B017  (the host's own exception, unchanged)
+    with pytest.raises(Exception) as raised:  # noqa: B017 - compared by identity
         pack.run("LoadStyleModel", style="wave (download)")
     assert raised.value is host.interruption
     assert _options(pack) == ["wave (download)"]
@@ -68,12 +68,12 @@ def test_interrupting_a_download(pack, host, wave):
     assert pack.run("LoadStyleModel", style="wave (download)").model.name == "wave"
 
 
-def test_a_users_file_of_that_name_stays_visible(pack, host, wave):
+def test_users_file_with_hub_name_stays_listed(pack, host, wave):
     (host.styles / "wave.pth").write_bytes(b"mine")
     assert _options(pack) == ["wave (download)", "wave.pth"]
 
 
-def test_other_programs_files_and_overrides(pack, host):
+def test_foreign_files_and_overrides(pack, host):
     torch.save(make("rrmina"), host.styles / "mine.pth")
     plain = pack.run("LoadStyleModel", style="mine.pth").model
     changed = pack.run("LoadStyleModel", style="mine.pth", channel_order="rgb", output="tanh150").model
@@ -81,7 +81,7 @@ def test_other_programs_files_and_overrides(pack, host):
     assert str(changed.pixels).startswith("rgb") and str(changed.spec).endswith("output=tanh150")
 
 
-def test_the_fingerprint_covers_the_overrides(pack, host):
+def test_fingerprint_includes_overrides(pack, host):
     pack.style(host.styles / "a.safetensors")
     values = [{}, {"channel_order": "bgr"}, {"output": "tanh150"}, {"channel_order": "rgb", "output": "sigmoid"}]
     fingerprints = [_call(pack, "fingerprint_inputs", "a.safetensors", **value) for value in values]
@@ -91,25 +91,25 @@ def test_the_fingerprint_covers_the_overrides(pack, host):
 
 
 @pytest.mark.parametrize("value", [{"channel_order": "gbr"}, {"output": "relu"}])
-def test_unknown_overrides_are_refused(pack, host, value):
+def test_unknown_overrides_raise(pack, host, value):
     pack.style(host.styles / "a.safetensors")
     with pytest.raises(pack.module("core.errors").InputError, match=next(iter(value.values()))):
         pack.run("LoadStyleModel", style="a.safetensors", **value)
 
 
 @pytest.mark.parametrize("value", ["auto", "tanh", "tanh150", "sigmoid", "linear"])
-def test_every_output_can_be_chosen(pack, host, value):
+def test_outputs_can_be_chosen(pack, host, value):
     torch.save(make("pytorch/examples"), host.styles / "mine.pth")
     assert pack.run("LoadStyleModel", style="mine.pth", output=value).model.spec is not None
 
 
-def test_inputs_beside_the_style_are_optional_so_that_older_graphs_stay_valid(pack):
+def test_other_inputs_are_optional_for_older_graphs(pack):
     style, *others = pack.schema("LoadStyleModel").inputs
     assert not style.optional and all(each.optional for each in others)
     assert [each.default for each in others] == [True, "auto", "auto"]
 
 
-def test_newer_hosts_show_the_overrides_among_the_advanced_inputs(load_pack, host):
+def test_overrides_are_advanced_in_newer_hosts(load_pack, host):
     @dataclasses.dataclass
     class Newer(host.combo):
         advanced: bool | None = None

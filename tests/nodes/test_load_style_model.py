@@ -1,4 +1,4 @@
-"""LoadStyleModel: what it lists, what it refuses and when it loads again."""
+"""LoadStyleModel: which styles it lists, which names it rejects, and when it loads again."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def _fingerprint(pack, style, **more):
 
 
 def _named(pack) -> list[str]:
-    """The options that are no files, when nothing has been downloaded."""
+    """Return the options for named styles before any download."""
     entries = pack.module("core.hub.manifest").entries("style")
     bundled = [entry.id for entry in entries if entry.is_bundled]
     return bundled + [f"{entry.id} (download)" for entry in entries if not entry.is_bundled]
 
 
-def test_lists_the_named_styles_when_there_is_no_folder(pack):
+def test_lists_named_styles_without_folder(pack):
     assert _options(pack) == _named(pack)
 
 
-def test_lists_files_and_subfolders_without_what_is_not_a_style(pack, host):
+def test_lists_only_style_files_and_subfolders(pack, host):
     (host.styles / "mine").mkdir()
     styles = {"wave.safetensors", os.path.join("mine", "b.safetensors"), "a.pth", "b.PT", "c.model", "d.t7", "e.onnx"}
     for name in (*styles, "wave.training.safetensors", "readme.txt", "photo.png"):
@@ -39,8 +39,8 @@ def test_lists_files_and_subfolders_without_what_is_not_a_style(pack, host):
     assert set(_options(pack)) - set(_named(pack)) == styles
 
 
-def test_leaves_out_hidden_files(pack, host):
-    """Files that are being written, and those that macOS puts beside the real ones, start with a dot."""
+def test_hidden_files_are_not_listed(pack, host):
+    """Files being written and the companion files of macOS start with a dot."""
     (host.styles / ".hidden").mkdir()
     for name in (
         ".hidden/wave.pth",
@@ -52,14 +52,14 @@ def test_leaves_out_hidden_files(pack, host):
     assert [name for name in _options(pack) if "wave." in name] == ["wave.safetensors"]
 
 
-def test_new_file_appears_without_a_restart(pack, host):
+def test_new_file_is_listed_without_restart(pack, host):
     assert "late.safetensors" not in _options(pack)
     pack.style(host.styles / "late.safetensors")
     assert "late.safetensors" in _options(pack)
     assert _validate(pack, "late.safetensors") is True
 
 
-def test_every_option_is_valid(pack, host):
+def test_all_options_are_valid(pack, host):
     pack.style(host.styles / "a.safetensors")
     assert [_validate(pack, style) for style in _options(pack)] == [True] * len(_options(pack))
 
@@ -68,7 +68,7 @@ def test_every_option_is_valid(pack, host):
     "style",
     ["../x", "../../etc/passwd", "../tiny.safetensors", "no_such_style", "", "readme.txt", "a.training.safetensors"],
 )
-def test_refuses_other_names(pack, host, style):
+def test_unknown_names_raise(pack, host, style):
     pack.style(host.models / "tiny.safetensors")
     for name in ("readme.txt", "a.training.safetensors"):
         pack.style(host.styles / name)
@@ -80,20 +80,20 @@ def test_refuses_other_names(pack, host, style):
         pack.run("LoadStyleModel", style=style)
 
 
-def test_refuses_absolute_paths(pack, host, tmp_path):
+def test_absolute_paths_raise(pack, host, tmp_path):
     for file in (pack.style(tmp_path / "outside.safetensors"), pack.style(host.styles / "inside.safetensors")):
         assert str(file) in _validate(pack, str(file))
         with pytest.raises(ValueError, match="there is no style named .*(outside|inside)"):
             pack.run("LoadStyleModel", style=str(file))
 
 
-def test_linked_name_is_not_refused_before_it_is_known(pack):
-    """The host passes None for an input that another node will give."""
+def test_linked_name_is_valid_until_known(pack):
+    """The host passes None for an input that comes from another node."""
     assert _validate(pack, None) is True
     assert _fingerprint(pack, None) == _fingerprint(pack, None)
 
 
-def test_fingerprint_changes_with_the_file_and_only_then(pack, host):
+def test_fingerprint_changes_only_with_file(pack, host):
     path = pack.style(host.styles / "a.safetensors", seed=0)
     first = _fingerprint(pack, "a.safetensors")
     pack.style(host.styles / "b.safetensors")
@@ -113,7 +113,7 @@ def test_fingerprints_of_two_files_differ(pack, host):
     assert _fingerprint(pack, "a.safetensors") != _fingerprint(pack, "b.safetensors")
 
 
-def test_fingerprint_of_a_missing_file_does_not_fail(pack):
+def test_fingerprint_of_missing_file_does_not_raise(pack):
     assert _fingerprint(pack, "gone.safetensors") == _fingerprint(pack, "gone.safetensors")
 
 
@@ -126,7 +126,7 @@ def test_loads_bundled_styles_and_files(pack, host):
         assert hosted.patchers[0].load_device == host.device
 
 
-def test_damaged_file_is_one_line_that_names_it(pack, host):
+def test_damaged_file_error_names_it_in_one_line(pack, host):
     (host.styles / "damaged.safetensors").write_bytes(b"not a style" * 100)
     errors = pack.module("core.errors")
     with pytest.raises(errors.CheckpointError, match="damaged.safetensors") as raised:
@@ -134,14 +134,14 @@ def test_damaged_file_is_one_line_that_names_it(pack, host):
     assert "\n" not in str(raised.value)
 
 
-def test_network_for_another_task_is_refused(pack, host):
+def test_network_for_another_task_raises(pack, host):
     pack.style(host.styles / "other.safetensors", task="upscale")
     errors = pack.module("core.errors")
     with pytest.raises(errors.CheckpointError, match="upscale"):
         pack.run("LoadStyleModel", style="other.safetensors")
 
 
-def test_folder_mapped_by_the_user_is_kept(load_pack, host, tmp_path):
+def test_user_mapped_folder_is_kept(load_pack, host, tmp_path):
     """extra_model_paths.yaml is read before packs are loaded, and registers folders without suffixes."""
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -157,7 +157,7 @@ def test_folder_mapped_by_the_user_is_kept(load_pack, host, tmp_path):
     assert pack.run("LoadStyleModel", style="theirs.safetensors").model.name == "theirs"
 
 
-def test_loading_the_pack_twice_registers_the_folder_once(load_pack, host):
+def test_loading_pack_twice_registers_folders_once(load_pack, host):
     load_pack()
     load_pack()
     suffixes = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
@@ -170,7 +170,7 @@ def _several(pack, path, *names: str, **more):
     return pack.style(path, arch=arch, styles=[{"name": name} for name in names], **more)
 
 
-def test_each_style_of_a_file_of_several_is_listed_and_loads(pack, host):
+def test_each_style_of_a_file_is_listed_and_loads(pack, host):
     (host.styles / "mine").mkdir()
     _several(pack, host.styles / "mine" / "two.safetensors", "wave", "candy")
     pack.style(host.styles / "one.safetensors")
@@ -191,7 +191,7 @@ def test_each_style_of_a_file_of_several_is_listed_and_loads(pack, host):
 @pytest.mark.parametrize(
     "style", ["two.safetensors", "two.safetensors#", "two.safetensors#night", "one.safetensors#wave"]
 )
-def test_a_style_that_a_file_has_not_is_refused_naming_those_it_has(pack, host, style):
+def test_missing_style_of_file_raises_and_names_the_others(pack, host, style):
     _several(pack, host.styles / "two.safetensors", "wave", "candy")
     pack.style(host.styles / "one.safetensors")
     answer = _validate(pack, style)
@@ -201,7 +201,7 @@ def test_a_style_that_a_file_has_not_is_refused_naming_those_it_has(pack, host, 
     assert _fingerprint(pack, style) == _fingerprint(pack, style)
 
 
-def test_a_file_that_gets_more_styles_is_listed_anew_and_loaded_again(pack, host):
+def test_added_style_is_listed_and_file_reloaded(pack, host):
     path = _several(pack, host.styles / "some.safetensors", "wave", "candy")
     before, first = _options(pack), _fingerprint(pack, "some.safetensors#wave")
     _several(pack, path, "wave", "candy", "the night")
@@ -224,13 +224,13 @@ def test_listing_reads_no_weights_and_each_header_once(pack, host, monkeypatch):
     assert len(ours) == 2
 
 
-def test_a_name_with_the_mark_that_is_a_file_is_that_file(pack, host):
+def test_file_name_may_contain_hash(pack, host):
     pack.style(host.styles / "no#1.safetensors")
     assert "no#1.safetensors" in _options(pack)
     assert pack.run("LoadStyleModel", style="no#1.safetensors").model.name == "no#1"
 
 
-def test_a_damaged_file_of_several_styles_is_still_listed(pack, host):
+def test_damaged_file_of_several_styles_is_listed(pack, host):
     path = _several(pack, host.styles / "two.safetensors", "wave", "candy")
     path.write_bytes(path.read_bytes()[:200])
     assert "two.safetensors" in _options(pack)

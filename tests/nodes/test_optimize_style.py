@@ -1,4 +1,4 @@
-"""OptimizeStyle: what core makes of the same images, in the host's inference mode; and which loss network it takes."""
+"""OptimizeStyle: the same result as core's in the host's inference mode, and the choice of the loss network."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _photo(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> to
 
 @pytest.fixture
 def weights(host):
-    """A small loss network of the recipe standard in models/loss_networks."""
+    """A small loss network for the recipe standard, in models/loss_networks."""
     return distilled(host.loss_networks / "distilled.safetensors")
 
 
 @pytest.fixture
 def optimize(pack):
-    """Run the node on a photo and a painting."""
+    """Run the node on a photo and a painting, by default random ones."""
 
     def run(content=None, style_image=None, **inputs) -> torch.Tensor:
         content = _photo(1, 36, 40, 3) if content is None else content
@@ -42,7 +42,7 @@ def optimize(pack):
 
 @pytest.fixture
 def by_core(pack, weights):
-    """What core gives for [B, H, W, 3] images, outside of inference mode."""
+    """Compute core's result for [B, H, W, 3] images, outside of inference mode."""
 
     def compute(content, style_image=None, **settings) -> torch.Tensor:
         style_image = _photo(1, 70, 66, 3, seed=1) if style_image is None else style_image
@@ -56,7 +56,7 @@ def by_core(pack, weights):
 
 
 @pytest.mark.parametrize(("channels", "batch"), [(1, 1), (3, 1), (4, 2)])
-def test_images_of_every_form(optimize, by_core, channels, batch):
+def test_image_shapes(optimize, by_core, channels, batch):
     content = _photo(batch, 36, 40, channels)
     original = content.clone()
     result = optimize(content)
@@ -82,7 +82,7 @@ def test_settings_reach_core(pack, optimize, by_core):
     torch.testing.assert_close(optimize(content, iterations=1, style_size=0), recipes)
 
 
-def test_result_is_in_the_hosts_dtype_and_device(load_pack, host, weights):
+def test_result_has_host_dtype_and_device(load_pack, host, weights):
     host.intermediate_dtype, host.intermediate_device = torch.float16, torch.device("meta")
     images = {"content": _photo(1, 36, 40, 4), "style_image": _photo(1, 70, 66, 3)}
     result = load_pack().run("OptimizeStyle", **images, **DEFAULTS)
@@ -90,7 +90,7 @@ def test_result_is_in_the_hosts_dtype_and_device(load_pack, host, weights):
 
 
 @pytest.mark.usefixtures("weights")
-def test_progress_grows_with_previews_and_the_device_is_given_back(optimize, host):
+def test_progress_has_previews_and_device_is_released(optimize, host):
     optimize(_photo(2, 36, 40, 3))
     (steps,) = host.bars
     assert steps == [(round(1000 * n / 6), 1000) for n in range(1, 7)]
@@ -100,15 +100,15 @@ def test_progress_grows_with_previews_and_the_device_is_given_back(optimize, hos
 
 
 @pytest.mark.usefixtures("weights")
-def test_interruption_passes_through_and_the_device_is_given_back(optimize, host):
+def test_interruption_stops_and_device_is_released(optimize, host):
     host.interrupt_at = 2
-    with pytest.raises(Exception) as raised:  # noqa: B017 - its identity is what matters
+    with pytest.raises(Exception) as raised:  # noqa: B017 - compared by identity
         optimize(iterations=9)
     assert raised.value is host.interruption and host.checks == 2
     assert host.freed == ["models", "cache", "cache"]
 
 
-def test_the_list_has_auto_names_and_files(pack, host, weights):
+def test_list_has_auto_names_and_files(pack, host, weights):
     def options() -> list[str]:
         return next(each for each in pack.schema("OptimizeStyle").inputs if each.id == "loss_network").options
 
@@ -119,14 +119,14 @@ def test_the_list_has_auto_names_and_files(pack, host, weights):
 
 
 @pytest.mark.parametrize("name", ["../distilled.safetensors", "/etc/passwd", "nothing", ""])
-def test_other_names_are_refused(pack, host, weights, optimize, name):
+def test_unknown_names_raise(pack, host, weights, optimize, name):
     distilled(host.models / "distilled.safetensors")
     assert f"no loss network named {name!r}" in pack.nodes["OptimizeStyle"].validate_inputs(name)
     with pytest.raises(ValueError, match="there is no loss network named"):
         optimize(loss_network=name)
 
 
-def test_auto_takes_the_first_file_that_fits(host, optimize, by_core, weights):
+def test_auto_uses_first_matching_file(host, optimize, by_core, weights):
     expected = optimize(loss_network="distilled.safetensors")
     torch.testing.assert_close(expected, by_core(_photo(1, 36, 40, 3)))
     save_file(vgg16(), host.loss_networks / "a_vgg16.safetensors")
@@ -135,20 +135,20 @@ def test_auto_takes_the_first_file_that_fits(host, optimize, by_core, weights):
     assert torch.equal(optimize(loss_network="auto"), expected)
 
 
-def test_without_the_loss_network_the_error_says_where_to_put_it(pack, host, optimize):
+def test_missing_loss_network_error_says_where_to_put_it(pack, host, optimize):
     error = pack.module("core.errors").CheckpointError
     put_there = (
-        r"no file in models/loss_networks holds .* vgg19_distilled, .* as vgg19_distilled.safetensors \(or .pth\)$"
+        r"no file in models/loss_networks contains .* vgg19_distilled, .* as vgg19_distilled.safetensors \(or .pth\)$"
     )
     with pytest.raises(error, match=put_there):
         optimize()
-    with pytest.raises(error, match="holds the loss network vgg16, .* or choose vgg16 \\(download\\)$"):
+    with pytest.raises(error, match="contains the loss network vgg16, .* or choose vgg16 \\(download\\)$"):
         optimize(recipe="authors")
 
 
 @pytest.fixture
 def published(pack, hub_standin, use_hub, monkeypatch):
-    """vgg16 is on the Hub, and the only loss network with a name."""
+    """vgg16 on the Hub, the only named loss network."""
     data = save(vgg16())
     hub_standin.put("some/vgg", REVISION, "model.safetensors", data)
     manifest = pack.module("core.hub.manifest")
@@ -159,7 +159,7 @@ def published(pack, hub_standin, use_hub, monkeypatch):
     return entry
 
 
-def test_choosing_a_network_of_the_hub_downloads_what_is_needed_once(host, optimize, published, hub_standin):
+def test_hub_network_is_downloaded_once_as_far_as_needed(host, optimize, published, hub_standin):
     first = optimize(recipe="authors", loss_network="vgg16 (download)")
     assert [path.name for path in host.loss_networks.iterdir() if path.suffix == ".safetensors"] == [
         "vgg16.relu4_3.safetensors"
@@ -171,16 +171,14 @@ def test_choosing_a_network_of_the_hub_downloads_what_is_needed_once(host, optim
     assert len(hub_standin.requests) == requests
 
 
-def test_a_network_of_another_recipe_is_refused_before_a_download(pack, optimize, published, hub_standin):
-    with pytest.raises(
-        pack.module("core.errors").InputError, match="standard is made for .* vgg19_distilled, not vgg16"
-    ):
+def test_wrong_network_for_recipe_raises_before_download(pack, optimize, published, hub_standin):
+    with pytest.raises(pack.module("core.errors").InputError, match="standard needs .* vgg19_distilled, not vgg16"):
         optimize(loss_network="vgg16 (download)")
     assert hub_standin.requests == []
 
 
 @pytest.mark.usefixtures("weights")
-def test_bad_images_and_settings_are_one_line(pack, host, optimize):
+def test_bad_input_errors_are_one_line(pack, host, optimize):
     errors = pack.module("core.errors")
     for inputs, message in (
         ({"content": torch.zeros(24, 24, 3)}, "expected an IMAGE"),
@@ -195,7 +193,7 @@ def test_bad_images_and_settings_are_one_line(pack, host, optimize):
         assert "\n" not in str(raised.value)
 
 
-def test_fingerprint_changes_with_the_chosen_file_alone(pack, host, weights):
+def test_fingerprint_changes_only_with_chosen_file(pack, host, weights):
     def fingerprint(name: str | None) -> str:
         return pack.nodes["OptimizeStyle"].fingerprint_inputs(content=None, iterations=3, loss_network=name)
 

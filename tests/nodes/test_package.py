@@ -1,8 +1,10 @@
-"""How the host finds the nodes, and what they say of themselves."""
+"""How the host finds the nodes, and their schemas."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import inspect
 import sys
 
 import pytest
@@ -20,7 +22,7 @@ NODES = {
     "TrainStyle": "Train Style",
 }
 INPUTS = {
-    # In this order for good: workflows keep values by position, so that new inputs are only ever appended.
+    # Never change this order: workflows store values by position. Append new inputs.
     "LoadStyleModel": {"style": "COMBO", "download": "BOOLEAN", "channel_order": "COMBO", "output": "COMBO"},
     "FastStylize": {
         "image": "IMAGE",
@@ -105,15 +107,15 @@ def test_root_imports_nothing(load_root, monkeypatch):
     assert set(sys.modules) - before == {root.__name__}
 
 
-def test_root_has_the_v3_entry_point_alone(load_root):
+def test_root_has_only_v3_entry_point(load_root):
     root = load_root()
     assert asyncio.iscoroutinefunction(root.comfy_entrypoint)
-    # The host would take this one, even empty, and leave the entry point alone.
+    # The host would use this one, even if it is empty, and ignore the entry point.
     assert not hasattr(root, "NODE_CLASS_MAPPINGS")
 
 
-def test_loading_leaves_the_hosts_names_alone(load_pack, monkeypatch):
-    """The host has a module called nodes; core and nodes of ours must not appear beside it."""
+def test_loading_keeps_host_modules(load_pack, monkeypatch):
+    """The host has its own module called nodes. The pack's core and nodes must not become top-level modules."""
     hosts = sys.modules["pytest"]  # stands for any module
     monkeypatch.setitem(sys.modules, "nodes", hosts)
     paths = list(sys.path)
@@ -128,14 +130,14 @@ def test_ids_and_display_names(pack):
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_types_of_inputs_and_outputs(pack, node):
+def test_input_and_output_types(pack, node):
     schema = pack.schema(node)
     assert [(each.id, each.io_type) for each in schema.inputs] == list(INPUTS[node].items())
     assert {each.display_name: each.io_type for each in schema.outputs} == OUTPUTS[node]
 
 
-def test_everything_explains_itself(pack):
-    """A description of every node, and a tooltip on every input and output."""
+def test_nodes_have_descriptions_and_tooltips(pack):
+    """Every node has a description, and every input and output a tooltip."""
     for node in pack.nodes:
         schema = pack.schema(node)
         assert schema.description.endswith("."), node
@@ -145,7 +147,10 @@ def test_everything_explains_itself(pack):
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_execute_takes_the_inputs_of_the_schema(pack, node):
-    execute = pack.nodes[node].execute.__func__
-    arguments = execute.__code__.co_varnames[1 : execute.__code__.co_argcount]
-    assert set(arguments) == set(INPUTS[node])
+def test_execute_accepts_schema_inputs(pack, node):
+    parameters = inspect.signature(pack.nodes[node].execute).parameters
+    names = [name for name, each in parameters.items() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(names) < len(parameters):  # **inputs become the fields of Settings
+        assert node == "TrainStyle"
+        names += [each.name for each in dataclasses.fields(pack.module("nodes.training_inputs").Settings)]
+    assert sorted(names) == sorted(INPUTS[node])

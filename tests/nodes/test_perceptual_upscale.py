@@ -1,4 +1,4 @@
-"""PerceptualUpscale: exactly as many times larger, alpha and mask with the colors, and what its list takes and refuses."""
+"""PerceptualUpscale: sizes, alpha and masks of the result, and which models it lists and rejects."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _options(pack, node: str = "PerceptualUpscale") -> list[str]:
 
 @pytest.fixture
 def model(pack, host) -> str:
-    """The name of an untrained x2 upscaler with a partner."""
+    """Name of an untrained x2 upscaler with a partner."""
     pack.upscaler(host.upscalers / "pixel.safetensors", seed=1)
     return pack.upscaler(host.upscalers / "tiny.safetensors", partner="pixel").name
 
 
 @pytest.fixture
 def by_core(pack, host, model):
-    """The colors that core gives for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4."""
+    """Compute core's result for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4, without alpha."""
     loaded = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / model)
 
     def compute(image: torch.Tensor, **options) -> torch.Tensor:
@@ -42,7 +42,7 @@ def by_core(pack, host, model):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (37, 29), (5, 66)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_images_of_every_form(pack, model, by_core, batch, size, channels, dtype):
+def test_image_shapes_and_dtypes(pack, model, by_core, batch, size, channels, dtype):
     image = _photo(batch, *size, channels, dtype=dtype)
     original = image.clone()
     result, mask = pack.run("PerceptualUpscale", image=image, model=model)
@@ -63,7 +63,7 @@ def test_images_of_every_form(pack, model, by_core, batch, size, channels, dtype
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_the_model_decides_how_many_times_larger(pack, host, scale):
+def test_model_sets_the_scale(pack, host, scale):
     name = pack.upscaler(host.upscalers / "any.safetensors", scale).name
     result, mask = pack.run("PerceptualUpscale", image=_photo(1, 7, 5, 3), model=name)
     assert result.shape == (1, 7 * scale, 5 * scale, 3) and mask.shape == (1, 7 * scale, 5 * scale)
@@ -84,7 +84,7 @@ def test_opaque_images_stay_opaque(pack, model):
 
 
 @pytest.mark.parametrize("shape", [(2, 12, 9), (1, 12, 9), (12, 9), (2, 1, 12, 9), (1, 64, 64), (1, 3, 30)])
-def test_masks_come_out_at_the_size_of_the_result(pack, model, shape):
+def test_masks_have_result_size(pack, model, shape):
     mask = _photo(*shape)
     original = mask.clone()
     _, result = pack.run("PerceptualUpscale", image=_photo(2, 12, 9, 4), model=model, mask=mask)
@@ -98,7 +98,7 @@ def test_masks_come_out_at_the_size_of_the_result(pack, model, shape):
         torch.testing.assert_close(even, torch.full_like(even, value))
 
 
-def test_refuses_what_is_no_image_or_mask(pack, model):
+def test_bad_images_and_masks_raise(pack, model):
     error = pack.module("core.errors").ImageError
     with pytest.raises(error, match="expected an IMAGE"):
         pack.run("PerceptualUpscale", image=torch.zeros(24, 24, 3), model=model)
@@ -106,7 +106,7 @@ def test_refuses_what_is_no_image_or_mask(pack, model):
         pack.run("PerceptualUpscale", image=torch.zeros(1, 8, 8, 3), model=model, mask=torch.zeros(1, 0, 8))
 
 
-def test_fidelity_blends_with_the_partner(pack, host, model, by_core):
+def test_fidelity_blends_with_partner(pack, host, model, by_core):
     image = _photo(1, 12, 9, 3)
     results = [pack.run("PerceptualUpscale", image=image, model=model, fidelity=f)[0] for f in (0.0, 0.5, 1.0)]
     for fidelity, result in zip((0.0, 0.5, 1.0), results, strict=True):
@@ -117,14 +117,14 @@ def test_fidelity_blends_with_the_partner(pack, host, model, by_core):
         pack.run("PerceptualUpscale", image=image, model="pixel.safetensors", fidelity=0.5)
 
 
-def test_match_colors(pack, model, by_core):
+def test_match_colors_matches_core(pack, model, by_core):
     image = _photo(2, 12, 9, 3)
     result, _ = pack.run("PerceptualUpscale", image=image, model=model, match_colors=True)
     assert (result - by_core(image, match_colors=True)).abs().max() <= LEVEL
     assert (result - by_core(image)).abs().max() > 0.01
 
 
-def test_result_is_in_the_hosts_dtype_and_device(load_pack, host):
+def test_result_has_host_dtype_and_device(load_pack, host):
     host.intermediate_dtype, host.intermediate_device = torch.float16, torch.device("meta")
     pack = load_pack()
     name = pack.upscaler(host.upscalers / "tiny.safetensors").name
@@ -134,7 +134,7 @@ def test_result_is_in_the_hosts_dtype_and_device(load_pack, host):
                 assert (each.dtype, each.device.type) == (torch.float16, "meta")
 
 
-def test_host_makes_room_once_for_a_batch(pack, host, model):
+def test_host_reserves_memory_once_per_batch(pack, host, model):
     pack.run("PerceptualUpscale", image=_photo(3, 24, 32, 3), model=model)
     (((patcher,), memory),) = host.loads
     network = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / model)
@@ -143,24 +143,24 @@ def test_host_makes_room_once_for_a_batch(pack, host, model):
 
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("side", [1, 16])
-def test_progress_grows_and_ends_at_its_total(pack, host, model, side, batch):
+def test_progress_increases_to_total(pack, host, model, side, batch):
     pack.run("PerceptualUpscale", image=_photo(batch, side, side, 3), model=model)
     (steps,) = host.bars
     values = [value for value, _ in steps]
     assert {total for _, total in steps} == {batch * 1000}
-    assert values == sorted(set(values)), "progress does not grow"
+    assert values == sorted(set(values)), "progress does not increase"
     assert values[-1] == batch * 1000
 
 
-def test_interruption_passes_through(pack, host, model):
+def test_interruption_stops_at_once(pack, host, model):
     host.interrupt_at = 4
-    with pytest.raises(Exception) as raised:  # noqa: B017 - its identity is what matters
+    with pytest.raises(Exception) as raised:  # noqa: B017 - compared by identity
         pack.run("PerceptualUpscale", image=_photo(9, 16, 16, 3), model=model)
     assert raised.value is host.interruption and host.checks == 4
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_lists_networks_and_files_alone(pack, host, node):
+def test_lists_only_networks_and_files(pack, host, node):
     bundled = pack.module("core.models.upscale_model").list_upscalers()
     assert _options(pack, node) == bundled
     for name in ("readme.txt", ".hidden.pth", "a.training.safetensors", "b.pth"):
@@ -173,7 +173,7 @@ def test_lists_networks_and_files_alone(pack, host, node):
 
 @pytest.mark.parametrize("node", NODES)
 @pytest.mark.parametrize("name", ["../tiny.safetensors", "../../etc/passwd", "/etc/passwd", "no_such_model", ""])
-def test_refuses_other_names(pack, host, model, name, node):
+def test_unknown_names_raise(pack, host, model, name, node):
     pack.upscaler(host.models / "tiny.safetensors")
     answer = pack.nodes[node].validate_inputs(model=name)
     assert f"no upscaler named {name!r}" in answer and "tiny.safetensors" in answer
@@ -183,7 +183,7 @@ def test_refuses_other_names(pack, host, model, name, node):
     assert pack.nodes[node].validate_inputs(model=None) is True
 
 
-def test_fingerprint_changes_with_the_file_or_its_partner_and_only_then(pack, host, model):
+def test_fingerprint_changes_only_with_file_or_partner(pack, host, model):
     def fingerprint() -> str:
         assert len({pack.nodes[node].fingerprint_inputs(model=model, fidelity=0.5) for node in NODES}) == 1
         return pack.nodes["PerceptualUpscale"].fingerprint_inputs(image=None, model=model, fidelity=0.5)
@@ -201,14 +201,15 @@ def test_fingerprint_changes_with_the_file_or_its_partner_and_only_then(pack, ho
     assert pack.nodes["PerceptualUpscale"].fingerprint_inputs(model=None)
 
 
-def test_another_kind_of_file_is_one_line(pack, host):
+def test_wrong_file_error_is_one_line(pack, host):
     pack.style(host.upscalers / "style.safetensors")
     with pytest.raises(pack.module("core.errors").CheckpointError, match="not an x2, x4 or x8 upscaler") as raised:
         pack.run("PerceptualUpscale", image=_photo(1, 8, 8, 3), model="style.safetensors")
     assert "\n" not in str(raised.value)
 
 
-def test_the_folder_is_the_hosts(pack, host):
+def test_folder_is_registered_with_host(load_pack, host):
+    load_pack()
     paths, suffixes = host.folders["perceptual_upscale"]
     assert paths == [str(host.models / "perceptual_upscale")] and ".safetensors" in suffixes
     assert (host.models / "perceptual_upscale").is_dir()

@@ -1,4 +1,4 @@
-"""What ComfyUI's registry and manager read of the pack, by their rules."""
+"""Metadata that ComfyUI's registry and manager read, checked by their rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-URLS = {"Homepage", "Documentation", "Repository", "Issues"}  # the keys that are read
+URLS = {"Homepage", "Documentation", "Repository", "Issues"}  # the keys that the registry reads
 ACCELERATORS = {
     "GPU :: NVIDIA CUDA",
     "GPU :: AMD ROCm",
@@ -24,7 +24,7 @@ def pyproject() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_project(pyproject):
+def test_project_metadata(pyproject):
     project, comfy = pyproject["project"], pyproject["tool"]["comfy"]
     assert re.fullmatch(r"[a-z0-9-]{1,99}", project["name"]) and "comfyui" not in project["name"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
@@ -34,32 +34,32 @@ def test_project(pyproject):
     assert re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
 
 
-def test_classifiers_void_no_list(pyproject):
+def test_classifiers_are_known_to_registry(pyproject):
     classifiers = pyproject["project"]["classifiers"]
     assert "Operating System :: OS Independent" in classifiers
     environments = {each.removeprefix("Environment :: ") for each in classifiers if each.startswith("Environment ::")}
     assert environments and environments <= ACCELERATORS
 
 
-def test_icon_is_a_file_of_the_repository(pyproject):
+def test_icon_is_in_repository(pyproject):
     icon = pyproject["tool"]["comfy"]["Icon"]
     name = icon.partition("/main/")[2]
     assert (ROOT / name).is_file() and Path(name).suffix in (".svg", ".png", ".jpg", ".gif")
     assert pyproject["project"]["urls"]["Repository"].removeprefix("https://github.com") in icon
 
 
-def test_changelog_begins_with_this_version(pyproject):
+def test_changelog_starts_with_current_version(pyproject):
     heads = re.findall(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert heads[0] == pyproject["project"]["version"]
 
 
-def test_what_the_manager_installs_is_not_pinned():
-    """The host owns versions; a pin of ours would break other packs."""
+def test_requirements_are_not_pinned():
+    """The host chooses the versions. Pinned ones would break other packs."""
     names = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
     assert all(re.fullmatch(r"[a-z-]+", name) for name in names)
 
 
-def test_the_pack_leaves_tests_and_pictures_out():
+def test_pack_excludes_tests_and_docs():
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
     assert {"tests/", "docs/", "benchmarks/"} <= set(ignored)
     assert not {"core/", "nodes/", "weights/", "examples/"} & set(ignored)

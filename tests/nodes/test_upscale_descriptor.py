@@ -1,16 +1,16 @@
-"""LoadPerceptualUpscaler: what spandrel, the host's library of upscalers, promises of its models."""
+"""LoadPerceptualUpscaler: descriptors as spandrel, the host's library for upscalers, promises them."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-spandrel = pytest.importorskip("spandrel", reason="spandrel is not installed, which ComfyUI requires")
+spandrel = pytest.importorskip("spandrel", reason="needs spandrel, a requirement of ComfyUI")
 
 
 @pytest.fixture
 def load(pack, host):
-    """Write a network and load it as the host's upscale model; keywords are the node's inputs."""
+    """Write a network and load it as the host's upscale model. Keywords are the node's inputs."""
 
     def load(arch: str | None = None, scale: int = 4, **inputs):
         pack.upscaler(host.upscalers / "pixel.safetensors", scale, seed=1)
@@ -24,7 +24,7 @@ def load(pack, host):
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_it_says_what_a_caller_needs_to_know(load, scale):
+def test_descriptor_properties(load, scale):
     model = load(scale=scale)
     assert isinstance(model, spandrel.ImageModelDescriptor)
     assert (model.scale, model.input_channels, model.output_channels, model.purpose) == (scale, 3, 3, "SR")
@@ -43,7 +43,7 @@ def test_it_says_what_a_caller_needs_to_know(load, scale):
         "c3s1-4,d4,u4,u4,c3s1-3 padding=zero norm=none",
     ],
 )
-def test_a_call_gives_what_core_gives(pack, host, load, arch, size, rng):
+def test_call_matches_core(pack, host, load, arch, size, rng):
     model, image = load(arch), torch.rand(1, 3, *size, generator=rng)
     result = model.to("cpu")(image)
     assert result.shape == (1, 3, size[0] * model.scale, size[1] * model.scale)
@@ -54,14 +54,14 @@ def test_a_call_gives_what_core_gives(pack, host, load, arch, size, rng):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(load, dtype, rng):
+def test_half_precision_is_close_to_single(load, dtype, rng):
     image = torch.rand(1, 3, 16, 20, generator=rng)
     single = load()(image)
     result = load().to(dtype)(image.to(dtype))
     assert result.dtype == dtype and (result.float() - single).abs().max() < 0.02
 
 
-def test_fidelity(load, pack, rng):
+def test_fidelity_blends_networks(load, pack, rng):
     image = torch.rand(1, 3, 6, 8, generator=rng)
     blends = [load(fidelity=fidelity)(image) for fidelity in (0.0, 0.5, 1.0)]
     pixel = pack.run("LoadPerceptualUpscaler", model="pixel.safetensors")
@@ -69,5 +69,5 @@ def test_fidelity(load, pack, rng):
     assert (blends[0] - blends[1]).abs().max() > 0.01 and (blends[1] - blends[2]).abs().max() > 0.01
 
 
-def test_tiles_are_discouraged_where_statistics_are_those_of_the_image(load):
+def test_tiling_is_discouraged_with_instance_norm(load):
     assert load("c3s1-4,u4,c3s1-3 norm=instance").tiling == spandrel.ModelTiling.DISCOURAGED

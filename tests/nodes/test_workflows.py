@@ -1,4 +1,4 @@
-"""The shipped workflows as files: complete, the same in both forms, and of our nodes as they are now."""
+"""The shipped workflow files: complete, the same graph in both forms, and up to date with the nodes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_workflow_has_both_forms_and_a_picture():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_picture_fits_the_template_browser(name):
+def test_picture_fits_template_browser(name):
     path = TEMPLATES / f"{name}.jpg"
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("JPEG", (512, 512))  # twice the card's 256 px
@@ -39,7 +39,7 @@ def test_both_forms_are_the_same_graph(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ui_form_is_whole(name):
+def test_ui_form_is_consistent(name):
     ui = ui_form(name)
     nodes = {node["id"]: node for node in ui["nodes"]}
     assert len(nodes) == len(ui["nodes"]) and max(nodes) == ui["last_node_id"]
@@ -53,23 +53,23 @@ def test_ui_form_is_whole(name):
     assert note["widgets_values"][0].startswith("## ")
 
 
-def test_ids_of_workflows_differ():
+def test_workflow_ids_are_unique():
     assert len({ui_form(name)["id"] for name in NAMES}) == len(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_files_are_among_the_examples(name):
+def test_input_files_are_examples(name):
     files = [
         each["inputs"][LOADERS[kind]] for each in api_form(name).values() if (kind := each["class_type"]) in LOADERS
     ]
     assert files and [file for file in files if not (EXAMPLES / file).exists()] == []
     note = next(node for node in ui_form(name)["nodes"] if node["type"] in NOTES)["widgets_values"][0]
-    assert "`examples`" in note, "says where the file comes from"
+    assert "`examples`" in note, "the note does not say where the file comes from"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_our_nodes_have_every_input_in_its_place(pack, name):
-    """Values are kept by position, so that the order counts; what is left out would take another's value."""
+def test_nodes_have_all_inputs_in_order(pack, name):
+    """Values are stored by position. A missing input would get the next one's value."""
     for node in ui_form(name)["nodes"]:
         if node["type"] not in pack.nodes:
             continue
@@ -79,7 +79,7 @@ def test_our_nodes_have_every_input_in_its_place(pack, name):
         widgets = list(widget_values(node))
         expected = [each.id for each in inputs if each.id in widgets]
         assert [name for name in widgets if name in expected] == expected, node["type"]
-        # The frontend adds a widget of its own after a seed, unless it is told not to.
+        # The frontend adds its own widget after a seed, unless control_after_generate is False.
         seeds = [each for each in inputs if each.id in SEEDS and each.control_after_generate is not False]
         assert len(node["widgets_values"]) == len(widgets) + len(seeds), node["type"]
 
@@ -89,8 +89,8 @@ def test_every_node_is_in_a_workflow(pack):
     assert set(pack.nodes) - used == set()
 
 
-def test_pictures_can_be_made_again():
-    """By docs/make_pictures.py, which names each."""
+def test_script_makes_every_picture():
+    """docs/make_pictures.py names each picture."""
     script = (EXAMPLES.parent / "docs" / "make_pictures.py").read_text(encoding="utf-8")
     pictures = [*NAMES, *(path.stem for path in (EXAMPLES.parent / "web" / "docs").glob("*.jpg"))]
     assert [name for name in pictures if f'"{name}"' not in script] == []

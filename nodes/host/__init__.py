@@ -1,0 +1,47 @@
+"""Everything this pack needs from ComfyUI. Only the modules of this package import the host."""
+
+from __future__ import annotations
+
+from .api import ComfyExtension, StyleModelType, advanced, io, search_aliases, ui
+from .folders import (
+    LOSS_FOLDER,
+    STYLE_FOLDER,
+    UPSCALE_FOLDER,
+    input_folder,
+    input_folders,
+    listed_path,
+    model_files,
+    model_folders,
+    model_path,
+    register_folders,
+    temporary_folder,
+)
+from .models import HostedModel, image_options, training_device, whole_device
+from .progress import progress_callback, training_callback
+
+__all__ = [
+    "LOSS_FOLDER",
+    "STYLE_FOLDER",
+    "UPSCALE_FOLDER",
+    "ComfyExtension",
+    "HostedModel",
+    "StyleModelType",
+    "advanced",
+    "image_options",
+    "input_folder",
+    "input_folders",
+    "io",
+    "listed_path",
+    "model_files",
+    "model_folders",
+    "model_path",
+    "progress_callback",
+    "search_aliases",
+    "temporary_folder",
+    "training_callback",
+    "training_device",
+    "ui",
+    "whole_device",
+]
+
+register_folders()
