@@ -14,7 +14,8 @@ from ..errors import CheckpointError, InputError
 from ..hub.manifest import bundled_file, bundled_path, entries, find_entry, names
 from ..hub.whole_files import Folder
 from ..network.arch import ArchSpec
-from ..network.transform_net import TransformNet, deepened, interpolate
+from ..network.interpolation import deepened, interpolate
+from ..network.transform_net import TransformNet
 from ..progress import ProgressCallback
 from .image_model import ImageModel
 from .loading import network_file, open_model

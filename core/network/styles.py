@@ -26,7 +26,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from .arch import ArchSpec
-from .transform_net import InstanceNorm, TransformNet
+from .stages import InstanceNorm
+from .transform_net import TransformNet
 
 Rows = Mapping[str, Tensor]  # one style: the scale and shift (C) of each instance norm, by their names in the network
 Style = str | Mapping[str, float]  # the name of a style, or the amounts of a mixture by name

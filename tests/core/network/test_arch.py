@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 from perceptual_style.core.errors import ArchError
-from perceptual_style.core.network.arch import NORMS, PADDINGS, RESIDUALS, ArchSpec, Layer
+from perceptual_style.core.network.arch import NORMS, PADDINGS, RESIDUALS, ArchSpec
+from perceptual_style.core.network.layers import Layer
 from perceptual_style.core.network.transform_net import TransformNet
 from perceptual_style.core.training.style_recipes import HALF_WIDTH_ARCH, PAPER_ARCH
 

@@ -18,7 +18,8 @@ from perceptual_style.core.checkpoints.own_format import (
 from perceptual_style.core.engine.engine import Engine, plan_memory
 from perceptual_style.core.errors import ArchError, CheckpointError, InputError
 from perceptual_style.core.models.style_model import StyleModel, load_style
-from perceptual_style.core.models.upscale_model import interpolate
+from perceptual_style.core.network.interpolation import interpolate
+from perceptual_style.core.network.stages import InstanceNorm
 from perceptual_style.core.network.styles import (
     check_styles,
     is_name,
@@ -30,7 +31,7 @@ from perceptual_style.core.network.styles import (
     styles_in,
     with_rows,
 )
-from perceptual_style.core.network.transform_net import InstanceNorm, TransformNet, build_network
+from perceptual_style.core.network.transform_net import TransformNet, build_network
 
 ARCH = "c3s1-4,d6x3,R6,U2,p2-4,u4,c5s1-3 padding=reflect"
 NAMES = ("wave", "candy", "The Scream")

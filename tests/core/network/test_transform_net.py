@@ -7,17 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from perceptual_style.core.network.arch import ArchSpec
+from perceptual_style.core.network.stages import ConvStage, InstanceNorm, ResidualStage, UpsampleStage, same_padding
 from perceptual_style.core.network.transform_net import (
-    ConvStage,
-    InstanceNorm,
-    ResidualStage,
     TransformNet,
-    UpsampleStage,
     build_network,
     extend,
     forward_any_size,
     output_function,
-    same_padding,
 )
 from perceptual_style.core.training.style_recipes import PAPER_ARCH
 from scipy.signal import correlate2d
