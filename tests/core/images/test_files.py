@@ -226,11 +226,11 @@ def test_color_profile_and_exif_are_kept(tmp_path, suffix):
 
 def test_what_a_format_cannot_hold_is_said(tmp_path):
     warning = save_image(tmp_path / "a.bmp", torch.zeros(3, 2, 2), icc_profile=SRGB, exif=b"Exif\0\0MM\0*")
-    assert warning.endswith("a.bmp: BMP holds no color profile and no EXIF")
+    assert warning.endswith("a.bmp: BMP cannot hold a color profile or EXIF")
     exif = Image.Exif()
     exif[0x010E] = "long " * 20000
     warning = save_image(tmp_path / "a.jpg", torch.zeros(3, 2, 2), exif=exif.tobytes())
-    assert warning.endswith("a.jpg: JPEG holds no EXIF of more than 64 KB")
+    assert warning.endswith("a.jpg: JPEG cannot hold EXIF of more than 64 KB")
     assert read_image(tmp_path / "a.jpg").exif is None
 
 
@@ -671,7 +671,7 @@ def test_good_images_pass(dtype):
         (torch.zeros(3, 4, 5), "got shape (3, 4, 5); use image[None]"),
         (torch.zeros(4, 5), "got shape (4, 5)"),
         (torch.zeros(1, 4, 5, 3), "got shape (1, 4, 5, 3); use image.permute(0, 3, 1, 2)"),
-        (torch.zeros(1, 4, 5, 6), "got shape (1, 4, 5, 6); take alpha off with image[:, :3]"),
+        (torch.zeros(1, 4, 5, 6), "got shape (1, 4, 5, 6); remove alpha with image[:, :3]"),
         (torch.zeros(1, 1, 5, 6), "got shape (1, 1, 5, 6); use image.expand(-1, 3, -1, -1)"),
         (torch.zeros(0, 3, 5, 6), "got shape (0, 3, 5, 6)"),
         (torch.zeros(1, 3, 0, 6), "got shape (1, 3, 0, 6)"),
