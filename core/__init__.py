@@ -1,6 +1,7 @@
-"""Networks, losses, trainer and models: independent of any host program. Prints nothing, downloads nothing unasked.
+"""Networks, losses, training and models, independent of any host program.
 
-Public names are imported on first use, so that ``import perceptual_style.core`` alone does not import torch.
+This package prints nothing and downloads nothing unless asked. Public names are imported on first use, so that
+``import perceptual_style.core`` alone does not import torch.
 """
 
 from __future__ import annotations

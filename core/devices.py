@@ -1,4 +1,4 @@
-"""Which device and which number format to compute with."""
+"""The device and the number format to compute with, and memory that runs out."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The device named, or the best one there is. Raises InputError when it is not available."""
+    """Return the named device, or the best one of this machine for ``auto``.
+
+    Raises:
+        InputError: the device is unknown or not available.
+    """
     if str(name) != "auto":
         try:
             device = torch.device(name)
+        except RuntimeError:
+            raise InputError(f"there is no device {str(name)!r}; use auto, cpu or cuda") from None
+        try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             why = first_line(error)
@@ -30,7 +37,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is in the hardware."""
+    """Return whether the hardware has bfloat16 arithmetic."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -39,9 +46,16 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
-    """The dtype of mixed precision training, None for plain float32.
+    """Return the dtype of mixed precision training, or None for plain float32.
 
-    auto: bfloat16 where the hardware has it. float16, whose range gradients leave, is not offered.
+    float16 is not offered: gradients leave its range.
+
+    Args:
+        device: where to train
+        precision: fp32 | bf16 | auto: bfloat16 if the hardware has it
+
+    Raises:
+        InputError: the precision is unknown.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision is {precision!r}; expected auto, fp32 or bf16")
@@ -51,9 +65,9 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
 
 
 def release_memory(device: torch.device) -> None:
-    """Give what torch, or on a CPU the C library, keeps for later back to a device, where it can be had in other sizes."""
+    """Free the memory that torch, or the C library on a CPU, caches, so that it can be allocated in other sizes."""
     backend = getattr(torch, device.type, None)
-    if hasattr(backend, "empty_cache"):
+    if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
     if device.type == "cpu":
         with suppress(AttributeError, OSError, TypeError):  # glibc has this function, other systems do not need it
@@ -61,7 +75,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, whatever the backend (CUDA, MPS, XPU, CPU) calls it."""
+    """Return whether an error says that memory ran out, in the words of any backend (CUDA, MPS, XPU, CPU)."""
     if isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
         return True
     text = str(error).lower()

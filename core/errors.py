@@ -1,8 +1,8 @@
-"""The error types. Caller mistakes are ValueErrors with a message that says what was expected, what came and what to do."""
+"""The error types. Mistakes of the caller are ValueErrors whose message says what was expected, what came, what to do."""
 
 
 class PerceptualStyleError(Exception):
-    """Anything this package refuses or cannot finish; ``str()`` is one line meant for the user."""
+    """Anything that this package rejects or cannot finish. ``str()`` is one line meant for the user."""
 
 
 class InputError(PerceptualStyleError, ValueError):
@@ -18,19 +18,22 @@ class ImageError(InputError):
 
 
 class CheckpointError(InputError):
-    """A file of weights that cannot be read, or does not hold what was asked for."""
+    """A file of weights that cannot be read, or that lacks the requested weights."""
 
 
 class HubError(CheckpointError):
-    """A download from the Hugging Face Hub that did not succeed, or weights that were never downloaded."""
+    """A download from the Hugging Face Hub that failed, or weights that were never downloaded."""
 
 
 class TrainingError(PerceptualStyleError):
-    """A training or an optimization that cannot go on: the objective is not finite, or the checkpoint belongs to another run."""
+    """A training run or an optimization that cannot continue.
+
+    Either the objective is not finite, or the checkpoint belongs to another run.
+    """
 
 
 class Cancelled(PerceptualStyleError):
-    """Raised by a progress callback to stop the work; training keeps a checkpoint first."""
+    """Raised by a progress callback to stop the work. A training run saves a checkpoint first."""
 
 
 def first_line(error: BaseException) -> str:

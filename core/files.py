@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Write files so that a reader sees the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -17,28 +16,36 @@ from errno import EACCES, EISDIR, ENOTDIR
 from pathlib import Path
 from platform import node
 
-_OURS = re.compile(r"\.perceptual-style-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
+import psutil
+
+# the name of a temporary file: computer, process, random digits, and the end of the target's name
+_TEMPORARY_NAME = re.compile(
+    r"\.perceptual-style-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL
+)
 _KEPT_OF_NAME = 48  # characters of the target's name: a file name may have 255 bytes in all
 _ABANDONED = 24 * 3600.0  # seconds without a change after which any temporary file counts as a leftover
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary file next to ``path``, with its suffix; what is written there becomes ``path``.
+    """Yield an empty temporary file next to ``path``, with the same suffix, that becomes ``path`` at the end.
 
-    On success the file is flushed to the disk and moved over ``path`` in one step; on any exception it is removed, and
-    an existing ``path`` stays as it was. Missing parent folders are made, permissions of an existing ``path`` kept,
-    symbolic links followed. Raises OSError.
+    On success the file is flushed to the disk and moved over ``path`` in one step. On any exception it is removed, and an
+    existing ``path`` stays as it was. Missing parent folders are created, permissions of an existing ``path`` are kept,
+    and symbolic links are followed.
 
     >>> with atomic_write("out.bin") as temporary:
     ...     temporary.write_bytes(content)
+
+    Raises:
+        OSError: the file cannot be written.
     """
     target = check_writable(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(target.parent)) from None
-    temporary = _create(target)
+    temporary = _create_temporary(target)
     mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
@@ -56,7 +63,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, read a block at a time. Raises OSError."""
+    """Return the SHA-256 of a file, read one block at a time. Raises OSError if it cannot be read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -65,7 +72,14 @@ def sha256_of(path: Path) -> str:
 
 
 def check_writable(path: str | Path) -> Path:
-    """Raise OSError now where `atomic_write` would when long work is done. Returns the file itself, links followed."""
+    """Check before long work that `atomic_write` will be able to write ``path``.
+
+    Returns:
+        The file itself, with links followed.
+
+    Raises:
+        OSError: it could not be written.
+    """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
@@ -78,26 +92,31 @@ def check_writable(path: str | Path) -> Path:
 
 
 def remove_leftovers(path: str | Path) -> list[Path]:
-    """Remove what `atomic_write` left next to ``path``, or of all files in it if it is a folder, when its process was
-    killed; return those files.
+    """Remove temporary files that killed processes left behind.
 
-    A file of a process that runs on this computer is left alone, and so is one of another computer (on a shared disk),
-    until it has not changed for a day. Never raises.
+    A file of a process that still runs on this computer, or of another computer (on a shared disk), is kept until it has
+    not changed for a day. This function never raises.
+
+    Args:
+        path: the target of `atomic_write`, or a folder for all targets in it
+
+    Returns:
+        The removed files.
     """
     target = Path(os.path.realpath(path))
     removed = []
     with contextlib.suppress(OSError):
-        every = target.is_dir()
-        for found in sorted((target if every else target.parent).iterdir()):
-            match = _OURS.fullmatch(found.name)
-            if match and (every or match["name"] == target.name[-_KEPT_OF_NAME:]) and _is_leftover(found, match):
+        is_folder = target.is_dir()
+        for found in sorted((target if is_folder else target.parent).iterdir()):
+            match = _TEMPORARY_NAME.fullmatch(found.name)
+            if match and (is_folder or match["name"] == target.name[-_KEPT_OF_NAME:]) and _is_leftover(found, match):
                 with contextlib.suppress(OSError):
                     found.unlink()
                     removed.append(found)
     return removed
 
 
-def _create(target: Path) -> Path:
+def _create_temporary(target: Path) -> Path:
     name = f".perceptual-style-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.{target.name[-_KEPT_OF_NAME:]}"
     temporary = target.with_name(name)
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -118,37 +137,14 @@ def _host() -> str:
 
 
 def _is_running(pid: int) -> bool:
-    if sys.platform == "win32":  # os.kill(pid, 0) would send Ctrl-C there
-        return _is_running_windows(pid)
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        return psutil.pid_exists(pid)
+    except OverflowError:  # more than the system's type of process numbers holds
         return False
-    except OSError:  # it exists and belongs to somebody else
-        return True
-    return True
-
-
-def _is_running_windows(pid: int) -> bool:
-    import ctypes
-    from ctypes import wintypes
-
-    query_limited_information, invalid_parameter, still_active = 0x1000, 87, 259
-    kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-    kernel32.OpenProcess.restype = wintypes.HANDLE
-    handle = kernel32.OpenProcess(query_limited_information, False, pid)
-    if not handle:
-        return ctypes.get_last_error() != invalid_parameter
-    try:
-        code = wintypes.DWORD()
-        got = kernel32.GetExitCodeProcess(wintypes.HANDLE(handle), ctypes.byref(code))
-        return not got or code.value == still_active
-    finally:
-        kernel32.CloseHandle(wintypes.HANDLE(handle))
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the move itself last through a power cut, where the system lets folders be flushed."""
+    """Flush a folder, if the system allows it, so that the move itself survives a power cut."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

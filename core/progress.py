@@ -1,4 +1,4 @@
-"""The one way in which long work reports and is cancelled."""
+"""How long work reports its progress, and how it is cancelled."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback receives, at least once a second of work on ordinary images.
+    """Progress of long work. A callback receives it at least once a second on ordinary images.
 
-    done, total: units of work, 0 <= done <= total (bands or stages when stylizing, steps when training, iterations)
-    losses: the objective's parts by name (training and optimization only)
-    preview: (1, 3, H, W) in [0, 1]: when training only now and then, when optimizing the image so far
-    seconds_left: estimate, None while unknown
-    notes: what the user should read once, such as a photo that was skipped
+    Attributes:
+        done: units of work done, 0 <= done <= total: bands or stages when stylizing, steps when training, or iterations
+        total: units of work in all
+        losses: the objective's parts by name (training and optimization only)
+        preview: (1, 3, H, W) in [0, 1]: when training only now and then, when optimizing the image so far
+        seconds_left: estimate, None while unknown
+        notes: lines that the user should read once, such as a photo that was skipped
     """
 
     done: int
@@ -29,12 +31,12 @@ class Progress:
     notes: tuple[str, ...] = ()
 
 
-#: Whatever it raises stops the work and reaches the caller: raise errors.Cancelled, or the exception of your own program.
+#: Any exception it raises stops the work and reaches the caller: raise errors.Cancelled, or your own program's exception.
 ProgressCallback = Callable[[Progress], None]
 
 
 def part_of(progress: ProgressCallback | None, index: int, parts: int) -> ProgressCallback | None:
-    """Progress of one part as part of all."""
+    """Return the callback for part ``index`` of ``parts`` equal parts, which reports its progress as part of the whole."""
     if progress is None or parts == 1:
         return progress
     return lambda one: progress(Progress(index * one.total + one.done, parts * one.total))

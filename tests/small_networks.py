@@ -1,4 +1,4 @@
-"""Loss networks of random weights, complete but so narrow that they take a moment."""
+"""Loss networks with random weights, complete but narrow, so that tests are fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VGG16_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 
 def distilled(path: Path, width: int = 4, seed: int = 5) -> Path:
-    """Write a vgg19_distilled down to relu5_1, the loss network of the recipe standard; returns its path."""
+    """Write a vgg19_distilled up to relu5_1, the loss network of the recipe standard. Returns its path."""
     generator, tensors, channels = torch.Generator().manual_seed(seed), {}, 3
 
     def add(key: str, out: int, into: int, side: int) -> None:
@@ -33,7 +33,7 @@ def distilled(path: Path, width: int = 4, seed: int = 5) -> Path:
 
 
 def vgg16(deepest: int = 28) -> dict[str, torch.Tensor]:
-    """VGG-16's layout with fewer channels, and a classifier that is most of the file, as in the real one."""
+    """Return weights in VGG-16's layout with fewer channels. As in the real file, the classifier is the largest part."""
     random, before, tensors = torch.Generator().manual_seed(1), 3, {}
     for index, width in zip(VGG16_INDICES, VGG16_WIDTHS, strict=True):
         if index <= deepest:

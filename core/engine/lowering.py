@@ -22,15 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..network.transform_net import (
-    ConvStage,
-    InstanceNorm,
-    PadStage,
-    ResidualStage,
-    TransformNet,
-    UpsampleStage,
-    check_row,
-)
+from ..network.stages import ConvStage, InstanceNorm, PadStage, ResidualStage, UpsampleStage
+from ..network.transform_net import TransformNet, check_row
 
 _BLOCK = 2  # side of the pixel blocks of a convolution to few channels
 _FEW_CHANNELS = 4

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..images.bicubic import enlarge
-from ..network.transform_net import InstanceNorm, TransformNet, output_function
+from ..network.stages import InstanceNorm
+from ..network.transform_net import TransformNet, output_function
 from .feature_maps import Affine, Map, Pool, Scratch, Sums, read
 from .lowering import Add, Norm, Normalize, Pad, Remember, Upsample, Window, batch_norm_affine, lower
 from .plan import Pass, Plan, plan_passes

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..errors import ImageError, InputError
 from ..images.folders import find_images
-from ..images.reading import open_image, read_image
+from ..images.pillow import open_image
+from ..images.reading import read_image
 from ..images.resample import bicubic_resize, crop_to_multiple, degrade
 from ..images.tensors import quantize
 from ..losses.loss_network import LossNetwork

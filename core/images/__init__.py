@@ -1,1 +1,1 @@
-"""Image files and image tensors, color, masks and resampling."""
+"""Images: files, tensors, color, masks and resampling."""

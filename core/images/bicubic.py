@@ -1,4 +1,4 @@
-"""Bicubic enlargement by a whole factor: one fixed convolution of the small image, the same for a part and the whole."""
+"""Bicubic enlargement by a whole factor: one fixed convolution of the small image, equal for a part and the whole."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BICUBIC_REACH = 2  # pixels of the small image on each side that a pixel is made of
+BICUBIC_REACH = 2  # pixels of the small image on each side that an enlarged pixel depends on
 
 
 def cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic kernel with a = -0.5, as in MATLAB's imresize."""
+    """Evaluate Keys' cubic kernel with a = -0.5, as in MATLAB's imresize."""
     x = distance.abs()
     near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
 def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None) -> Tensor:
-    """Enlarge images (N, C, H, W) by ``factor``; edges are replicated. Returns (N, C, factor H, factor W).
+    """Enlarge images by bicubic interpolation; edges are replicated.
 
-    first, stop: rows of the image whose enlargement is returned (default: all); rows around them are looked at.
+    Args:
+        image: (N, C, H, W) float
+        factor: of the enlargement
+        first: first row of the image whose enlargement is returned; rows around it are used too
+        stop: the row after the last one (default: all rows)
+
+    Returns:
+        (N, C, factor (stop - first), factor W)
     """
     height, channels, reach = image.shape[2], image.shape[1], BICUBIC_REACH
     stop = height if stop is None else stop
@@ -29,7 +36,7 @@ def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None)
     edges = (reach, reach, reach - (first - low), reach - (high - stop))
     padded = F.pad(image[:, :, low:high], edges, mode="replicate")
     weight = _weights(factor, channels).to(padded)
-    with torch.autocast(image.device.type, enabled=False):  # which would round the image to half precision
+    with torch.autocast(image.device.type, enabled=False):  # autocast would round the image to half precision
         return F.pixel_shuffle(F.conv2d(padded, weight), factor)
 
 

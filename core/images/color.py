@@ -1,4 +1,4 @@
-"""Colors of one image given to another: all of them, their mean and covariance, or the chroma alone."""
+"""Transfer the colors of one image to another: all of them, their mean and covariance, or only the chroma."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ _BINS = 1 << 16  # 8 and 16 bit files keep their values
 
 
 def luma(image: Tensor) -> Tensor:
-    """(N, 3, H, W) float -> (N, 1, H, W): Y of YCbCr in the image's own range, not rounded."""
+    """Return Y of YCbCr, (N, 1, H, W), for (N, 3, H, W) float. It has the image's own range and is not rounded."""
     red, green, blue = image.split(1, dim=1)
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
 def keep_colors(image: Tensor, photo: Tensor) -> Tensor:
-    """The photo in the light of the image: the photo's Cb and Cr exactly, and the image's Y as far as there is such a color.
+    """Return the photo's colors with the image's brightness.
 
-    image, photo: (N, 3, H, W) float32 in [0, 1]; returns the same. The photo's differences from its own Y are its chroma,
-    and they leave Y a range; a color as strong as pure red has one Y only.
+    Cb and Cr are exactly the photo's. Y is the image's as far as such a color exists. The photo's differences from its own
+    Y are its chroma, and they leave a range for Y; a color as strong as pure red has only one Y.
+
+    Args:
+        image: (N, 3, H, W) float32 in [0, 1]
+        photo: the same
+
+    Returns:
+        (N, 3, H, W) float32 in [0, 1]
     """
     result = torch.empty_like(photo)
     for rows in row_bands(*photo.shape[-2:]):
@@ -36,13 +43,18 @@ def keep_colors(image: Tensor, photo: Tensor) -> Tensor:
 
 
 def match_palette(image: Tensor, reference: Tensor) -> Tensor:
-    """The image with the mean and the covariance of the reference's colors.
+    """Give an image the mean and the covariance of the reference's colors.
 
-    The linear map that moves colors least (Pitie and Kokaram 2007, "The linear Monge-Kantorovitch linear colour mapping"):
-    T = A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 for the covariances A and B. `match_colors`, channel by channel, fits histograms
-    better, but makes colors that neither picture has.
+    This is the linear map that moves colors least (Pitie and Kokaram 2007, "The linear Monge-Kantorovitch linear colour
+    mapping"): T = A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 for the covariances A and B. `match_colors` works channel by channel.
+    It fits histograms better, but makes colors that neither picture has.
 
-    image, reference: (N, 3, H, W) float32 in [0, 1] -> the same as image, clamped to [0, 1]
+    Args:
+        image: (N, 3, H, W) float32 in [0, 1]
+        reference: (N, 3, h, w) float32 in [0, 1]
+
+    Returns:
+        (N, 3, H, W) float32, clamped to [0, 1]
     """
     result = torch.empty_like(image)
     for target, one, other in zip(result, image, reference, strict=True):
@@ -68,20 +80,27 @@ def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
-    """A power of a symmetric matrix that has no negative eigenvalues but by rounding; variances count as 1e-6 at least."""
+    """Power of a symmetric matrix whose eigenvalues are negative only by rounding; they count as 1e-6 at least."""
     values, vectors = torch.linalg.eigh(matrix)
     return (vectors * values.clamp_min(1e-6) ** exponent) @ vectors.T
 
 
 def match_colors(image: Tensor, reference: Tensor) -> Tensor:
-    """Histogram matching, channel by channel: the image with the reference's distribution of values.
+    """Give an image the reference's distribution of values, channel by channel (histogram matching).
 
-    The paper's last step of super-resolution, section 4.2: its networks have no path from the input's colors to the
-    output's, so the output is matched to the low resolution input.
+    This is the paper's last step of super-resolution, section 4.2. Its networks have no path from the input's colors to
+    the output's, so the output is matched to the low resolution input.
 
-    image: (N, 3, H, W), reference: (N or 1, 3, h, w), both in [0, 1], of any sizes
-    Returns (N, 3, H, W) in [0, 1] with image's dtype and device. Values are mapped by a function that is
-    monotone and continuous to 1/65,535, and the identity when the histograms agree. Raises ImageError for bad input.
+    Args:
+        image: (N, 3, H, W) in [0, 1]
+        reference: (N or 1, 3, h, w) in [0, 1], of any size
+
+    Returns:
+        (N, 3, H, W) in [0, 1] with image's dtype and device. The function that maps the values is monotone and continuous
+        to 1/65,535. It is the identity if the histograms agree.
+
+    Raises:
+        ImageError: the input is no image, or there is neither one reference nor one for each image.
     """
     check_image(image)
     check_image(reference, name="reference")
@@ -96,7 +115,7 @@ def match_colors(image: Tensor, reference: Tensor) -> Tensor:
 
 
 def _matched(plane: Tensor, target: Tensor) -> Tensor:
-    """Values are moved by what their bin is moved by: where nothing is to be done, bits stay."""
+    """Shift each value as its bin is shifted, so that a value whose bin stays keeps all its bits."""
     bins = _bins(plane)
     levels, quantiles = _quantiles(bins)
     target_levels, target_quantiles = _quantiles(_bins(target))
@@ -110,9 +129,9 @@ def _bins(plane: Tensor) -> Tensor:
 
 
 def _quantiles(bins: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The bins that are not empty, and the share of pixels below the middle one of each.
+    """The bins that are not empty, and for each the share of pixels below it plus half its own.
 
-    With the share up to the last one instead, a finely graded image would become darker than a reference of 8 bits.
+    With all of its own instead, a finely graded image would become darker than an 8 bit reference.
     """
     counts = torch.bincount(bins.flatten(), minlength=_BINS).cpu().numpy()
     levels = counts.nonzero()[0]

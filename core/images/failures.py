@@ -12,7 +12,10 @@ from ..errors import ImageError, first_line
 
 @contextlib.contextmanager
 def explained(what: str, prefix: str = "") -> Iterator[None]:
-    """Turns any exception into an ImageError: decoders and encoders raise nearly anything, and have no type of their own."""
+    """Turn any exception into an ImageError that starts with ``what``; for ``prefix`` see `reason`.
+
+    Decoders and encoders raise nearly anything, and have no exception type of their own.
+    """
     try:
         yield
     except Exception as error:
@@ -20,7 +23,7 @@ def explained(what: str, prefix: str = "") -> Iterator[None]:
 
 
 def reason(error: Exception, prefix: str = "") -> str:
-    """One line for the user; ``prefix`` goes before errors whose text alone would not tell."""
+    """Return one line for the user. ``prefix`` goes before errors whose text alone would not be understood."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, FileNotFoundError):

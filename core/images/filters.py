@@ -1,4 +1,4 @@
-"""The two filters that control and video are made of: a Gaussian blur, and resizing."""
+"""The two filters that the style controls and video use: a Gaussian blur, and resizing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from torch import Tensor
 
 
 def gaussian_blur(image: Tensor, sigma: float, radius: int | None = None) -> Tensor:
-    """Blur (N, C, H, W) float with a Gaussian of ``sigma`` px, cut off at ``radius`` px (None: 3 sigma); edges replicated."""
+    """Blur (N, C, H, W) float with a Gaussian; edges are replicated.
+
+    Args:
+        image: (N, C, H, W) float
+        sigma: standard deviation in px
+        radius: px at which the Gaussian is cut off (default: 3 sigma)
+
+    Returns:
+        An image of the same shape; the image itself if the radius is 0.
+    """
     radius = math.ceil(3 * sigma) if radius is None else radius
     if not radius:
         return image
     taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(radius + 1)]
     taps = [tap / (2 * sum(taps) - taps[0]) for tap in taps]
     for axis, edges in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
-        # Sums of shifted images: a convolution of single channels takes seven times as long, and far more memory.
+        # Sum shifted images: a convolution of single channels takes seven times as long, and far more memory.
         padded, side = F.pad(image, edges, mode="replicate"), image.shape[axis]
         image = padded.narrow(axis, radius, side) * taps[0]
         for offset in range(1, radius + 1):
@@ -26,7 +35,7 @@ def gaussian_blur(image: Tensor, sigma: float, radius: int | None = None) -> Ten
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resize (N, C, H, W) float by bicubic interpolation, antialiased where it becomes smaller; values may overshoot."""
+    """Resize (N, C, H, W) float by bicubic interpolation, antialiased for reduction. Values may overshoot."""
     if image.shape[-2:] == (height, width):
         return image
     try:

@@ -9,17 +9,20 @@ from pathlib import Path
 from ..errors import ImageError
 from .failures import reason
 
-#: What counts as an image in a folder.
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2")
-
-IMAGE_SUFFIXES += (".ppm", ".pgm", ".pnm", ".tga", ".qoi")
+#: Suffixes of the files that count as images in a folder
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2",
+    ".ppm", ".pgm", ".pnm", ".tga", ".qoi",
+)  # fmt: skip
 
 
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Files as they are given, and for a folder all images in it and below it, sorted; each file once.
+    """Return files as they are given, and for a folder all images in it and below it, sorted; each file once.
 
-    In folders only IMAGE_SUFFIXES count and hidden names do not; links to folders are followed, each folder once. Raises
-    ImageError for a path that does not exist and for a folder without images.
+    In folders only IMAGE_SUFFIXES count, and hidden names do not. Links to folders are followed, each folder once.
+
+    Raises:
+        ImageError: a path does not exist, or a folder has no images.
     """
     found: list[Path] = []
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
@@ -36,7 +39,7 @@ def _walk(folder: Path) -> Iterable[Path]:
     def fail(error: OSError) -> None:
         raise ImageError(f"cannot list the folder {error.filename}: {reason(error)}")
 
-    seen: set[str] = set()  # a link may lead back to where it is
+    seen: set[str] = set()  # a link may lead back to a folder above it
     for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
             folders.clear()

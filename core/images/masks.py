@@ -1,4 +1,4 @@
-"""Masks: (N, 1, H, W) in [0, 1], 1 where something is done; brought to an image's size, with soft edges."""
+"""Masks, (N, 1, H, W) in [0, 1] and 1 where the effect applies: fit them to an image and soften their edges."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..errors import InputError
 from .bicubic import enlarge
 from .filters import gaussian_blur
 
-MOST_FEATHER = 500
+MOST_FEATHER = 500  # px
 
 
 def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (N, 1, h, w) of any size as (N, 1, height, width) float32, clamped to [0, 1]."""
+    """Resize a mask (N, 1, h, w) of any size to (N, 1, height, width) float32, clamped to [0, 1]."""
     mask = mask.float().clamp(0, 1)
     if mask.shape[-2:] != (height, width):
         mask = F.interpolate(mask, (height, width), mode="bilinear", antialias=True)
@@ -23,16 +23,16 @@ def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def feathered(mask: Tensor, feather: float) -> Tensor:
-    """Fade a mask (N, 1, H, W) in over ``feather`` px inside of its edges, along a Gaussian's integral.
+    """Fade a mask (N, 1, H, W) in over ``feather`` px inside its edges, along a Gaussian's integral.
 
-    What is 0 stays exactly 0, so that a protected area is protected with any feather. The edges of the image are no edges
-    of the mask.
+    Zeros stay exactly 0, so that any feather leaves a protected area protected. The edges of the image are not edges of
+    the mask.
     """
     radius = math.ceil(feather / 2)
     if not radius:
         return mask
     reached, eroded = 0, F.pad(-mask, (radius,) * 4, value=-math.inf)
-    while reached < radius:  # a minimum over 2 r + 1 px from ever wider ones over three
+    while reached < radius:  # builds a minimum over 2 r + 1 px from minima over three px, ever further apart
         step = min(2 * reached + 1, radius - reached)
         eroded = F.max_pool2d(eroded, 3, 1, dilation=step)
         reached += step
@@ -40,12 +40,15 @@ def feathered(mask: Tensor, feather: float) -> Tensor:
 
 
 def softened(mask: Tensor, feather: float) -> Tensor:
-    """The same with the transition half inside and half outside of the edge: masks that add up to 1 still do."""
+    """Soften a mask half inside and half outside its edges, so that masks that add up to 1 still do.
+
+    Like `feathered`, the transition is ``feather`` px wide, along a Gaussian's integral.
+    """
     return gaussian_blur(mask, feather / 4, math.ceil(feather / 2)).clamp_(0, 1) if feather else mask
 
 
 def check_feather(feather: float) -> None:
-    """Raise InputError unless it is a number of pixels."""
+    """Raise InputError unless ``feather`` is a number of pixels from 0 to MOST_FEATHER."""
     if not 0 <= feather <= MOST_FEATHER:
         raise InputError(f"feather is {feather}; expected a number of pixels from 0 to {MOST_FEATHER}")
 
@@ -53,7 +56,7 @@ def check_feather(feather: float) -> None:
 def enlarge_mask(mask: Tensor, scale: int) -> Tensor:
     """Enlarge a mask (N, 1, H, W) in [0, 1] to (N, 1, scale H, scale W) by bicubic interpolation, clamped; same dtype.
 
-    What is 0 everywhere stays exactly 0.
+    A mask that is 0 everywhere stays exactly 0.
     """
     return enlarge(mask.float(), scale).clamp_(0, 1).to(mask.dtype)
 

@@ -1,9 +1,8 @@
-"""Two pictures of the same thing blended into one: a photo and its painting, or the paintings of two styles.
+"""Blend two pictures of the same thing: a photo and its painting, or the paintings of two styles.
 
-A plain average of two textures that have nothing to do with each other has less contrast than either and looks like a
-haze. Here the local contrast is kept between that of the two. Blending inside of the network was looked at as well: with
-its residual blocks faded the colors change before the strokes, with its norms faded there is no picture at all, and no
-amount of either gives the photo.
+A plain average of two unrelated textures has less contrast than either and looks hazy. Here the local contrast lies
+between the contrasts of the two. Blending inside the network was tried as well. With its residual blocks faded the colors
+change before the strokes. With its norms faded there is no picture at all. No amount of either gives the photo.
 """
 
 from __future__ import annotations
@@ -15,14 +14,20 @@ from .filters import gaussian_blur
 from .tensors import row_bands
 
 _SIGMA, _RADIUS = 4.0, 12  # px; contrast is local: about the size of a stroke
-_MOST = 2.0  # by which contrast is raised, where two opposite edges cancel out
+_MOST = 2.0  # limit on the factor that raises contrast, for places where two opposite edges cancel out
 _LEAST = 1e-3  # contrast that counts as none
 
 
 def mix(first: Tensor, second: Tensor, amount: float) -> Tensor:
-    """Blend images (N, 3, H, W) float32 in [0, 1]; amount 0 gives the first, 1 the second, exactly.
+    """Blend images; the local mean and the local contrast are the blends of the two images'.
 
-    The local mean is the blend of the two means, and so is the local contrast. Works on bands of rows.
+    Args:
+        first: (N, 3, H, W) float32 in [0, 1]
+        second: the same
+        amount: from 0, which returns the first image itself, to 1, which returns the second
+
+    Returns:
+        (N, 3, H, W) float32 in [0, 1], computed in bands of rows
     """
     if amount in (0, 1):
         return second if amount else first
@@ -38,12 +43,12 @@ def _mixed(first: Tensor, second: Tensor, amount: float) -> Tensor:
     plain = first.lerp(second, amount)
     means = [gaussian_blur(each, _SIGMA, _RADIUS) for each in (first, second)]
     mean = means[0].lerp(means[1], amount)
-    there = _contrast(plain - mean)
+    found = _contrast(plain - mean)
     wanted = _contrast(first - means[0]).lerp(_contrast(second - means[1]), amount)
-    gain = (wanted / there.clamp_min(_LEAST)).clamp(1, _MOST)
+    gain = (wanted / found.clamp_min(_LEAST)).clamp(1, _MOST)
     return torch.addcmul(mean, gain, plain - mean).clamp_(0, 1)
 
 
 def _contrast(detail: Tensor) -> Tensor:
-    """Root mean square around each pixel, one value for all channels: (N, 1, H, W)."""
+    """Root mean square around each pixel over all channels: (N, 1, H, W)."""
     return gaussian_blur(detail.square().mean(dim=1, keepdim=True), _SIGMA, _RADIUS).sqrt()

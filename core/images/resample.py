@@ -1,7 +1,7 @@
-"""Bicubic resizing as MATLAB's ``imresize``, and the low resolution images of super-resolution made with it.
+"""Bicubic resizing like MATLAB's ``imresize``, and the low resolution images of super-resolution made with it.
 
-Resizing is linear and separable: one small matrix for each axis, made once in float64. A blur before it is another
-matrix, so the two are multiplied beforehand and cost nothing.
+Resizing is linear and separable: one small matrix for each axis, computed once in float64. A blur before it is another
+matrix. The two are multiplied beforehand, so the blur costs nothing.
 """
 
 from __future__ import annotations
@@ -25,42 +25,56 @@ _BLUR_RADIUS = 4  # SciPy's default: the Gaussian is cut at 4 sigma, where it ha
 def bicubic_resize(
     image: Tensor, scale: float | tuple[float, float] | None = None, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """Resize as MATLAB's ``imresize(image, scale)`` or ``imresize(image, size)``.
+    """Resize images like MATLAB's ``imresize(image, scale)`` or ``imresize(image, size)``.
 
-    Keys' cubic kernel with a = -0.5, widened for reduction (antialiasing), edges mirrored with the edge pixel repeated.
+    The kernel is Keys' cubic one with a = -0.5, widened for reduction (antialiasing). Edges are mirrored, with the edge
+    pixel repeated.
 
-    image: (N, C, H, W) float of any range; scale: one factor or (vertical, horizontal); size: (H, W) of the result
-    Returns (N, C, ceil(H * scale), ceil(W * scale)) or (N, C, *size), with image's dtype; values may overshoot the input's
-    range. Raises InputError unless exactly one of scale and size is given, and positive.
+    Args:
+        image: (N, C, H, W) float of any range
+        scale: one factor, or (vertical, horizontal)
+        size: (H, W) of the result
+
+    Returns:
+        (N, C, ceil(H * scale), ceil(W * scale)) or (N, C, *size), with image's dtype. Values may exceed the image's range.
+
+    Raises:
+        InputError: not exactly one of scale and size is given, or it is not positive.
     """
-    if (scale is None) == (size is None):
-        raise InputError("give bicubic_resize either a scale or a size")
-    sides = tuple(image.shape[-2:])
-    if size is None:
+    height, width = image.shape[-2:]
+    if size is None and scale is not None:
         scales = scale if isinstance(scale, tuple) else (scale, scale)
-        size = tuple(math.ceil(side * float(each)) for side, each in zip(sides, scales, strict=True))
+        size = (math.ceil(height * float(scales[0])), math.ceil(width * float(scales[1])))
+    elif size is not None and scale is None:
+        scales = (size[0] / height, size[1] / width)
     else:
-        scales = tuple(new / side for new, side in zip(size, sides, strict=True))
+        raise InputError("give bicubic_resize either a scale or a size")
     if min(*size, *scales) <= 0:
-        raise InputError(f"cannot resize {sides[1]}x{sides[0]} px by {scales} to {size[1]}x{size[0]} px")
-    rows, columns = (_resizing(*each) for each in zip(sides, size, map(float, scales), strict=True))
+        raise InputError(f"cannot resize {width}x{height} px by {scales} to {size[1]}x{size[0]} px")
+    rows, columns = _resizing(height, size[0], float(scales[0])), _resizing(width, size[1], float(scales[1]))
     return _apply(image, rows, columns)
 
 
 def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
-    """``image`` without the rows and columns, at the bottom and right, that exceed a multiple of ``factor``."""
+    """Crop the rows at the bottom and the columns at the right that exceed a multiple of ``factor``."""
     height, width = (side - side % factor for side in image.shape[-2:])
     return image[..., :height, :width]
 
 
 def degrade(hr: Tensor, factor: int, kind: str = "bicubic") -> Tensor:
-    """The low resolution images that an upscaler by ``factor`` is to invert.
+    """Return the low resolution images that an upscaler by ``factor`` has to invert.
 
-    kind: "bicubic" | "blur"; bicubic reduction, as in the published test protocol, or that after a Gaussian blur of
-    sigma 1, as in the paper's training, section 4.2
+    Args:
+        hr: (N, C, H, W) in [0, 1], with H and W multiples of factor
+        factor: by which the images are reduced
+        kind: bicubic: bicubic reduction, as in the published test protocol | blur: the same after a Gaussian blur of
+            sigma 1, as in the paper's training (section 4.2)
 
-    hr: (N, C, H, W) in [0, 1] with H and W multiples of factor -> (N, C, H / factor, W / factor) in [0, 1], rounded to 8
-    bits as an image file would be. Raises InputError for other sizes (see `crop_to_multiple`) and unknown kinds.
+    Returns:
+        (N, C, H / factor, W / factor) in [0, 1], rounded to 8 bits as in an image file.
+
+    Raises:
+        InputError: the kind is unknown, or the size is no multiple of factor (see `crop_to_multiple`).
     """
     if kind not in DEGRADATIONS:
         raise InputError(f"the degradation is {kind!r}; expected one of {', '.join(DEGRADATIONS)}")
@@ -72,9 +86,9 @@ def degrade(hr: Tensor, factor: int, kind: str = "bicubic") -> Tensor:
 
 
 def _apply(image: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    """rows @ image @ columns^T, in float32 at least; the axis that shrinks most comes first."""
+    """Compute rows @ image @ columns^T, in float32 at least. The axis that shrinks most comes first."""
     dtype = torch.promote_types(image.dtype, torch.float32)
-    with torch.autocast(image.device.type, enabled=False):  # which would compute in half
+    with torch.autocast(image.device.type, enabled=False):  # autocast would compute in half precision
         down, across = (torch.from_numpy(matrix).to(image.device, dtype) for matrix in (rows, columns))
         out = image.to(dtype)
         if rows.shape[0] * columns.shape[1] <= rows.shape[1] * columns.shape[0]:
@@ -86,7 +100,7 @@ def _apply(image: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _resizing(length: int, new: int, scale: float) -> np.ndarray:
-    """The matrix (new, length) of resizing one axis: MATLAB's ``contributions``."""
+    """The matrix (new, length) that resizes one axis: MATLAB's ``contributions``."""
     stretch = max(1.0, 1.0 / scale)
     centers = (np.arange(new) + 0.5) / scale - 0.5
     taps = math.ceil(4 * stretch) + 2
@@ -97,13 +111,13 @@ def _resizing(length: int, new: int, scale: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _reducing(length: int, factor: int, kind: str) -> np.ndarray:
-    """The matrix (length / factor, length) of `degrade` on one axis."""
+    """The matrix (length / factor, length) that degrades one axis."""
     matrix = _resizing(length, length // factor, 1 / factor)
     return matrix @ _blurring(length) if kind == "blur" else matrix
 
 
 def _blurring(length: int) -> np.ndarray:
-    """The matrix (length, length) of a Gaussian blur of one axis."""
+    """The matrix (length, length) that blurs one axis with a Gaussian."""
     offsets = np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1)
     weights = np.exp(-0.5 * (offsets / _BLUR_SIGMA) ** 2)
     positions = np.arange(length)[:, None] + offsets
@@ -111,7 +125,7 @@ def _blurring(length: int) -> np.ndarray:
 
 
 def _gathered(positions: np.ndarray, weights: np.ndarray, length: int) -> np.ndarray:
-    """The matrix whose row i adds up weights[i, k] x[positions[i, k]], where x is mirrored beyond its edges."""
+    """The matrix whose row i sums weights[i, k] * x[positions[i, k]] over k, with x mirrored beyond its edges."""
     inside = positions % (2 * length)
     inside = np.where(inside < length, inside, 2 * length - 1 - inside)
     matrix = np.zeros((len(positions), length))

@@ -16,18 +16,15 @@ from .failures import explained, reason
 from .tensors import row_bands
 
 _WRITABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "QOI", "TGA")
-
 _HOLD_ALPHA = ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI", "TGA")
-
 _HOLD_METADATA = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")
-
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535}
-
-_LONGEST_JPEG_EXIF = 65533
-
-_OPTIONS: dict[str, dict] = {kind: {"quality": 95, "subsampling": "4:4:4"} for kind in ("JPEG", "AVIF")}
-
-_OPTIONS["WEBP"] = {"quality": 95, "exact": True}
+_LONGEST_JPEG_EXIF = 65533  # bytes
+_OPTIONS: dict[str, dict] = {
+    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+    "WEBP": {"quality": 95, "exact": True},
+}
 
 
 def save_image(
@@ -37,10 +34,20 @@ def save_image(
     icc_profile: bytes | None = None,
     exif: bytes | None = None,
 ) -> str | None:
-    """Write (1, 3, H, W) or (3, H, W), clamped to [0, 1], with 8 bits per channel in the format that the suffix names.
+    """Write an image file with 8 bits per channel, completely or not at all (see `atomic_write`).
 
-    The file is written completely or not at all, see `atomic_write`. Returns a line for the user if the format cannot
-    hold everything (transparency is then flattened on white), else None. Raises ImageError in one line.
+    Args:
+        path: the file; its suffix names the format
+        pixels: (1, 3, H, W) or (3, H, W) float RGB; clamped to [0, 1]
+        alpha: (1, 1, H, W) or (1, H, W) float, 0 is transparent; flattened on white if the format has no transparency
+        icc_profile: the color profile of the pixels
+        exif: EXIF
+
+    Returns:
+        A line for the user if the format cannot hold everything, else None.
+
+    Raises:
+        ImageError: the file cannot be written; the message is one line.
     """
     encoded, warning = encode_image(path, pixels, alpha, icc_profile, exif)
     with explained(f"cannot write {path}"), atomic_write(path) as temporary:
@@ -55,31 +62,33 @@ def encode_image(
     icc_profile: bytes | None = None,
     exif: bytes | None = None,
 ) -> tuple[memoryview, str | None]:
-    """The content of the file that `save_image` writes under ``name``, and what it returns."""
+    """Return the content of the file that `save_image` would write to ``name``, and the line that it would return."""
     with explained(f"cannot write {name}"):
         kind = _format_of(Path(name))
-        pixels, alpha = _planes(pixels, alpha)
+        pixels = _planes("pixels", pixels, 3)
         height, width = pixels.shape[-2:]
+        if alpha is not None:
+            alpha = _planes("alpha", alpha, 1, (height, width))
         if max(height, width) > (longest := _LONGEST_SIDE.get(kind, height + width)):
             raise ImageError(f"{kind} has at most {longest} pixels a side, got {width} x {height}; use .png or .tif")
         lost, options = [], dict(_OPTIONS.get(kind, {}))
         if alpha is not None and kind not in _HOLD_ALPHA and bool((alpha < 1).any()):
             lost.append("transparency (flattened on white)")
-        for key, value, what in (("icc_profile", icc_profile, "color profile"), ("exif", exif, "EXIF")):
+        for key, value, what in (("icc_profile", icc_profile, "a color profile"), ("exif", exif, "EXIF")):
             if value and kind not in _HOLD_METADATA:
                 lost.append(what)
             elif value and (kind, key) == ("JPEG", "exif") and len(value) > _LONGEST_JPEG_EXIF:
                 lost.append("EXIF of more than 64 KB")
             elif value:
                 options[key] = value
-        # Encoded in memory first: on a full disk Pillow's JPEG encoder stops without an error, JPEG 2000 never stops.
+        # Encode in memory: on a full disk Pillow's JPEG encoder stops without an error, and JPEG 2000 never stops.
         encoded = io.BytesIO()
         _to_pillow(pixels, alpha, keep_alpha=kind in _HOLD_ALPHA).save(encoded, kind, **options)
-    return encoded.getbuffer(), f"{name}: {kind} holds no {' and no '.join(lost)}" if lost else None
+    return encoded.getbuffer(), f"{name}: {kind} cannot hold {' or '.join(lost)}" if lost else None
 
 
 def check_target(path: str | Path) -> None:
-    """Raise ImageError now where `save_image` would when long work is done: for a suffix of no format, a folder, ..."""
+    """Raise ImageError before long work if `save_image` could not write ``path``: an unknown suffix, a folder, ..."""
     try:
         check_writable(path)
         _format_of(Path(path))
@@ -88,32 +97,27 @@ def check_target(path: str | Path) -> None:
 
 
 def _format_of(path: Path) -> str:
-    """Pillow's name of the format that a suffix stands for."""
+    """Pillow's name of the format that the suffix names."""
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in _WRITABLE or kind not in Image.SAVE:
         raise ImageError(f"expected a suffix such as .png, .jpg, .webp or .tif, got {path.suffix or 'none'}")
     return kind
 
 
-def _planes(pixels: Tensor, alpha: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """(3, H, W) and (1, H, W) of what `save_image` was given."""
-    planes = []
-    for name, tensor, channels in (("pixels", pixels, 3), ("alpha", alpha, 1)):
-        if tensor is None and name == "alpha":
-            return planes[0], None
-        is_float = isinstance(tensor, Tensor) and tensor.is_floating_point()
-        shape = tuple(tensor.shape) if is_float else ()
-        sides = "H, W" if not planes else ", ".join(map(str, planes[0].shape[-2:]))
-        fits = len(shape) in (3, 4) and shape[:-2] in ((channels,), (1, channels)) and tensor.numel() > 0
-        if not fits or (planes and shape[-2:] != tuple(planes[0].shape[-2:])):
-            got = f"shape {shape}" if is_float else str(getattr(tensor, "dtype", type(tensor).__name__))
-            raise ImageError(f"expected {name} as a float tensor (1, {channels}, {sides}), got {got}")
-        planes.append(tensor.detach().reshape(channels, *shape[-2:]))
-    return planes[0], planes[1]
+def _planes(name: str, tensor: Tensor, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
+    """``tensor`` (1, channels, H, W) or (channels, H, W) as (channels, H, W), which must be of ``size`` (H, W) if given."""
+    is_float = isinstance(tensor, Tensor) and tensor.is_floating_point()
+    shape = tuple(tensor.shape) if is_float else ()
+    fits = len(shape) in (3, 4) and shape[:-2] in ((channels,), (1, channels)) and tensor.numel() > 0
+    if not fits or (size is not None and shape[-2:] != size):
+        got = f"shape {shape}" if is_float else str(getattr(tensor, "dtype", type(tensor).__name__))
+        sides = "H, W" if size is None else ", ".join(map(str, size))
+        raise ImageError(f"expected {name} as a float tensor (1, {channels}, {sides}), got {got}")
+    return tensor.detach().reshape(channels, *shape[-2:])
 
 
 def _to_pillow(pixels: Tensor, alpha: Tensor | None, keep_alpha: bool) -> Image.Image:
-    """8 bits per channel, rounded to nearest; without ``keep_alpha`` flattened on white."""
+    """The image with 8 bits per channel, rounded to nearest; flattened on white unless ``keep_alpha``."""
     height, width = pixels.shape[-2:]
     data = np.empty((height, width, 4 if keep_alpha and alpha is not None else 3), np.uint8)
     for rows in row_bands(height, width):

@@ -12,7 +12,8 @@ from ..images.masks import check_feather, fit_mask, softened
 from ..images.mixing import mix
 from ..images.tensors import check_image
 from ..network.arch import ArchSpec
-from ..network.transform_net import TransformNet, interpolate
+from ..network.interpolation import interpolate
+from ..network.transform_net import TransformNet
 from ..progress import ProgressCallback, part_of
 from .brush import Canvas, Painter
 from .style_model import StyleModel

@@ -15,7 +15,8 @@ from ..hub.manifest import bundled_file, bundled_path, entries, find_entry, name
 from ..hub.whole_files import Folder
 from ..images.tensors import check_image
 from ..network.arch import ArchSpec
-from ..network.transform_net import TransformNet, deepened, interpolate
+from ..network.interpolation import deepened, interpolate
+from ..network.transform_net import TransformNet
 from ..progress import ProgressCallback, part_of
 from .image_model import ImageModel
 from .loading import network_file, open_model

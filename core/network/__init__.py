@@ -1,1 +1,1 @@
-"""The arch string, the network it describes, styles as rows, pixel conventions."""
+"""Networks: the arch string, the network it describes, styles as rows, and pixel conventions."""

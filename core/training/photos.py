@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..errors import ImageError, InputError, first_line
 from ..images.folders import find_images
-from ..images.reading import open_image, read_image
+from ..images.pillow import open_image
+from ..images.reading import read_image
 
 Share = tuple[int, int]  # (part, parts), part from 0: what one of several processes takes of each batch
 WHOLE: Share = (0, 1)

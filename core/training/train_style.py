@@ -19,8 +19,9 @@ from ..losses.functional import peak_loss, pixel_loss, saturation_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..network.arch import ArchSpec
+from ..network.stages import ResidualStage
 from ..network.styles import name_from, rows_of, split, with_rows
-from ..network.transform_net import ResidualStage, TransformNet, forward_any_size, output_function
+from ..network.transform_net import TransformNet, forward_any_size, output_function
 from ..progress import Progress, ProgressCallback
 from . import state as training_state
 from .photos import PhotoFolder, StyledPhotos, fit_style_image

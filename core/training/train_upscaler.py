@@ -23,7 +23,8 @@ from ..losses.functional import grid_loss, mesh_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.metrics import psnr
 from ..losses.objective import Objective
-from ..network.transform_net import ConvStage, ResidualStage, TransformNet, build_network
+from ..network.stages import ConvStage, ResidualStage
+from ..network.transform_net import TransformNet, build_network
 from ..progress import ProgressCallback
 from . import state as training_state
 from .photo_pairs import PairFolder

@@ -21,7 +21,8 @@ from torch import Tensor
 from ..checkpoints.own_format import save_network
 from ..errors import CheckpointError, InputError, TrainingError
 from ..files import remove_leftovers
-from ..network.transform_net import ConvStage, TransformNet
+from ..network.stages import ConvStage
+from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
 from . import processes
 from . import state as training_state

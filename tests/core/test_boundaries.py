@@ -1,7 +1,7 @@
-"""What the linters cannot check: what an import loads, and global settings that core must leave alone.
+"""Rules that linters cannot check: the modules that an import loads, and global settings that core must not change.
 
-Who may import whom is in pyproject.toml ([tool.importlinter]). Ruff bans print (T201), assert (S101), pickle (S301) and the
-environment and global settings of torch (TID251).
+pyproject.toml says which module may import which ([tool.importlinter]). Ruff bans print (T201), assert (S101), pickle (S301),
+environment variables and torch's global settings (TID251).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "execution", "server", "latent_preview", "app"}
 
 
-def test_root_module_imports_nothing_until_the_host_calls():
+def test_root_module_imports_nothing_when_loaded():
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
     at_module_level = [node for node in tree.body if not isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)]
     for statement in at_module_level:
@@ -24,7 +24,7 @@ def test_root_module_imports_nothing_until_the_host_calls():
     assert any(isinstance(node, ast.AsyncFunctionDef) and node.name == "comfy_entrypoint" for node in tree.body)
 
 
-def test_importing_core_loads_nothing_heavy(run_python):
+def test_importing_core_loads_no_heavy_package(run_python):
     process = run_python(
         "import sys, perceptual_style\n"
         "assert not [name for name in sys.modules if name.startswith('perceptual_style.')]\n"
@@ -36,8 +36,8 @@ def test_importing_core_loads_nothing_heavy(run_python):
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
-def test_public_names_load_torch_and_little_else(run_python):
-    """Packages that only some calls need are imported by those calls; and no import warns."""
+def test_public_names_load_no_optional_package(run_python):
+    """Packages that only some calls need are imported by those calls. No import warns."""
     later = {"tqdm", "scipy", "matplotlib", "onnx", "pyfive", "spandrel", "pyarrow", "ray"}
     process = run_python(
         "import sys, warnings, torch\n"
@@ -50,7 +50,7 @@ def test_public_names_load_torch_and_little_else(run_python):
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
-def test_help_of_the_command_does_not_import_torch(run_python):
+def test_command_help_does_not_import_torch(run_python):
     process = run_python(
         "import sys\n"
         "from perceptual_style.core.cli import main\n"
@@ -60,7 +60,7 @@ def test_help_of_the_command_does_not_import_torch(run_python):
     assert process.returncode == 0 and "train-style" in process.stdout
 
 
-def test_public_names_are_exactly_these():
+def test_public_names_of_core():
     from perceptual_style import core
 
     assert set(core.__all__) == {

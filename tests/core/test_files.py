@@ -1,4 +1,4 @@
-"""Atomic writes: the old content or the new one, never half of it, and nothing left behind."""
+"""Atomic writes: a file has its old content or its new one, and no temporary file is left behind."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ with files.atomic_write(sys.argv[2]) as temporary:
 
 
 def interrupted_write(target):
-    """The file that a process killed in the middle of writing ``target`` leaves behind."""
+    """Kill a process while it writes ``target`` and return the temporary file that it leaves."""
     before = set(target.parent.iterdir())
     subprocess.run([sys.executable, "-c", INTERRUPTED, files.__file__, str(target)], check=False)
     (left,) = set(target.parent.iterdir()) - before
@@ -33,7 +33,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_writes_a_new_file_and_makes_its_folders(tmp_path):
+def test_atomic_write_creates_the_file_and_its_folders(tmp_path):
     target = tmp_path / "a" / "b" / "out.safetensors"
     with atomic_write(target) as temporary:
         assert temporary.parent == target.parent
@@ -58,7 +58,7 @@ def test_readers_see_the_old_content_until_the_end(tmp_path):
     "error", [ValueError("no"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
 )
 @pytest.mark.parametrize("exists", [True, False])
-def test_an_exception_changes_nothing(tmp_path, error, exists):
+def test_exception_leaves_everything_as_it_was(tmp_path, error, exists):
     target = tmp_path / "out.txt"
     if exists:
         target.write_text("old")
@@ -70,7 +70,7 @@ def test_an_exception_changes_nothing(tmp_path, error, exists):
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_failure_at_the_end_changes_nothing(tmp_path, monkeypatch, function):
+def test_failed_flush_or_move_leaves_the_old_file(tmp_path, monkeypatch, function):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -83,7 +83,7 @@ def test_a_failure_at_the_end_changes_nothing(tmp_path, monkeypatch, function):
     assert names(tmp_path) == ["out.txt"]
 
 
-def test_flushed_before_it_is_moved(tmp_path, monkeypatch):
+def test_file_is_flushed_before_it_is_moved(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         original = getattr(os, name)
@@ -93,7 +93,7 @@ def test_flushed_before_it_is_moved(tmp_path, monkeypatch):
     assert calls[:2] == ["fsync", "replace"]
 
 
-def test_a_folder_in_the_way_is_refused_before_any_work(tmp_path):
+def test_folder_in_the_way_is_rejected_before_any_work(tmp_path):
     with pytest.raises(IsADirectoryError), atomic_write(tmp_path):
         pytest.fail("the body must not run")
     (tmp_path / "file").write_text("")
@@ -116,7 +116,7 @@ def test_permissions_are_kept_and_links_followed(tmp_path):
     assert target.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_protected_file_is_not_replaced(tmp_path, monkeypatch):
+def test_protected_file_is_not_replaced(tmp_path, monkeypatch):
     target = tmp_path / "out.txt"
     target.write_text("old")
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)
@@ -125,7 +125,7 @@ def test_a_protected_file_is_not_replaced(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["x" * 250 + ".png", "ü" * 120 + ".png", ".hidden", "no suffix"])
-def test_any_name(tmp_path, name):
+def test_any_file_name_can_be_written(tmp_path, name):
     with atomic_write(tmp_path / name) as temporary:
         temporary.write_text("new")
     assert names(tmp_path) == [name]
@@ -133,7 +133,7 @@ def test_any_name(tmp_path, name):
     assert remove_leftovers(tmp_path / name) == [left]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_use_different_temporary_files(tmp_path):
     target = tmp_path / "out.txt"
     with atomic_write(target) as first, atomic_write(target) as second:
         assert first != second
@@ -154,7 +154,7 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     assert remove_leftovers(target) == []
 
 
-def test_files_of_live_processes_and_of_other_computers_stay_for_a_day(tmp_path, monkeypatch):
+def test_files_of_running_processes_and_other_computers_stay_for_a_day(tmp_path, monkeypatch):
     target = tmp_path / "out.txt"
     with atomic_write(target) as temporary:
         temporary.write_text("new")
@@ -172,7 +172,7 @@ def test_no_leftovers_to_remove(tmp_path):
     assert remove_leftovers(tmp_path / "nowhere" / "out.txt") == []
 
 
-def test_which_processes_run():
+def test_is_running_knows_live_and_dead_processes():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert files._is_running(os.getpid())
     assert files._is_running(process.pid)
@@ -181,7 +181,7 @@ def test_which_processes_run():
     assert not files._is_running(10**30)
 
 
-def test_what_cannot_be_written_is_known_before(tmp_path, monkeypatch):
+def test_check_writable_finds_problems_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert check_writable(tmp_path / "a" / "b" / "new.png") == tmp_path / "a" / "b" / "new.png"

@@ -6,7 +6,7 @@ One residual block is used four times and one upsampling block twice. Its batch 
 
 from __future__ import annotations
 
-from ...network.arch import Layer
+from ...network.layers import Layer
 from .family import Family
 from .layout import Names, Shapes, Slot, conv, nearest, residual
 

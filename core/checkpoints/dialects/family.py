@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ...network.arch import ArchSpec, Layer
+from ...network.arch import ArchSpec
+from ...network.layers import Layer
 from ...network.pixels import PixelConvention
 from ...network.transform_net import TransformNet
 from .layout import Fit, Names, Shapes, Slot, build, doubles, fit

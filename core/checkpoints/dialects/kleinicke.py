@@ -5,7 +5,7 @@ Told apart by its channels, which stay the same throughout, and its two residual
 
 from __future__ import annotations
 
-from ...network.arch import Layer
+from ...network.layers import Layer
 from .family import Family
 from .layout import Shapes, Slot, conv, numbered, residual
 

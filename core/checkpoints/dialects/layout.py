@@ -13,7 +13,8 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from ...network.arch import ArchSpec, Layer
+from ...network.arch import ArchSpec
+from ...network.layers import Layer
 from ...network.transform_net import TransformNet
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -108,7 +108,7 @@ def test_errors_and_warnings_name_the_uri(bucket):
         pass
     pixels, alpha = torch.rand(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)
     warning = write_photo(f"mem://bucket/a.jpg{OPTIONS}", ImageFile(pixels, alpha))
-    assert warning == "mem://bucket/a.jpg: JPEG holds no transparency (flattened on white)"
+    assert warning == "mem://bucket/a.jpg: JPEG cannot hold transparency (flattened on white)"
     (bucket / "b.png").mkdir()
     with pytest.raises(ImageError, match=r"cannot write mem://bucket/b\.png: "):
         write_photo("mem://bucket/b.png", ImageFile(pixels))

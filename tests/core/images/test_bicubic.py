@@ -1,4 +1,4 @@
-"""Bicubic enlargement: exact on what a cubic kernel keeps, equal to Pillow inside, the same in parts."""
+"""Bicubic enlargement: exact on ramps, equal to Pillow away from edges, the same in parts."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
-def test_keeps_a_ramp_and_equals_pillow_inside(factor):
+def test_enlarge_keeps_a_ramp_and_equals_pillow_inside(factor):
     ramp = torch.arange(12.0).repeat(9, 1)[None, None] / 12
     enlarged = enlarge(ramp, factor)
     assert enlarged.shape == (1, 1, 9 * factor, 12 * factor)
@@ -22,14 +22,14 @@ def test_keeps_a_ramp_and_equals_pillow_inside(factor):
     assert difference[inside, inside].max() < 1e-5
 
 
-def test_parts_are_those_of_the_whole():
+def test_enlarging_some_rows_equals_cropping_the_whole():
     image = torch.rand(2, 3, 10, 7)
     whole = enlarge(image, 4)
     for first, stop in ((0, 1), (0, 10), (3, 4), (8, 10), (1, 9)):
         assert torch.equal(enlarge(image, 4, first, stop), whole[:, :, 4 * first : 4 * stop])
 
 
-def test_autocast_does_not_round_it():
+def test_enlarge_stays_float32_under_autocast():
     image = torch.rand(1, 3, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = enlarge(image, 4)

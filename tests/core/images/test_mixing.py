@@ -1,4 +1,4 @@
-"""The blend of two pictures: its ends, its mean, and its contrast."""
+"""Blends of two pictures: ends, mean and contrast."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from perceptual_style.core.images.mixing import mix
 
 
 def textures(rng, *size: int) -> list[torch.Tensor]:
-    """Two that have nothing to do with each other, of different contrast."""
+    """Return two unrelated textures of different contrast."""
     return [0.5 + deviation * torch.randn(1, 3, *size, generator=rng).clamp(-3, 3) for deviation in (0.04, 0.1)]
 
 
-def test_the_ends_are_exact(rng):
+def test_mix_returns_its_inputs_at_both_ends(rng):
     first, second = textures(rng, 30, 40)
     assert mix(first, second, 0) is first and mix(first, second, 1) is second
     torch.testing.assert_close(mix(first, second, 1e-4), first, atol=2e-3, rtol=0)
@@ -21,7 +21,7 @@ def test_the_ends_are_exact(rng):
 
 
 @pytest.mark.parametrize("amount", [0.2, 0.5, 0.8])
-def test_contrast_lies_between_the_two(amount, rng):
+def test_contrast_of_a_mix_lies_between_its_inputs(amount, rng):
     first, second = textures(rng, 60, 80)
     blend, plain = mix(first, second, amount), first.lerp(second, amount)
     wanted = (1 - amount) * first.std() + amount * second.std()
@@ -29,14 +29,14 @@ def test_contrast_lies_between_the_two(amount, rng):
     torch.testing.assert_close(blend.mean(), plain.mean(), atol=2e-3, rtol=0)
 
 
-def test_equal_pictures_stay_as_they_are(rng):
+def test_mixing_equal_pictures_changes_nothing(rng):
     image = torch.rand(1, 3, 40, 30, generator=rng)
     torch.testing.assert_close(mix(image, image, 0.5), image, atol=1e-5, rtol=0)
     flat = torch.full((1, 3, 9, 9), 0.25)
     torch.testing.assert_close(mix(flat, flat + 0.5, 0.5), flat + 0.25)
 
 
-def test_bands_make_no_difference(rng, monkeypatch):
+def test_mix_does_not_depend_on_bands(rng, monkeypatch):
     first, second = textures(rng, 97, 31)
     whole = mix(first, second, 0.4)
     monkeypatch.setattr(

@@ -18,7 +18,8 @@ from perceptual_style.core.models.upscale_model import (
     load_upscaler,
     upscaler_for,
 )
-from perceptual_style.core.network.transform_net import build_network, deepened, forward_any_size, interpolate
+from perceptual_style.core.network.interpolation import deepened, interpolate
+from perceptual_style.core.network.transform_net import build_network, forward_any_size
 from PIL import Image
 
 ARCHS = {

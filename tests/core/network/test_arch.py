@@ -1,4 +1,4 @@
-"""ArchSpec: what an arch string means, checked on networks that are built from it."""
+"""ArchSpec: the meaning of arch strings, checked on networks built from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 from perceptual_style.core.errors import ArchError
-from perceptual_style.core.network.arch import NORMS, PADDINGS, RESIDUALS, ArchSpec, Layer
+from perceptual_style.core.network.arch import NORMS, PADDINGS, RESIDUALS, ArchSpec
+from perceptual_style.core.network.layers import Layer
 from perceptual_style.core.network.transform_net import TransformNet
 from perceptual_style.core.training.style_recipes import HALF_WIDTH_ARCH, PAPER_ARCH
 
@@ -27,7 +28,7 @@ SMALL = (
 
 
 def random_spec(seed: int) -> ArchSpec:
-    """A random network of scale 1 to 4 that keeps the rules: residual widths match, strides are undone."""
+    """Return a random valid network of scale 1 to 4: residual widths match, and strides are undone."""
     random_ = random.Random(seed)
     layers, channels, ratio = [Layer("conv", random_.randint(1, 9), random_.choice((1, 3, 5, 9)))], 0, 0
     channels = layers[0].channels
@@ -56,7 +57,7 @@ def random_spec(seed: int) -> ArchSpec:
 
 
 def bare(text: str, padding: str, norm: str = "none") -> tuple[ArchSpec, TransformNet]:
-    """The spec and its network with all weights positive, so that nothing cancels and every dependence shows."""
+    """Return the spec and its network. All weights are positive, so that nothing cancels and every dependence shows."""
     spec = ArchSpec.parse(f"{text} norm={norm} padding={padding} output=linear")
     network = TransformNet(spec).double().eval().requires_grad_(False)
     for parameter in network.parameters():
@@ -82,11 +83,11 @@ def test_printing_and_parsing_are_inverse(seed):
         ("d064,u03", "d64,u3"),
     ],
 )
-def test_one_network_has_one_string(text, canonical):
+def test_equal_networks_print_the_same_string(text, canonical):
     assert str(ArchSpec.parse(text)) == f"{canonical} norm=instance padding=reflect-start output=tanh"
 
 
-def test_what_is_left_out_is_the_authors_default():
+def test_default_options_are_the_authors():
     spec = ArchSpec.parse("c9s1-32,d64,d128,R128,R128,R128,R128,R128,u64,u32,c9s1-3")
     assert (spec.norm, spec.padding, spec.output) == ("instance", "reflect-start", "tanh")
     assert len(spec.layers) == 11 and spec.width == 32 and spec.out_channels == 3
@@ -98,7 +99,7 @@ def test_options_are_read_in_any_order():
     assert spec.with_options(norm="batch") == ArchSpec.parse("c3s1-3 norm=batch padding=zero output=tanh150")
 
 
-def test_options_of_other_peoples_networks_are_printed_only_where_they_differ():
+def test_rare_options_are_printed_only_if_they_differ_from_the_default():
     text = "R3,c3s1-3 norm=instance padding=same output=tanh150"
     assert str(ArchSpec.parse(f"{text} residual=plain last=plain eps=1e-5")) == text
     assert (
@@ -107,7 +108,7 @@ def test_options_of_other_peoples_networks_are_printed_only_where_they_differ():
     )
 
 
-def test_the_number_of_styles_is_printed_where_there_are_several():
+def test_number_of_styles_is_printed_only_above_one():
     text = "R3,c3s1-3 norm=instance padding=reflect output=tanh"
     assert str(ArchSpec.parse(f"{text} styles=1")) == text
     several = ArchSpec.parse("R3,c3s1-3 styles=12 padding=reflect")
@@ -118,7 +119,7 @@ def test_the_number_of_styles_is_printed_where_there_are_several():
 @pytest.mark.parametrize(
     "token", ["x64", "R", "c9s1", "c9-32", "U", "C64", "d-4", "d6.4", "r128", "R128x", "R4y2", "", "x2"]
 )
-def test_an_unknown_token_is_named(token):
+def test_unknown_token_is_named_in_the_error(token):
     with pytest.raises(ArchError, match="unknown token") as caught:
         ArchSpec.parse(f"c9s1-4,{token},c9s1-3")
     assert repr(token) in str(caught.value)
@@ -174,7 +175,7 @@ def test_an_unknown_token_is_named(token):
         ("c3s1-3 c3s1-3", "c3s1-3"),
     ],
 )
-def test_a_bad_string_is_refused_with_its_fault_named(text, named):
+def test_bad_string_is_rejected_with_its_fault(text, named):
     with pytest.raises(ArchError) as caught:
         ArchSpec.parse(text)
     assert named in str(caught.value) and "\n" not in str(caught.value)
@@ -189,7 +190,7 @@ def test_a_bad_string_is_refused_with_its_fault_named(text, named):
         (SR_X4.replace("u64x2", "u64x3"), 8, 1, 0, 1, 14),
     ],
 )
-def test_the_papers_networks_have_their_known_numbers(text, scale, multiple_of, start_padding, smallest_side, halo):
+def test_geometry_of_the_papers_networks(text, scale, multiple_of, start_padding, smallest_side, halo):
     spec = ArchSpec.parse(text)
     assert (spec.scale, spec.multiple_of, spec.start_padding) == (scale, multiple_of, start_padding)
     assert (spec.smallest_side, spec.halo) == (smallest_side, halo)
@@ -197,7 +198,7 @@ def test_the_papers_networks_have_their_known_numbers(text, scale, multiple_of, 
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("text", SMALL)
-def test_sizes_are_those_of_the_real_network(text, padding):
+def test_sizes_equal_those_of_the_network(text, padding):
     spec, network = bare(text, padding)
     for side in (spec.smallest_side, 2 * spec.smallest_side + 1, 31):
         if side < spec.smallest_side:
@@ -215,7 +216,7 @@ def test_sizes_are_those_of_the_real_network(text, padding):
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("text", SMALL)
-def test_the_smallest_side_and_all_larger_ones_run_and_the_one_below_does_not(text, padding):
+def test_network_runs_from_the_smallest_side_up_and_not_below(text, padding):
     spec, network = bare(text, padding)
     smallest = spec.smallest_side
     for side in range(smallest, smallest + 2 * spec.multiple_of + 1):
@@ -228,8 +229,27 @@ def test_the_smallest_side_and_all_larger_ones_run_and_the_one_below_does_not(te
         network(torch.zeros(1, 3, smallest - 1, smallest - 1, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_smallest_side_is_the_first_that_sizes_accepts(padding):
+    texts = [*SMALL, PAPER_ARCH.split()[0], HALF_WIDTH_ARCH.split()[0], SR_X4.split()[0], "c31s2-4,R4x7,u4,c9s1-3"]
+    specs = [ArchSpec.parse(f"{text} padding={padding}") for text in texts]
+    for spec in [*specs, *(random_spec(seed).with_options(padding=padding) for seed in range(20))]:
+        side = 1
+        while not accepts(spec, side):
+            side += 1
+        assert spec.smallest_side == side, str(spec)
+
+
+def accepts(spec: ArchSpec, side: int) -> bool:
+    try:
+        spec.sizes(side)
+    except ArchError:
+        return False
+    return True
+
+
 def reach(spec: ArchSpec, network: TransformNet, side: int) -> int:
-    """Furthest input pixel that any output pixel depends on, counted from the output pixel's place: by gradients."""
+    """Return the largest distance from an output pixel to an input pixel that it depends on, found by gradients."""
     furthest = 0
     for row in range(spec.multiple_of * spec.scale):
         place = side // 2 // spec.multiple_of * spec.multiple_of * spec.scale + row
@@ -243,14 +263,14 @@ def reach(spec: ArchSpec, network: TransformNet, side: int) -> int:
 
 @pytest.mark.parametrize("padding", ["reflect-start", "zero", "same"])
 @pytest.mark.parametrize("text", SMALL)
-def test_the_halo_covers_all_that_an_output_pixel_depends_on_and_no_more(text, padding):
+def test_halo_is_the_reach_of_output_pixels_and_no_more(text, padding):
     spec, network = bare(text, padding)
     side = 2 * max(spec.halo, spec.start_padding) + 8 * spec.multiple_of
     needed = max(reach(spec, network, side + more) for more in range(spec.multiple_of))
     assert needed <= spec.halo < needed + spec.multiple_of
 
 
-def test_a_change_outside_of_the_halo_changes_nothing_inside(rng):
+def test_change_outside_the_halo_has_no_effect(rng):
     spec, network = bare("c5s1-4,d4,R4x2,n2,c3s1-4,c5s1-3", "reflect")
     image = torch.rand(1, 3, 96, 96, generator=rng, dtype=torch.float64)
     changed = image.clone()
@@ -260,7 +280,7 @@ def test_a_change_outside_of_the_halo_changes_nothing_inside(rng):
 
 
 @pytest.mark.parametrize("text", ["c3s1-4,R4,d4,d4,n2,n2,c3s1-3", "c3s8-4,n8,R4,c3s1-3", "c3s1-4,u4,u4,R4,c3s1-3"])
-def test_the_start_padding_makes_up_for_the_residual_blocks_or_the_network_is_refused(text):
+def test_start_padding_makes_up_for_residual_blocks_or_is_rejected(text):
     try:
         spec, network = bare(text, "reflect-start")
     except ArchError as error:
@@ -270,7 +290,7 @@ def test_the_start_padding_makes_up_for_the_residual_blocks_or_the_network_is_re
     assert network(torch.zeros(1, 3, side, side, dtype=torch.float64)).shape[-1] == spec.scale * side
 
 
-def test_a_network_of_another_width_has_all_channels_in_proportion():
+def test_with_width_scales_all_channels():
     half, paper = ArchSpec.parse(HALF_WIDTH_ARCH), ArchSpec.parse(PAPER_ARCH)
     assert str(half.with_width(32)).startswith("c9s1-32,d64,d128,R128x5,n2,c3s1-64,n2,c3s1-32,c9s1-3 norm=instance")
     assert half.with_width(32).with_width(16) == half == half.with_width(16)
@@ -279,6 +299,6 @@ def test_a_network_of_another_width_has_all_channels_in_proportion():
 
 
 @pytest.mark.parametrize("width", [0, -16, 5, 10_000])
-def test_a_width_that_gives_no_network_is_refused(width):
+def test_with_width_rejects_impossible_widths(width):
     with pytest.raises(ArchError, match="channels wide|filters"):
         ArchSpec.parse("c3s1-6,R6,c3s1-4,c3s1-3").with_width(width)

@@ -1,4 +1,4 @@
-"""Pixel conventions: exact affine maps with a text form."""
+"""Pixel conventions: exact affine maps that can be printed and parsed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_and_convention_are_inverse(text):
+def test_printing_and_parsing_are_inverse(text):
     assert str(PixelConvention.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_decoding_undoes_the_same_coding(text, rng):
+def test_decoding_is_the_inverse_of_encoding(text, rng):
     convention = PixelConvention.parse(text)
     same = PixelConvention(convention.order, convention.input, convention.input)
     image = torch.rand(2, 3, 4, 5, generator=rng)
@@ -28,7 +28,7 @@ def test_decoding_undoes_the_same_coding(text, rng):
     assert torch.equal(image, kept)
 
 
-def test_values_are_those_of_the_conventions():
+def test_values_of_caffe_and_imagenet():
     red = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1)
     caffe = PixelConvention.parse("bgr in=caffe out=caffe").to_network(red).flatten().tolist()
     assert caffe == pytest.approx([0 - 103.939, 127.5 - 116.779, 255 - 123.68], abs=1e-4)
@@ -36,7 +36,7 @@ def test_values_are_those_of_the_conventions():
     assert imagenet == pytest.approx([(1 - 0.485) / 0.229, (0.5 - 0.456) / 0.224, (0 - 0.406) / 0.225], abs=1e-5)
 
 
-def test_ours_changes_nothing(rng):
+def test_our_convention_changes_nothing(rng):
     image = torch.rand(1, 3, 2, 2, generator=rng)
     assert torch.equal(OURS.from_network(OURS.to_network(image)), image)
 
@@ -53,6 +53,6 @@ def test_ours_changes_nothing(rng):
         "rgb in=1e999 out=unit",
     ],
 )
-def test_other_texts_are_refused(text):
+def test_bad_texts_are_rejected(text):
     with pytest.raises(InputError, match="expected"):
         PixelConvention.parse(text)

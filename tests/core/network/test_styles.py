@@ -1,4 +1,4 @@
-"""Many styles in one network: a row is a style, rows blend, files name them, and one must be chosen before it runs."""
+"""Several styles in one network: rows are styles, rows blend, files name them, and one must be chosen to run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from perceptual_style.core.checkpoints.own_format import (
 from perceptual_style.core.engine.engine import Engine, plan_memory
 from perceptual_style.core.errors import ArchError, CheckpointError, InputError
 from perceptual_style.core.models.style_model import StyleModel, load_style
-from perceptual_style.core.models.upscale_model import interpolate
+from perceptual_style.core.network.interpolation import interpolate
+from perceptual_style.core.network.stages import InstanceNorm
 from perceptual_style.core.network.styles import (
     check_styles,
     is_name,
@@ -30,7 +31,7 @@ from perceptual_style.core.network.styles import (
     styles_in,
     with_rows,
 )
-from perceptual_style.core.network.transform_net import InstanceNorm, TransformNet, build_network
+from perceptual_style.core.network.transform_net import TransformNet, build_network
 
 ARCH = "c3s1-4,d6x3,R6,U2,p2-4,u4,c5s1-3 padding=reflect"
 NAMES = ("wave", "candy", "The Scream")
@@ -39,7 +40,7 @@ FACTS = {"task": "style", "name": "three", "styles": [{"name": name} for name in
 
 @pytest.fixture
 def network(rng) -> TransformNet:
-    """A network of three styles whose norms do something."""
+    """A network of three styles with random norms."""
     network = build_network(f"{ARCH} styles=3").eval().requires_grad_(False)
     for name, tensor in network.state_dict().items():
         if ".norm." in name:
@@ -55,7 +56,7 @@ def file(network, tmp_path):
 
 
 def by_hand(network: TransformNet, amounts: dict[int, float]) -> TransformNet:
-    """The single-style network whose norms are made from rows one by one."""
+    """Return the single-style network whose norms are computed from rows one by one."""
     single = build_network(ARCH).eval().requires_grad_(False)
     tensors = network.state_dict()
     for key, tensor in single.state_dict().items():
@@ -63,7 +64,7 @@ def by_hand(network: TransformNet, amounts: dict[int, float]) -> TransformNet:
     return single
 
 
-def test_a_network_of_several_styles_has_rows_and_shares_the_rest(network):
+def test_several_styles_add_rows_to_the_norms_only(network):
     single = build_network(ARCH).state_dict()
     for key, tensor in network.state_dict().items():
         assert tensor.shape == ((3,) if ".norm." in key else ()) + single[key].shape
@@ -72,7 +73,7 @@ def test_a_network_of_several_styles_has_rows_and_shares_the_rest(network):
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])
-def test_a_row_is_the_single_style_network_with_these_norms_bit_for_bit(row, network, rng):
+def test_row_equals_the_single_style_network_bit_for_bit(row, network, rng):
     image = torch.rand(2, 3, 24, 20, generator=rng)
     expected = by_hand(network, {row: 1})
     assert torch.equal(network(image, row=row), expected(image))
@@ -83,7 +84,7 @@ def test_a_row_is_the_single_style_network_with_these_norms_bit_for_bit(row, net
     assert not any(p.requires_grad for p in plain.parameters()) and not plain.training
 
 
-def test_each_image_of_a_batch_can_have_its_own_row(network, rng):
+def test_each_image_of_a_batch_can_use_its_own_row(network, rng):
     images = torch.rand(4, 3, 24, 20, generator=rng)
     order = [2, 0, 2, 1]
     for layout in (images, images.contiguous(memory_format=torch.channels_last)):
@@ -92,7 +93,7 @@ def test_each_image_of_a_batch_can_have_its_own_row(network, rng):
             torch.testing.assert_close(result, network(image[None], row=row)[0], atol=1e-5, rtol=1e-5)
 
 
-def test_conditional_instance_norm_is_its_equation(rng):
+def test_conditional_instance_norm_follows_its_equation(rng):
     norm = InstanceNorm(4, styles=3)
     for parameter in norm.parameters():
         torch.nn.init.normal_(parameter, generator=rng)
@@ -104,7 +105,7 @@ def test_conditional_instance_norm_is_its_equation(rng):
     np.testing.assert_allclose(norm(x, order).detach().numpy(), expected, atol=1e-5)
 
 
-def test_a_style_learns_from_its_own_images_alone(network, rng):
+def test_row_gets_gradients_from_its_own_images_only(network, rng):
     network.requires_grad_(True)
     network(torch.rand(2, 3, 16, 16, generator=rng), row=torch.tensor([2, 0])).square().mean().backward()
     for name, parameter in network.named_parameters():
@@ -113,7 +114,7 @@ def test_a_style_learns_from_its_own_images_alone(network, rng):
 
 
 @pytest.mark.parametrize("amounts", [(0.25, 0.75, 0.0), (0.5, 0.25, 0.25), (0.0, 0.0, 1.0)])
-def test_mixtures_are_networks_with_hand_mixed_norms(amounts, network, rng):
+def test_mixture_equals_a_network_with_mixed_norms(amounts, network, rng):
     expected = by_hand(network, dict(enumerate(amounts)))
     style = {name: amount for name, amount in zip(NAMES, amounts, strict=True) if amount}
     plain, _ = select(network, FACTS, style)
@@ -123,7 +124,7 @@ def test_mixtures_are_networks_with_hand_mixed_norms(amounts, network, rng):
     torch.testing.assert_close(tripled(image), expected(image), atol=1e-6, rtol=0)
 
 
-def test_a_mixture_of_two_is_the_network_interpolated_between_them(network):
+def test_mixture_of_two_equals_network_interpolation(network):
     between = interpolate(select(network, FACTS, "wave")[0], select(network, FACTS, "candy")[0], 0.25).state_dict()
     mixture = select(network, FACTS, {"wave": 0.75, "candy": 0.25})[0].state_dict()
     for key, value in mixture.items():
@@ -131,13 +132,13 @@ def test_a_mixture_of_two_is_the_network_interpolated_between_them(network):
         assert ".norm." in key or torch.equal(value, between[key])
 
 
-def test_a_mixture_of_equal_rows_is_that_row(network):
+def test_mixture_of_equal_rows_is_that_row(network):
     same = rows_of(network)[1]
     mixture = mixed([same, same], [0.25, 0.75])
     assert all(torch.equal(mixture[key], same[key]) for key in same)
 
 
-def test_rows_taken_out_and_put_back_are_the_same_network(network):
+def test_rows_round_trip_and_share_no_memory(network):
     again = with_rows(network, rows_of(network))
     assert again.spec == network.spec
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in again.state_dict().items())
@@ -159,13 +160,13 @@ def test_rows_taken_out_and_put_back_are_the_same_network(network):
         ({"wave": float("inf")}, "amount of wave is inf"),
     ],
 )
-def test_what_is_no_style_of_the_network_is_refused_in_one_line(style, named, network):
+def test_select_rejects_unknown_styles_and_bad_amounts(style, named, network):
     with pytest.raises(InputError, match=named) as caught:
         select(network, FACTS, style)
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_without_a_chosen_row_does_not_run(network, rng):
+def test_network_of_several_styles_does_not_run_without_a_row(network, rng):
     image = torch.rand(1, 3, 24, 20, generator=rng)
     model = StyleModel(network, "three")
     for run in (
@@ -185,7 +186,7 @@ def test_a_network_without_a_chosen_row_does_not_run(network, rng):
 
 
 @pytest.mark.parametrize("arch", ["c3s1-4,c3s1-3 norm=batch", "c3s1-4,c3s1-3 norm=none", "n2,n2,d3,d3 last=plain"])
-def test_networks_without_instance_norms_hold_one_style(arch):
+def test_networks_without_instance_norms_hold_only_one_style(arch):
     network = build_network(f"{arch} padding=zero")
     if network.spec.norm == "instance":
         network = build_network("n2,c3s2-3 padding=zero")
@@ -194,13 +195,13 @@ def test_networks_without_instance_norms_hold_one_style(arch):
         with_rows(network, rows_of(network) * 2)
 
 
-def test_a_file_says_what_it_holds_and_comes_back_bit_for_bit(file, network):
+def test_file_of_several_styles_round_trips_bit_for_bit(file, network):
     loaded, facts = load_network(file)
     assert loaded.spec == network.spec and facts["arch"].endswith(" styles=3") and facts["styles"] == FACTS["styles"]
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in loaded.state_dict().items())
 
 
-def test_load_style_takes_a_style_of_a_file_by_name_or_a_mixture(file, network, rng):
+def test_load_style_selects_by_name_or_mixture(file, network, rng):
     image = torch.rand(1, 3, 21, 34, generator=rng)
     for name, row in (("candy", 1), ("The Scream", 2)):
         expected = by_hand(network, {row: 1})
@@ -218,7 +219,7 @@ def test_load_style_takes_a_style_of_a_file_by_name_or_a_mixture(file, network, 
         torch.testing.assert_close(model.network(image), expected, atol=1e-6, rtol=0)
 
 
-def test_a_file_of_several_styles_needs_a_choice_and_one_of_a_single_style_has_none(file, tmp_path):
+def test_style_must_be_chosen_only_for_files_of_several(file, tmp_path):
     with pytest.raises(
         CheckpointError, match=r"3 styles: wave, candy, The Scream; choose one, .*three.safetensors#wave"
     ):
@@ -234,12 +235,12 @@ def test_a_file_of_several_styles_needs_a_choice_and_one_of_a_single_style_has_n
         load_style("starry_night#wave")
 
 
-def test_a_file_with_the_mark_in_its_own_name_is_that_file(tmp_path):
+def test_file_name_may_contain_the_separator(tmp_path):
     save_network(tmp_path / "no#1.safetensors", build_network(ARCH), {"task": "style", "name": "first"})
     assert load_style(tmp_path / "no#1.safetensors").name == "first"
 
 
-def test_each_style_has_facts_of_its_own_and_those_of_the_file(network):
+def test_select_merges_facts_of_style_and_file(network):
     facts = {**FACTS, "license": "MIT", "title": "Three", "loss curve": [[1, 2.0]], "run": {"seed": 1}}
     facts["styles"] = [
         {"name": "wave", "title": "The Wave"},
@@ -267,7 +268,7 @@ def test_each_style_has_facts_of_its_own_and_those_of_the_file(network):
         None,
     ],
 )
-def test_files_that_do_not_name_each_style_are_refused_in_one_line(styles, network, tmp_path):
+def test_files_must_name_each_style(styles, network, tmp_path):
     path = tmp_path / "odd.safetensors"
     facts = {"task": "style"} if styles is None else {"task": "style", "styles": styles}
     with pytest.raises(CheckpointError, match="styles"):
@@ -280,13 +281,13 @@ def test_files_that_do_not_name_each_style_are_refused_in_one_line(styles, netwo
     assert isinstance(style_names(path), tuple)
 
 
-def test_a_single_style_with_names_is_refused():
+def test_single_style_with_names_is_rejected():
     with pytest.raises(CheckpointError, match="holds 1 styles, and the facts name 3"):
         check_styles(FACTS, build_network(ARCH).spec)
     assert styles_in({}) == []
 
 
-def test_listing_reads_the_header_alone_and_once(file, network, tmp_path, monkeypatch):
+def test_style_names_reads_only_the_header_and_only_once(file, network, tmp_path, monkeypatch):
     reads, original = [], checkpoint.read_header
 
     def counted(path):
@@ -307,7 +308,7 @@ def test_listing_reads_the_header_alone_and_once(file, network, tmp_path, monkey
 @pytest.mark.parametrize(
     "text", ["wave#1", "a=b", "a,b", "a/b", "a\\b", " padded ", "x" * 200, "", "\n", "Nuit étoilée"]
 )
-def test_any_file_name_gives_a_name(text):
+def test_name_from_any_file_name_is_valid(text):
     assert is_name(name_from(text))
     assert name_from("Nuit étoilée") == "Nuit étoilée" and not is_name(None)
 
@@ -321,17 +322,17 @@ def test_any_file_name_gives_a_name(text):
         ("file.safetensors", ("file.safetensors", None)),
     ],
 )
-def test_the_notation_for_a_style_of_a_file(text, parts):
+def test_split_of_file_and_style(text, parts):
     assert split(text) == parts
 
 
 @pytest.mark.parametrize("text", ["file#a=x", "file#a=1,b", "file#a="])
-def test_amounts_that_are_no_numbers_are_refused(text):
+def test_split_rejects_amounts_that_are_not_numbers(text):
     with pytest.raises(InputError, match="cannot read"):
         split(text)
 
 
-def test_half_files_of_several_styles(network, tmp_path):
+def test_half_precision_file_of_several_styles(network, tmp_path):
     save_network(tmp_path / "half.safetensors", network, FACTS, half=True)
     model = load_style(tmp_path / "half.safetensors", style="candy")
     torch.testing.assert_close(
@@ -339,7 +340,7 @@ def test_half_files_of_several_styles(network, tmp_path):
     )
 
 
-def test_describe_lists_the_styles_and_knows_each(run, refused, file):
+def test_describe_lists_styles_and_describes_one(run, refused, file):
     status, out, _ = run("describe", file)
     assert status == 0 and "styles: wave, candy, The Scream\n" in out and "styles=3" in out
     _, out, _ = run("describe", file, "--json")
@@ -350,7 +351,7 @@ def test_describe_lists_the_styles_and_knows_each(run, refused, file):
     assert "no style named 'x'" in refused("describe", f"{file}#x")
 
 
-def test_convert_takes_a_file_whole_or_one_style_of_it(run, file, tmp_path):
+def test_convert_writes_all_styles_or_one(run, file, tmp_path):
     assert run("convert", file, "-o", tmp_path / "copy.safetensors")[0] == 0
     assert style_names(tmp_path / "copy.safetensors") == NAMES
     assert run("convert", f"{file}#candy", "-o", tmp_path / "candy.safetensors")[0] == 0
@@ -359,7 +360,7 @@ def test_convert_takes_a_file_whole_or_one_style_of_it(run, file, tmp_path):
     assert "styles" not in header and header["task"] == "style"
 
 
-def test_stylize_takes_a_style_of_a_file(run, refused, file, tmp_path):
+def test_stylize_with_one_style_of_a_file(run, refused, file, tmp_path):
     from perceptual_style.core.images.reading import read_image
     from perceptual_style.core.images.writing import save_image
 

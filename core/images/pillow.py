@@ -1,0 +1,58 @@
+"""Open and decode image files with Pillow, but without its limit on pixels.
+
+That limit is one setting for the whole process, so it is not ours to change. Pillow has no public way around it. The
+parts of Pillow that are not its documented interface are used here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from typing import BinaryIO
+
+from PIL import Image
+
+from ..errors import ImageError
+
+# Plugins of Pillow that decode pixels and nothing else. EPS and WMF, for instance, run other programs.
+_READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
+
+
+def open_image(file: BinaryIO) -> Image.Image:
+    """Open an image as PIL.Image.open does, without the limit on pixels and only for formats that are safe to read.
+
+    Image.OPEN holds each format's factory and its test of a file's first 16 bytes. PIL.Image.open would call the same
+    factories, and then check its limit.
+
+    Raises:
+        ImageError: the file is empty, damaged, or not an image.
+    """
+    Image.init()
+    start = file.read(16)
+    if not start:
+        raise ImageError("the file is empty (0 bytes); copy or download it again")
+    known = None
+    for kind in _READABLE:
+        if kind not in Image.OPEN:
+            continue
+        factory, accepts = Image.OPEN[kind]
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # how plugins reject a file
+            accepted = accepts is None or accepts(start)
+            if accepted and not isinstance(accepted, str):
+                known = kind if accepts else known
+                file.seek(0)
+                return factory(file, "")  # a name would let Pillow map the file to memory, wrongly for a rotated TIFF
+    if known:
+        raise ImageError(f"the {known} file is damaged or incomplete")
+    raise ImageError(f"expected an image such as PNG, JPEG, WebP or TIFF, but the file starts with {start!r}")
+
+
+def load_pixels(image: Image.Image) -> None:
+    """Decode the pixels of an image from `open_image`, without the limit that TIFF's decoder checks once more.
+
+    The decoder allocates the pixels, after that check, only if the image has none yet. ``_tile_size`` is the size before
+    the image is turned upright; older versions of Pillow do not have it.
+    """
+    if image.format == "TIFF":
+        image.im = Image.new(image.mode, getattr(image, "_tile_size", image.size), None).im
+    image.load()

@@ -1,0 +1,85 @@
+"""Orientation, EXIF and color profiles of image files."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from image_files import SRGB, array, cmyk_profile, noise, save, tensor
+from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.images.writing import save_image
+from PIL import Image
+
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_read_turns_every_orientation_upright_once(tmp_path, suffix, orientation):
+    data = noise(3, 5, 4)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0110] = orientation, "a model"
+    exif.get_ifd(0x8769).update({40962: 5, 40963: 3})
+    options = {"lossless": True, "exact": True} if suffix == ".webp" else {}
+    found = read_image(save(tmp_path / f"a{suffix}", data, exif=exif, **options))
+    upright = UPRIGHT[orientation](data)
+    assert np.array_equal(array(found.pixels), array(tensor(upright[..., :3].copy())))
+    assert np.array_equal(array(found.alpha), array(tensor(upright[..., 3:].copy())))
+    kept = Image.Exif()
+    kept.load(found.exif)
+    assert 0x0112 not in kept
+    assert kept[0x0110] == "a model"
+    assert not {40962, 40963} & set(kept.get_ifd(0x8769))
+    save_image(tmp_path / "again.png", found.pixels, found.alpha, exif=found.exif)
+    assert torch.equal(read_image(tmp_path / "again.png").pixels, found.pixels)
+
+
+def test_16_bit_grey_is_turned_and_unknown_orientations_are_ignored(tmp_path):
+    data = noise(3, 5, top=65536, dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = read_image(save(tmp_path / "a.png", data, exif=exif))
+    assert np.allclose(array(found.pixels)[..., 0], np.rot90(data, -1) / 65535, atol=1e-7)
+    for nonsense in (0, 9, 300):
+        exif[0x0112] = nonsense
+        assert read_image(save(tmp_path / "b.png", data, exif=exif)).pixels.shape == (1, 3, 3, 5)
+
+
+def test_image_with_damaged_exif_is_read(tmp_path):
+    data = noise(3, 5, 3)
+    for garbage in (b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x7f" * 30):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = read_image(save(tmp_path / "a.png", data, exif=garbage))
+        assert torch.equal(found.pixels, tensor(data))
+
+
+def test_exif_drops_the_layout_tags_of_tiff(tmp_path):
+    source = save(tmp_path / "a.tif", noise(6, 8, 3), compression="tiff_lzw", icc_profile=SRGB, description="a text")
+    found = read_image(source)
+    kept = Image.Exif()
+    kept.load(found.exif)
+    assert kept[270] == "a text"
+    assert not {256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 34675} & set(kept)
+
+
+@pytest.mark.parametrize("profile", [b"", b"short", b"x" * 200, cmyk_profile()])
+def test_unusable_profiles_are_dropped(tmp_path, profile):
+    assert read_image(save(tmp_path / "a.png", noise(2, 3, 3), icc_profile=profile)).icc_profile is None
+
+
+def test_grey_profile_is_dropped(tmp_path):
+    grey = SRGB[:16] + b"GRAY" + SRGB[20:]
+    assert read_image(save(tmp_path / "a.png", noise(2, 3), icc_profile=grey)).icc_profile is None
+    assert read_image(save(tmp_path / "b.png", noise(2, 3), icc_profile=SRGB)).icc_profile == SRGB
