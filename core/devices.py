@@ -17,6 +17,9 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     if str(name) != "auto":
         try:
             device = torch.device(name)
+        except RuntimeError:
+            raise InputError(f"there is no device {str(name)!r}; use auto, cpu or cuda") from None
+        try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             why = first_line(error)
