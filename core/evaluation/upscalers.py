@@ -34,7 +34,8 @@ _CROP = 96  # px of the high resolution image that a figure shows
 class Upscaler(Protocol):
     """What is measured: ``upscale`` makes (N, 3, scale h, scale w) of (N, 3, h, w), both in [0, 1]."""
 
-    scale: int
+    @property
+    def scale(self) -> int: ...
 
     def upscale(self, image: Tensor) -> Tensor: ...
 
