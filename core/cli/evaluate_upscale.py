@@ -70,7 +70,7 @@ def _evaluate_upscale(arguments: argparse.Namespace) -> str:
     if arguments.examples < 0:
         raise errors.InputError(f"--examples is {arguments.examples}; expected 0 or more")
     if arguments.lpips_network and not arguments.lpips:
-        raise errors.InputError("--lpips-network needs the linear weights, too; add --lpips FILE")
+        raise errors.InputError("--lpips-network needs the linear weights, too; give them with --lpips FILE")
     test_sets = find_test_sets(arguments.data)
     models = _open_models(arguments.models)
     network = LossNetwork("vgg16", arguments.loss_weights, ["relu2_2"]) if arguments.loss_weights else None

@@ -337,9 +337,7 @@ def test_train_style_writes_a_style_and_prints_its_path(run, training, tmp_path)
 
 
 @pytest.mark.usefixtures("shallow_recipe")
-def test_train_style_takes_any_width_unless_it_starts_from_a_style(
-    run, refused, training, style, tmp_path
-):
+def test_train_style_takes_any_width_unless_it_starts_from_a_style(run, refused, training, style, tmp_path):
     assert run(*training, "--width", "8")[0] == 0
     assert load_style(tmp_path / "mine.safetensors").spec.width == 8
     assert "is 4 channels wide, not 8" in refused(*training, "--init-from", style, "--width", "8")
