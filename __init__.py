@@ -12,3 +12,11 @@ async def comfy_entrypoint():
     from .nodes import PerceptualStyleExtension
 
     return PerceptualStyleExtension()
+
+
+def __getattr__(name):
+    if name == "__version__":
+        from .core.version import version
+
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

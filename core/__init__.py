@@ -71,6 +71,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module(".version", __name__).version()
     if name == "errors":
         return importlib.import_module(".errors", __name__)
     if name not in _MODULES:

@@ -13,7 +13,7 @@ from ..core.checkpoints.own_format import style_names
 from ..core.errors import InputError
 from ..core.hub.fetch import is_downloaded
 from ..core.hub.manifest import Entry, bundled_path, find_entry, names
-from ..core.hub.whole_files import place_of
+from ..core.hub.places import place_of
 from .host import listed_path, model_files, model_folders, model_path
 
 _TO_DOWNLOAD = " (download)"

@@ -1,4 +1,4 @@
-"""A stand-in of the Hugging Face Hub on 127.0.0.1: serves files as the Hub does, or misbehaves as told."""
+"""A stand-in for the Hugging Face Hub on 127.0.0.1. It serves files as the Hub does, or misbehaves on request."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class HubStandIn:
-    """``files`` by path (repo/resolve/revision/name); the other attributes say how to misbehave.
+    """A server of files, with attributes that make it misbehave.
 
-    cuts: how many answers break off, after ``cut_at`` of the file's bytes; status: answer everything with this, with
-    ``error_code`` as the Hub's own; ranges: whether ranges are served; delay: seconds before each 64 KiB; body: sent
-    instead of the file's own bytes. ``requests`` are (method, path, range), ``sent`` counts bytes of bodies.
+    Attributes:
+        files: Content by path (repo/resolve/revision/name).
+        etags: ETag by path, instead of the SHA-256.
+        cuts: How many answers break off.
+        cut_at: Share of the file's bytes after which they do.
+        status: If it is not 200, the status of every answer.
+        error_code: The Hub's own error code, sent with ``status``.
+        ranges: Whether byte ranges are supported.
+        delay: Seconds before each 64 KiB.
+        body: If it is not None, sent instead of the file.
+        requests: Requests so far, as (method, path, range).
+        tokens: Values of the Authorization headers so far.
+        sent: Bytes of bodies sent so far.
     """
 
     def __init__(self) -> None:
@@ -42,7 +52,7 @@ class HubStandIn:
         self.files[f"{repo}/resolve/{revision}/{filename}"] = data
 
     def gets(self) -> list[tuple[str, str, str]]:
-        """Of files; huggingface_hub may ask for other things, too."""
+        """Return the requests for files. huggingface_hub may ask for other things, too."""
         return [request for request in self.requests if request[0] == "GET" and request[1] in self.files]
 
     def take_cut(self) -> bool:
@@ -99,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         for begin in range(0, len(data), 2**16):
             time.sleep(self.hub.delay)
             part = data[begin : begin + 2**16]
-            self.hub.sent += len(part)  # before the client can have them, and ask
+            self.hub.sent += len(part)  # counted first: the client may compare as soon as it has them
             try:
                 self.wfile.write(part)
             except OSError:

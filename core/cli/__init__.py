@@ -1,4 +1,4 @@
-"""The command ``perceptual-style``: options in, core called, answers on stdout, everything else on stderr.
+"""The command ``perceptual-style``: runs core with the given options. Answers go to stdout, everything else to stderr.
 
 Exit status: 0 done, 2 wrong arguments or bad input (one line each on stderr), 130 cancelled.
 """
@@ -10,31 +10,38 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import errors
+from ..version import version
+from .ending import leave
 
 #: Name of each command: its module, which is imported only when the command runs, and its line in ``--help``.
 COMMANDS = {
     "list": ("list_networks", "list networks: bundled, downloaded, and available for download"),
     "download": ("download", "download a network by name and verify it"),
-    "stylize": ("stylize", "give photos a painting's style"),
+    "stylize": ("stylize", "repaint photos in the style of a painting"),
     "upscale": ("upscale", "enlarge photos two, four or eight times"),
-    "describe": ("describe", "say what a file of weights holds, even another program's"),
-    "convert": ("convert", "write another program's checkpoint in this project's format"),
-    "train-style": ("train_style", "learn a painting's style"),
-    "train-upscaler": ("train_upscaler", "learn to enlarge photos"),
-    "optimize": ("optimize", "optimize the pixels of one image for a painting's style: slow, no network"),
-    "evaluate": ("evaluate", "measure networks as the papers do"),
+    "describe": ("describe", "show what a file of weights contains, including other programs' files"),
+    "convert": ("convert", "convert another program's checkpoint to this project's format"),
+    "train-style": ("train_style", "train a network on the style of a painting"),
+    "train-upscaler": ("train_upscaler", "train a network to enlarge photos"),
+    "optimize": ("optimize", "stylize one photo by optimizing its pixels: slow, needs no trained style"),
+    "evaluate": ("evaluate", "measure styles and upscalers as the papers do"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with ``argv`` (default: the program's arguments) and return its exit status."""
+    """Run the command.
+
+    Args:
+        argv: Arguments without the program's name. If it is None, the program's own arguments are used.
+
+    Returns:
+        The exit status. A process of a group that torchrun started ends here instead of returning.
+    """
     given = sys.argv[1:] if argv is None else list(argv)
-    status = _run(_parser(given[0] if given else "").parse_args(given))
-    leave = getattr(sys.modules.get(f"{__name__}.processes"), "leave", None)  # only training commands import it
-    return leave(status) if leave else status
+    return leave(_run(_parser(given[0] if given else "").parse_args(given)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -64,15 +71,31 @@ def _complain(message: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line, without the usage."""
+    """A parser that reports errors in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(_complain(f"{message}; see {self.prog} --help"))
 
 
+class _PrintVersion(argparse.Action):
+    """Print the version and exit. Unlike argparse's own action, look it up only when asked."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"{parser.prog} {version()}")
+        parser.exit()
+
+
 def _parser(chosen: str) -> argparse.ArgumentParser:
     """Return a parser that knows the names of all commands and the options of the chosen one."""
-    parser = _Parser(prog="perceptual-style", description="Fast neural style transfer and perceptual super-resolution.")
+    parser = _Parser(
+        prog="perceptual-style",
+        description="Fast neural style transfer and perceptual super-resolution.",
+        epilog="`perceptual-style COMMAND --help` lists the options of a command.",
+    )
+    parser.add_argument("--version", action=_PrintVersion, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (module, line) in COMMANDS.items():
         command = commands.add_parser(name, help=line)

@@ -1,4 +1,4 @@
-"""``python -m perceptual_style.core.cli``: the command, as torchrun starts it."""
+"""Run the command as ``python -m perceptual_style.core.cli``, which torchrun does."""
 
 import sys
 

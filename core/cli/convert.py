@@ -9,14 +9,21 @@ from .. import errors
 from ..checkpoints.own_format import save_network
 from ..models.loading import open_network
 from ..network.styles import split
-from .options import add_overrides, prints
+from .options import HALF, add_overrides, prints
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``convert``."""
-    command.add_argument("file", metavar="FILE", help="a checkpoint of any known family")
-    command.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write, .safetensors")
-    command.add_argument("--half", action="store_true", help="write float16: half the size, the same picture to 1/255")
+    command.description = "Convert a style or an upscaler from another program to this project's format."
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        help="a checkpoint of any supported program, or FILE#STYLE for one style of a file with several",
+    )
+    command.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the file to write, ending in .safetensors"
+    )
+    command.add_argument("--half", action="store_true", help=HALF)
     add_overrides(command)
     command.set_defaults(run=prints(_convert))
 
@@ -25,9 +32,9 @@ def _convert(arguments: argparse.Namespace) -> str:
     name, style = split(arguments.file)
     source, target = Path(name), Path(arguments.output)
     if target.suffix != ".safetensors":
-        raise errors.InputError(f"{target} does not end in .safetensors, which is what is written")
+        raise errors.InputError(f"the output is {target}; expected a name that ends in .safetensors")
     if target.exists() and source.exists() and target.samefile(source):
-        raise errors.InputError(f"{target} would replace the file itself; choose another output")
+        raise errors.InputError(f"{target} is the file to convert and would be replaced; choose another output")
     network, pixels, facts = open_network(
         source, style=style, channel_order=arguments.channel_order, output=arguments.output_function
     )

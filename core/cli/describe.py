@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ..files import sha256_of
 from ..hub.fetch import find, is_downloaded
-from ..hub.manifest import find_entry
+from ..hub.manifest import Entry, find_entry
 from ..models.loading import network_file, open_network
 from ..network.styles import split, styles_in
-from .options import add_overrides, prints
+from .options import add_json, add_overrides, prints
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``describe``."""
-    command.add_argument("file", metavar="NAME|FILE", help="FILE#STYLE for one style of a file of several")
-    command.add_argument("--json", action="store_true", help="answer as JSON")
+    command.description = "Show the architecture, size, license and other facts of a network."
+    command.add_argument(
+        "file",
+        metavar="NAME|FILE",
+        help="a network by name, or a file; FILE#STYLE for one style of a file with several",
+    )
+    add_json(command)
     add_overrides(command)
     command.set_defaults(run=prints(_describe))
 
@@ -26,7 +32,7 @@ def _describe(arguments: argparse.Namespace) -> str:
     name, style = split(arguments.file)
     entry = find_entry(name)
     if entry is not None and (entry.task == "loss-network" or not is_downloaded(entry)):
-        return _describe_entry(entry, arguments.json)
+        return _as_text(_facts_of_entry(entry), arguments.json)
     path = network_file(name)
     network, pixels, facts = open_network(
         path, style=style, channel_order=arguments.channel_order, output=arguments.output_function
@@ -49,25 +55,26 @@ def _describe(arguments: argparse.Namespace) -> str:
     if path.is_file():
         answer |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     answer |= {key: value for key, value in facts.items() if key not in answer}
-    if arguments.json:
-        return json.dumps(answer, indent=2)
-    if network.spec.styles > 1:
+    if network.spec.styles > 1 and not arguments.json:
         answer["styles"] = ", ".join(each["name"] for each in styles_in(facts))
-    return "\n".join(
-        f"{key}: {json.dumps(value) if isinstance(value, dict | list) else value}"
-        for key, value in answer.items()
-        if key not in ("loss curve", "run", "recipe")
-    )
+    return _as_text(answer, arguments.json, left_out=("loss curve", "run", "recipe"))
 
 
-def _describe_entry(entry: Any, as_json: bool) -> str:
-    """What the manifest says of a network that is not opened here."""
+def _facts_of_entry(entry: Entry) -> dict[str, Any]:
+    """Return the manifest's facts of a network that this command does not open."""
     path = find(entry)
     answer = entry.as_json() | {"state": "to download" if path is None else "downloaded"}
     if path is not None:
         answer["file"] = str(path)
+    return answer
+
+
+def _as_text(answer: dict[str, Any], as_json: bool, left_out: Sequence[str] = ()) -> str:
+    """Return an answer as JSON, or as lines without the facts that are too long to read."""
     if as_json:
         return json.dumps(answer, indent=2)
     return "\n".join(
-        f"{key}: {json.dumps(value) if isinstance(value, dict) else value}" for key, value in answer.items()
+        f"{key}: {json.dumps(value) if isinstance(value, dict | list) else value}"
+        for key, value in answer.items()
+        if key not in left_out
     )

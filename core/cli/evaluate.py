@@ -1,4 +1,4 @@
-"""The command ``evaluate``: its first argument says what to measure."""
+"""The command ``evaluate``, with one subcommand for each kind of measurement."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from . import evaluate_style, evaluate_upscale
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the kinds of measurements and their options."""
+    command.description = "Measure networks as the papers do, and write tables and pictures."
     kinds = command.add_subparsers(title="what to measure", required=True, metavar="KIND")
     upscale = kinds.add_parser("upscale", help="PSNR, SSIM and perceptual distances of upscalers on test sets")
     evaluate_upscale.add_arguments(upscale)
     style = kinds.add_parser(
-        "style", help="how many iterations of optimization one pass of a style is worth, and how much faster it is"
+        "style", help="a style's objective and speed, compared with optimizing the pixels of each photo"
     )
     evaluate_style.add_arguments(style)

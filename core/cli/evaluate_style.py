@@ -13,40 +13,58 @@ from ..images.folders import find_images
 from ..images.reading import read_image
 from ..models.style_model import load_style
 from ..training.style_recipes import get_recipe, recipe_of
-from .options import add_device, add_loss_weights, output_folder, prints, progress_bar
+from .options import add_device, add_json, add_loss_weights, output_folder, prints, progress_bar
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``evaluate style``."""
     command.description = (
-        "Measure a style on photos that it was not trained on: its training objective, beside that of image "
-        "optimization after each iteration (the paper's figure 5), and times (its table 1). Writes style.md, style.json, "
-        "style.png (needs matplotlib) and pictures side by side. Optimization takes long: with the defaults, hours on a CPU."
+        "Measure a style on photos that it was not trained on. Its training objective is compared with the objective of "
+        "image optimization after each iteration (figure 5 of the paper), and its speed with the speed of optimization "
+        "(table 1). Writes style.md, style.json, style.png (needs matplotlib) and example pictures side by side. With the "
+        "default settings this takes hours on a CPU."
     )
-    command.add_argument("style", metavar="STYLE", help="a style by name or a file of this project")
-    command.add_argument("--data", required=True, nargs="+", metavar="DIR|FILE", help="photos it was not trained on")
-    command.add_argument("--style-image", required=True, metavar="FILE", help="the painting it was trained on")
+    command.add_argument("style", metavar="STYLE", help="a style by name, or a file in this project's format")
+    command.add_argument(
+        "--data", required=True, nargs="+", metavar="DIR|FILE", help="photos that the style was not trained on"
+    )
+    command.add_argument(
+        "--style-image", required=True, metavar="FILE", help="the painting that the style was trained on"
+    )
     command.add_argument("-o", "--output", required=True, metavar="OUTDIR", help="folder to write into")
-    command.add_argument("--photos", type=int, metavar="N", help="so many of the photos, evenly spread (default: all)")
     command.add_argument(
-        "--size", type=int, default=256, metavar="PX", help="side of the photos (default: %(default)s)"
+        "--photos", type=int, metavar="N", help="use only N of the photos, evenly spread (default: all)"
     )
     command.add_argument(
-        "--iterations", type=int, default=500, metavar="N", help="of optimization (default: %(default)s)"
+        "--size",
+        type=int,
+        default=256,
+        metavar="PX",
+        help="crop and scale photos to squares of this side (default: %(default)s)",
     )
     command.add_argument(
-        "--start", default="noise", choices=("noise", "content"), help="of optimization (default: noise, the paper's)"
+        "--iterations", type=int, default=500, metavar="N", help="optimization steps (default: %(default)s)"
+    )
+    command.add_argument(
+        "--start",
+        default="noise",
+        choices=("noise", "content"),
+        help="what optimization starts from (default: noise)",
     )
     command.add_argument(
         "--sizes", nargs="*", type=int, default=[256, 512, 1024], metavar="PX",
-        help="sides of the images to measure time with, if any (default: 256 512 1024)",
+        help="sides of the square images for measuring speed; give no numbers to skip this (default: 256 512 1024)",
     )  # fmt: skip
-    command.add_argument("--recipe", help="instead of the file's own: standard, paper or authors")
+    command.add_argument(
+        "--recipe", help="use this recipe instead of the one in the file: standard, quick, paper or authors"
+    )
     add_loss_weights(command)
-    command.add_argument("--examples", type=int, default=3, metavar="N", help="pictures (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=0, help="of the noise")
+    command.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="number of example pictures (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="random seed for the noise (default: %(default)s)")
     add_device(command)
-    command.add_argument("--json", action="store_true", help="answer as JSON")
+    add_json(command)
     command.set_defaults(run=prints(_evaluate_style))
 
 

@@ -14,6 +14,8 @@ from .. import errors
 from ..files import check_writable
 from ..progress import Progress
 
+HALF = "write float16: half the size; pictures differ by at most 1/255"
+
 
 def prints(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Namespace], int]:
     """Return a function that runs a command whose ``answer`` is text, prints the text, and returns exit status 0."""
@@ -27,26 +29,38 @@ def prints(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Na
 
 def add_device(command: Any) -> None:
     """Add ``--device``."""
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: %(default)s)")
-
-
-def add_loss_weights(command: Any) -> None:
-    """Add ``--loss-weights``, of a recipe's loss network."""
     command.add_argument(
-        "--loss-weights",
-        metavar="FILE",
-        help="weights of the recipe's loss network (default: those downloaded by name)",
+        "--device", default="auto", help="device to compute on: auto, cpu, cuda, mps, ... (default: %(default)s)"
     )
 
 
+def add_json(command: Any) -> None:
+    """Add ``--json``."""
+    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def add_loss_weights(command: Any) -> None:
+    """Add ``--loss-weights`` for the loss network of a style recipe."""
+    command.add_argument(
+        "--loss-weights", metavar="FILE",
+        help="weights of the recipe's loss network; `standard` and `quick` need a file with the weights of "
+        "vgg19_distilled, which cannot be downloaded by name (default for `paper` and `authors`: the weights downloaded "
+        "with `perceptual-style download vgg16`)",
+    )  # fmt: skip
+
+
 def add_overrides(command: Any) -> None:
-    """Add ``--channel-order`` and ``--output-function``, which take the place of what a file's family usually has."""
-    group = command.add_argument_group("what a checkpoint cannot tell")
-    group.add_argument("--channel-order", choices=("rgb", "bgr"), help="instead of the usual one of the file's family")
+    """Add ``--channel-order`` and ``--output-function``, which override what is usual in a file's family."""
+    group = command.add_argument_group("facts that checkpoints do not record")
+    group.add_argument(
+        "--channel-order",
+        choices=("rgb", "bgr"),
+        help="overrides the usual order of the file's family (e.g. if reds and blues look swapped)",
+    )
     group.add_argument(
         "--output-function",
         metavar="NAME",
-        help="linear, sigmoid, tanh150, ...: instead of the usual one of the family",
+        help="overrides the usual output function of the file's family: linear, sigmoid, tanh150, ...",
     )
 
 
@@ -63,7 +77,7 @@ def progress_bar(unit: str, **options: Any) -> Iterator[Callable[[Progress], Non
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:
-    """Return the folder to write into. Raises InputError when it is a file, OSError when it is not writable."""
+    """Return the folder to write into. Raises InputError if it is a file, OSError if it is not writable."""
     output = Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise errors.InputError(f"{output} is a file; expected a folder to write into")

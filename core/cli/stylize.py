@@ -17,10 +17,13 @@ from .photos import add_photo_arguments, each_photo
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``stylize``."""
+    command.description = (
+        "Repaint photos in the style of a painting. Orientation, color profile, EXIF and transparency are kept."
+    )
     command.add_argument(
         "--style", default="starry_night", metavar="NAME|FILE",
-        help="a style by name or a file (default: %(default)s); of a file of several styles FILE#wave, or a mixture, "
-        "FILE#wave=0.7,candy=0.3",
+        help="a style by name, or a file (default: %(default)s); for a file with several styles, FILE#wave chooses one and "
+        "FILE#wave=0.7,candy=0.3 mixes them",
     )  # fmt: skip
     _add_controls(command)
     add_photo_arguments(command)
@@ -29,23 +32,35 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _add_controls(command: Any) -> None:
     command.add_argument(
-        "--strength", type=float, default=1.0, metavar="S", help="from 0, the photo, to 1, the style (default: 1)"
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="strength of the style, from 0 (the photo) to 1 (default: 1)",
     )
     command.add_argument(
         "--stroke-size", type=float, default=1.0, metavar="S",
-        help="0.25 to 4: how large strokes are in the picture (default: 1)",
+        help="size of the strokes, from 0.25 to 4 times the usual size (default: 1)",
     )  # fmt: skip
     command.add_argument(
         "--color", default="style", choices=("style", "keep", "match"),
-        help="the style's colors, each pixel's own color of the photo, or the style's in the photo's palette",
+        help="style: the painting's colors; keep: the photo's own colors; match: the painting's colors shifted to the photo's "
+        "palette (default: style)",
     )  # fmt: skip
-    command.add_argument("--mask", metavar="FILE", help="an image: white is stylized, black left as it is")
     command.add_argument(
-        "--feather", type=float, default=0.0, metavar="PX", help="px over which the mask fades in, inside of its edges"
+        "--mask", metavar="FILE", help="an image: white areas are stylized, black areas stay unchanged"
+    )
+    command.add_argument(
+        "--feather",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="width of the soft edge in px, measured inward from the mask's edge (default: 0)",
     )
     command.add_argument(
         "--temporal", type=float, default=0.0, metavar="T",
-        help="from 0 to 1: less flicker, for photos that are the frames of one video, in the order of their names",
+        help="reduce flicker, from 0 (off) to 1; the photos must be the frames of one video, in the order of their names "
+        "(default: 0)",
     )  # fmt: skip
 
 
@@ -55,7 +70,7 @@ def _fitted(mask: Any, photo: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Stylizing:
-    """`StyleModel.stylize` with controls and a mask that fits each photo; goes to other processes and devices."""
+    """`StyleModel.stylize` with controls and a mask scaled to each photo. It can be sent to other processes and devices."""
 
     model: Any
     mask: Any
@@ -67,7 +82,7 @@ class _Stylizing:
 
 @dataclass
 class _Filming:
-    """The same for the frames of a video, in order: what one frame leaves behind, the next one needs."""
+    """The same for the frames of a video, in order: each frame depends on the ones before it."""
 
     model: Any
     mask: Any
@@ -85,10 +100,9 @@ class _Filming:
 def _stylize(arguments: argparse.Namespace) -> int:
     names = ("strength", "stroke_size", "color", "feather", "temporal")
     controls = {name: getattr(arguments, name) for name in names}
-    Controls(**controls)  # a mistake is said once, not for each photo
+    Controls(**controls)  # report a mistake once, not for each photo
     mask = None if arguments.mask is None else luma(read_image(arguments.mask).pixels)
     model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
-
     compute = (_Filming if arguments.temporal else _Stylizing)(model, mask, controls)
     planned = {"stroke_size": arguments.stroke_size, "temporal": arguments.temporal}
     return each_photo(arguments, model, compute, in_order=bool(arguments.temporal), **planned)

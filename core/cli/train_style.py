@@ -13,48 +13,56 @@ from ..network.styles import name_from
 from ..training.base_styles import base_file
 from ..training.style_recipes import get_recipe
 from ..training.train_style import train_style
+from .options import add_loss_weights
 from .training import add_training_arguments, changed, file_of, settings, shown
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``train-style``."""
     command.description = (
-        "Train a style network from one painting and a folder of photos; from several paintings, one network "
-        "of several styles. An interrupted training goes on where it was when the same command is given again. Several GPUs "
-        "or machines share the work when torchrun starts it: torchrun --nproc-per-node=2 -m perceptual_style.core.cli "
-        "train-style ..."
+        "Train a style network from a painting and a folder of photos. Several paintings give one network with several "
+        "styles. An interrupted training run resumes when you run the same command again. To share the work between GPUs "
+        "or machines, start it with torchrun: torchrun --nproc-per-node=2 -m perceptual_style.core.cli train-style ..."
     )
-    command.add_argument("style_images", metavar="STYLE_IMAGE", nargs="+", help="the painting, or several")
+    command.add_argument("style_images", metavar="STYLE_IMAGE", nargs="+", help="the painting, or several paintings")
     command.add_argument(
-        "--names", metavar="A,B,...", help="names of the styles in a file of several (default: the images' names)"
-    )
-    command.add_argument(
-        "--content", required=True, metavar="DIR", help="folder of photos to learn on; a thousand is plenty"
+        "--names",
+        metavar="A,B,...",
+        help="names of the styles in a network with several (default: the names of the images)",
     )
     command.add_argument(
-        "--recipe", default="standard", help="quick, standard, paper or authors (default: %(default)s)"
+        "--content", required=True, metavar="DIR", help="folder of photos to train on; a thousand is plenty"
+    )
+    command.add_argument(
+        "--recipe", default="standard", help="training recipe: quick, standard, paper or authors (default: %(default)s)"
     )
     start = command.add_mutually_exclusive_group()
     start.add_argument(
         "--init-from",
         metavar="NAME|FILE",
-        help="start from this style, or none: a fraction of the steps will do (default: a bundled one for quick, else none)",
+        help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: starry_night for "
+        "the recipe quick, `none` for the others)",
     )
     start.add_argument(
         "--add-to",
         metavar="NAME|FILE",
-        help="add the style to this network, whose own styles stay as they are: only a row of scales and shifts is learned, "
-        "from the mean of its rows, or from a style of it, given as FILE#STYLE",
+        help="add the painting to this network, whose own styles stay unchanged; only the new style's scales and shifts are "
+        "learned; they start from the mean of the existing styles, or from one of them (FILE#STYLE)",
     )
     command.add_argument(
-        "--preview", metavar="IMAGE", help="a photo to stylize every 100 steps, into FILE's .preview.png"
+        "--preview",
+        metavar="IMAGE",
+        help="a photo to stylize every 100 steps, written to FILE with the suffix .preview.png",
     )
-    numbers = (
-        ("width", int, "channels of the first layer, the others in proportion"), ("size", int, "crop side, px"),
-        ("style-size", int, "longest side of the painting, px: larger for larger strokes"),
-        ("style-weight", float, "factor on the style weights"), ("tv-weight", float, "factor on the total variation weight"),
-    )  # fmt: skip
-    add_training_arguments(command, numbers)
+    add_loss_weights(command)
+    changes = add_training_arguments(command)
+    changes.add_argument("--width", type=int, metavar="N", help="channels of the first layer; the others in proportion")
+    changes.add_argument("--size", type=int, metavar="PX", help="side of the training crops")
+    changes.add_argument(
+        "--style-size", type=int, metavar="PX", help="longest side of the painting; a larger one gives larger strokes"
+    )
+    changes.add_argument("--style-weight", type=float, metavar="X", help="factor on the style weight")
+    changes.add_argument("--tv-weight", type=float, metavar="X", help="factor on the total variation weight")
     command.set_defaults(run=_train_style)
 
 
@@ -79,17 +87,19 @@ def _train_style(arguments: argparse.Namespace) -> int:
 
 
 def _paintings(arguments: argparse.Namespace) -> Any:
-    """The style image; several, or one that is added to others, by name."""
+    """Return the style image, or a dict by name if there are several or one is added to a network."""
     paths = [Path(path) for path in arguments.style_images]
     alone = len(paths) == 1 and arguments.add_to is None
     names = [name_from(path.stem) for path in paths]
     if arguments.names is not None:
         if alone:
-            raise errors.InputError("--names is for files of several styles; a single one has the name of its file")
+            raise errors.InputError(
+                "--names is for networks with several styles; a single style has the name of its file"
+            )
         names = [name.strip() for name in arguments.names.split(",")]
     if len(names) != len(paths) or len(set(names)) < len(names):
         raise errors.InputError(
-            f"the names of the styles are {', '.join(names)}; expected {len(paths)}, each its own: --names A,B,..."
+            f"the names of the styles are {', '.join(names)}; expected {len(paths)} different ones: --names A,B,..."
         )
     if alone:
         return read_image(paths[0]).pixels

@@ -12,38 +12,53 @@ from .training import add_training_arguments, changed, file_of, settings, shown
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``train-upscaler``."""
     command.description = (
-        "Train a super-resolution network from a folder of sharp photos. An interrupted training goes on where it was "
-        "when the same command is given again."
+        "Train a super-resolution network from a folder of sharp photos. An interrupted training run resumes when you run "
+        "the same command again."
     )
-    command.add_argument("photos", metavar="DIR", help="folder of sharp photos; a few hundred will do")
-    command.add_argument("--factor", type=int, default=4, help="2, 4 or 8 (default: %(default)s)")
+    command.add_argument("photos", metavar="DIR", help="folder of sharp photos; a few hundred are enough")
     command.add_argument(
-        "--recipe", default="pixel", help="pixel, perceptual, paper or paper-pixel (default: %(default)s)"
+        "--factor", type=int, default=4, metavar="N", help="how many times to enlarge: 2, 4 or 8 (default: %(default)s)"
+    )
+    command.add_argument(
+        "--recipe",
+        default="pixel",
+        help="training recipe: pixel, perceptual, paper or paper-pixel (default: %(default)s)",
     )
     command.add_argument(
         "--init-from",
         metavar="NAME|FILE",
-        help="start from this upscaler, as the recipe perceptual should from pixel's",
+        help="start from this upscaler; for the recipe perceptual, use one that was trained with pixel",
     )
     command.add_argument(
         "--teachers",
         nargs="+",
         default=(),
         metavar="NAME|FILE",
-        help="learn from these upscalers' results for flipped and turned crops, instead of from the photos alone",
+        help="train on the average of these upscalers' results for flipped and rotated crops, instead of the photos alone",
     )
     command.add_argument(
-        "--teachers-share", type=float, default=1.0, metavar="FLOAT", help="of the crops (default: %(default)s)"
+        "--teachers-share",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="share of the crops that are learned from the teachers (default: %(default)s)",
     )
     command.add_argument(
-        "--validation", metavar="DIR", help="photos to measure PSNR on every 500 steps, never trained on"
+        "--validation", metavar="DIR", help="photos for measuring PSNR every 500 steps, never trained on"
     )
-    numbers = (
-        ("size", int, "side of the low resolution crops, px"),
-        ("degradation", str, "how low resolution is made: bicubic, blur (and bicubic, the paper's) or mix"),
-        ("pixel-weight", float, "factor on the pixel loss"),
+    command.add_argument(
+        "--loss-weights",
+        metavar="FILE",
+        help="weights of the recipe's loss network (default: the weights downloaded with `perceptual-style download vgg16`)",
     )
-    add_training_arguments(command, numbers)
+    changes = add_training_arguments(command)
+    changes.add_argument("--size", type=int, metavar="PX", help="side of the low resolution crops")
+    changes.add_argument(
+        "--degradation", metavar="NAME",
+        help="how the low resolution crops are made: bicubic; blur (then bicubic, as in the paper); or mix, one of them at "
+        "random",
+    )  # fmt: skip
+    changes.add_argument("--pixel-weight", type=float, metavar="X", help="factor on the weight of the pixel loss")
     command.set_defaults(run=_train_upscaler)
 
 

@@ -1,4 +1,4 @@
-"""What the training commands share: options, the recipe's changes, and showing progress."""
+"""Options of the training commands, changes to a recipe, and the progress of a training run."""
 
 from __future__ import annotations
 
@@ -15,38 +15,49 @@ from ..hub.manifest import names
 from ..models.loading import network_file
 from ..training.processes import is_first
 from ..training.style_recipes import adjusted
-from .options import add_device, add_loss_weights
+from .options import HALF, add_device
 from .processes import process_group
 
 
-def add_training_arguments(command: Any, numbers: tuple[tuple[str, type, str], ...]) -> None:
-    """What both commands ask."""
-    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the network to write, .safetensors")
-    add_loss_weights(command)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--half", action="store_true", help="write float16: half the size, the same picture to 1/255")
+def add_training_arguments(command: Any) -> Any:
+    """Add the options that both training commands have.
+
+    Returns:
+        The argument group for changes to the recipe, to which a command adds its own.
+    """
+    command.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the network file to write, ending in .safetensors"
+    )
+    command.add_argument("--seed", type=int, default=0, help="random seed of the training run (default: %(default)s)")
+    command.add_argument("--half", action="store_true", help=HALF)
     add_device(command)
-    command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: %(default)s")
+    command.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16"),
+        help="number format to train with; auto is bf16 if the hardware has it (default: %(default)s)",
+    )
     for fact in ("title", "license", "credit"):
-        command.add_argument(f"--{fact}", help=f"the network's {fact}, kept in the file")
-    group = command.add_argument_group("instead of the recipe's")
-    common = (
-        ("arch", str, "arch string with options"), ("loss-network", str, "name of the loss network"),
-        ("steps", int, "number of steps"), ("batch-size", int, "photos a step"),
-        ("learning-rate", float, "the optimizer's rate"), ("content-weight", float, "factor on the content weights"),
-    )  # fmt: skip
-    for name, kind, text in (*common, *numbers):
-        group.add_argument(f"--{name}", type=kind, metavar=kind.__name__.upper(), help=text)
+        command.add_argument(f"--{fact}", metavar="TEXT", help=f"the network's {fact}, stored in the file")
+    changes = command.add_argument_group("changes to the recipe")
+    changes.add_argument("--arch", help="architecture, e.g. c9s1-16,d32,... (see core/network/arch.py)")
+    changes.add_argument("--loss-network", metavar="NAME", help="name of the loss network")
+    changes.add_argument("--steps", type=int, metavar="N", help="number of steps")
+    changes.add_argument("--batch-size", type=int, metavar="N", help="photos in each step")
+    changes.add_argument("--learning-rate", type=float, metavar="X", help="learning rate of the optimizer")
+    changes.add_argument("--content-weight", type=float, metavar="X", help="factor on the content weight")
+    return changes
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that both training functions take."""
     facts = {key: getattr(arguments, key) for key in ("title", "license", "credit") if getattr(arguments, key)}
-    names_ = ("loss_weights", "seed", "half", "device", "precision")
-    return {"facts": facts, **{name: getattr(arguments, name) for name in names_}}
+    shared = ("loss_weights", "seed", "half", "device", "precision")
+    return {"facts": facts, **{name: getattr(arguments, name) for name in shared}}
 
 
 def file_of(name: str | None, task: str) -> str | None:
-    """The file of a network with a name, keeping the choice of a style in it; anything else as it is."""
+    """Return the file for a network's name, with any ``#STYLE`` kept. Return anything else unchanged."""
     if name is None:
         return None
     base, mark, style = name.partition("#")
@@ -54,15 +65,23 @@ def file_of(name: str | None, task: str) -> str | None:
 
 
 def changed(recipe: Any, arguments: argparse.Namespace, weights: dict[str, float | None]) -> Any:
-    """The recipe with the numbers given on the command line in place of its own."""
+    """Return the recipe with the numbers from the command line.
+
+    Args:
+        recipe: A style recipe or an upscale recipe.
+        arguments: Parsed options. Those that are None leave the recipe's number unchanged.
+        weights: Factors on the weights of the objective by group.
+
+    Raises:
+        InputError: If a number is out of range.
+    """
     names = {field.name for field in dataclasses.fields(recipe)} - {"name", "weights"} | {"width"}
     return adjusted(recipe, weights, **{name: getattr(arguments, name, None) for name in names})
 
 
 @contextmanager
 def shown(device: str, save_preview: Callable[[Any], Any] | None = None) -> Iterator[Callable[[Any], None] | None]:
-    """What shows the progress, in the process group that there may be; None in all its processes but the first."""
-
+    """Join torchrun's process group, if any. Yield the progress callback on rank 0 and None on other ranks."""
     with process_group(device) as check, step_bar(save_preview) as show:
 
         def show_and_check(progress: Any) -> None:
@@ -74,9 +93,8 @@ def shown(device: str, save_preview: Callable[[Any], Any] | None = None) -> Iter
 
 @contextmanager
 def step_bar(save_preview: Callable[[Any], Any] | None = None, unit: str = "step") -> Iterator[Callable[[Any], None]]:
-    """A bar of steps, with the objective and its parts by kind."""
-
-    with tqdm(total=None, unit=unit, file=sys.stderr, delay=1e-3) as bar:  # no bar where arguments are refused
+    """Yield a progress callback that draws a bar of steps with the objective and its parts."""
+    with tqdm(total=None, unit=unit, file=sys.stderr, delay=1e-3) as bar:  # no bar if arguments are rejected
 
         def show(progress: Any) -> None:
             bar.total = progress.total

@@ -12,16 +12,24 @@ from .photos import add_photo_arguments, each_photo
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``upscale``."""
-    command.description = "Enlarge photos with a super-resolution network. Transparency is enlarged with them."
-    command.add_argument("--model", metavar="NAME|FILE", help="an upscaler by name or a file (default: by the factor)")
+    command.description = (
+        "Enlarge photos with a super-resolution network. Orientation, color profile and EXIF are kept, and transparency is "
+        "enlarged, too."
+    )
     command.add_argument(
-        "--factor", type=int, choices=SCALES, help="how many times larger (default: the model's, or else 4)"
+        "--model", metavar="NAME|FILE", help="an upscaler by name, or a file (default: a bundled one for the factor)"
+    )
+    command.add_argument(
+        "--factor",
+        type=int,
+        choices=SCALES,
+        help="how many times to enlarge (default: the factor of --model; without it, 4)",
     )
     command.add_argument(
         "--fidelity", type=float, default=0.0, metavar="F",
-        help="from 0, crisp detail, to 1, closest to the true pixels: blends the model with its partner (default: 0)",
+        help="from 0 (crisp detail) to 1 (closest to the true pixels): blend the model with its partner (default: 0)",
     )  # fmt: skip
-    command.add_argument("--match-colors", action="store_true", help="give the result the photo's histogram of colors")
+    command.add_argument("--match-colors", action="store_true", help="give the result the color histogram of the photo")
     add_photo_arguments(command)
     command.set_defaults(run=_upscale)
 

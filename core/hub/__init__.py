@@ -1,1 +1,1 @@
-"""Networks with a name: the manifest, downloads, and what is on this machine."""
+"""Networks by name: the manifest, downloads, and the files already on this machine."""

@@ -1,4 +1,4 @@
-"""Find or download the file of a manifest entry, whether a whole file or the first tensors of a loss network."""
+"""Find or download the file of a manifest entry: a whole file, or the first layers of a loss network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from ..progress import ProgressCallback
 from .loss_networks import fetch_tensors, find_tensors
 from .manifest import Entry, bundled_file
 from .messages import by_hand
-from .whole_files import Folder, fetch_whole, find_whole, place_of
+from .places import Folder, place_of
+from .whole_files import fetch_whole, find_whole
 
 
 def find(entry: Entry, folder: Folder = None) -> Path | None:
-    """The entry's file if it is on this machine and is the right one; None if not. Downloads nothing."""
+    """Return the entry's file if it is on this machine and is the published one, else None. Never download."""
     if entry.is_bundled:
         return bundled_file(entry.id)
     if entry.task == "loss-network":
@@ -22,12 +23,12 @@ def find(entry: Entry, folder: Folder = None) -> Path | None:
 
 
 def is_downloaded(entry: Entry, folder: Folder = None) -> bool:
-    """Whether the entry can be used without a download: bundled, in ``folder``, or in a cache on this machine."""
+    """Return whether the entry can be used without a download: bundled, in ``folder``, or in a cache on this machine."""
     return entry.is_bundled or find(entry, folder) is not None
 
 
 def missing(entry: Entry, folder: Folder = None) -> HubError:
-    """The error for what was never downloaded."""
+    """Return the error for an entry that is not on this machine."""
     target = place_of(entry, folder)
     return HubError(
         f"{entry.id} is not downloaded yet; run `perceptual-style download {entry.id}`, {by_hand(entry, target)}"
@@ -35,11 +36,22 @@ def missing(entry: Entry, folder: Folder = None) -> HubError:
 
 
 def fetch(entry: Entry, *, folder: Folder = None, progress: ProgressCallback | None = None) -> Path:
-    """The entry's file, downloaded unless it is there already, and verified by size and sha256.
+    """Return the entry's file, downloaded if necessary, and verified by size and SHA-256.
 
-    progress: called with bytes; what it raises stops the download. One that was stopped, even by a power cut, and a
-    connection that breaks off are taken up again where they were. Several processes can ask at once. Of a loss network
-    only the tensors that are needed are downloaded. Raises HubError with what to do; wrong bytes are removed.
+    An interrupted download resumes where it stopped, even after a power cut. Several processes can call this at once. Only
+    the tensors down to `DEFAULT_LAYER` of a loss network are downloaded.
+
+    Args:
+        entry: An entry of the manifest.
+        folder: Folder of models, or several. If it is None, the Hub's cache is used.
+        progress: Called with the bytes so far. An exception from it stops the download and reaches the caller.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        HubError: If the download failed, with what to do. Wrong bytes are removed.
+        CheckpointError: If a bundled file is missing or damaged.
     """
     found = find(entry, folder)
     if found is not None:

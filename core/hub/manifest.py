@@ -1,11 +1,10 @@
-"""weights_manifest.json: the networks that have a name of their own, bundled or on the Hugging Face Hub.
+"""The manifest weights_manifest.json: networks with a name, bundled or on the Hugging Face Hub.
 
-weights_manifest.schema.json says what stands in it. Nothing here touches the network; `hub` downloads.
+weights_manifest.schema.json describes its fields. Nothing here uses the internet; `fetch` downloads.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,14 +12,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, HubError
+from ..files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """Where the Hugging Face Hub has a file: repository, revision (a commit), and name in it."""
+    """A file on the Hugging Face Hub.
+
+    Attributes:
+        repo: Repository, as owner/name.
+        revision: Commit, or the name of a branch.
+        filename: Path in the repository.
+    """
 
     repo: str
     revision: str
@@ -29,7 +35,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the manifest, fields as in the file; either ``file`` or ``hub`` is there."""
+    """An entry of the manifest, with the fields of the file. Either ``file`` or ``hub`` is set."""
 
     id: str
     title: str
@@ -55,8 +61,15 @@ class Entry:
         """Whether the file is part of this package."""
         return self.file is not None
 
+    @property
+    def remote(self) -> HubFile:
+        """The file on the Hub. Raises HubError for a bundled entry."""
+        if self.hub is None:
+            raise HubError(f"{self.id} is not on the Hugging Face Hub, so it cannot be downloaded")
+        return self.hub
+
     def as_json(self) -> dict[str, Any]:
-        """The fields that the entry has, as in the file."""
+        """Return the fields that are set, as in the file."""
         return {key: value for key, value in asdict(self).items() if value not in (None, {})}
 
 
@@ -70,32 +83,36 @@ def _manifest() -> tuple[Entry, ...]:
 
 
 def entries(task: str | None = None) -> list[Entry]:
-    """All entries for a task (style | upscale | loss-network; None: for all), in the manifest's order."""
+    """Return the entries for a task (style, upscale or loss-network), or all if it is None, in the manifest's order."""
     return [entry for entry in _manifest() if task in (None, entry.task)]
 
 
 def names(task: str | None = None) -> list[str]:
-    """Names of the entries for a task: those bundled, then those that can be downloaded."""
+    """Return the names of the entries for a task, bundled ones first."""
     return [entry.id for entry in sorted(entries(task), key=lambda entry: not entry.is_bundled)]
 
 
 def find_entry(name: object, task: str | None = None) -> Entry | None:
-    """The entry of this name, None when there is none."""
+    """Return the entry with this name, or None."""
     return next((entry for entry in entries(task) if entry.id == name), None)
 
 
 def bundled_path(name: str) -> Path:
-    """Where the bundled file of an entry is."""
+    """Return the path of a bundled entry's file, unchecked."""
     return ROOT / str(next(entry for entry in _manifest() if entry.id == name and entry.is_bundled).file)
 
 
 def bundled_file(name: str) -> Path:
-    """Path of a bundled file, once its checksum was found right. Raises CheckpointError when it is missing or damaged."""
+    """Return the path of a bundled entry's file after checking its SHA-256.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+    """
     entry = next(entry for entry in _manifest() if entry.id == name)
     path = bundled_path(name)
     if not path.is_file():
         raise CheckpointError(f"the bundled network {name} is missing ({path}); install the package again")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+    if sha256_of(path) != entry.sha256:
         raise CheckpointError(
             f"the bundled network {name} is damaged (sha256 of {path} differs); install the package again"
         )

@@ -1,4 +1,4 @@
-"""What can go wrong with a download, each as one line that says what to do."""
+"""Errors of a download, each as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from .manifest import Entry
 
 
 def page_of(entry: Entry) -> str:
-    """The address at which a browser downloads the entry's file."""
+    """Return the address from which a browser can download the entry's file."""
     from huggingface_hub import hf_hub_url
 
-    return hf_hub_url(entry.hub.repo, entry.hub.filename, revision=entry.hub.revision)
+    return hf_hub_url(entry.remote.repo, entry.remote.filename, revision=entry.remote.revision)
 
 
 def by_hand(entry: Entry, target: Path) -> str:
-    """The way that always works."""
+    """Return the advice that ends most messages: download the file by hand."""
     return f"or download {page_of(entry)} in a browser and put it at {target}"
 
 
 @contextlib.contextmanager
 def explained(entry: Entry, target: Path) -> Iterator[None]:
-    """Turn what huggingface_hub and the disk raise into HubError; what a progress callback raises passes."""
+    """Turn errors of huggingface_hub, the connection and the disk into HubError.
+
+    Other exceptions pass, such as those of a progress callback.
+
+    Args:
+        entry: The entry that is downloaded.
+        target: Where a user can put the file by hand.
+    """
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
@@ -42,46 +49,59 @@ def explained(entry: Entry, target: Path) -> Iterator[None]:
 
 
 def _why(entry: Entry, chain: list[BaseException], target: Path) -> str:
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
-
-    hand, repo = by_hand(entry, target), f"{entry.hub.repo}"
+    hand = by_hand(entry, target)
     for error in chain:
-        if isinstance(error, OfflineModeIsEnabled):
-            return f"huggingface_hub is in offline mode; unset HF_HUB_OFFLINE, {hand}"
-        if isinstance(error, GatedRepoError):
-            return (
-                f"{repo} is gated (status {_status(error)}); accept its conditions on its page and log in with "
-                f"`hf auth login` or HF_TOKEN, {hand}"
-            )
-        if isinstance(error, HfHubHTTPError):
-            status = _status(error)
-            if status in (401, 403):
-                return (
-                    f"the Hub refuses access to {repo} (status {status}); log in with `hf auth login`, or set HF_TOKEN "
-                    f"to a token that may read it, {hand}"
-                )
-            if status == 404:
-                return (
-                    f"{entry.hub.filename} at revision {entry.hub.revision[:12]} of {repo} is not there (status 404); "
-                    f"update this package, {hand}"
-                )
-            return f"the Hub answered with status {status}; try again later, {hand}"
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"the disk is full; make room in {target.parent}, and try again"
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return f"{error.filename or target.parent} cannot be written ({error.strerror}); {hand.removeprefix('or ')}"
+        if why := _refused(entry, error, hand) or _disk(error, target, hand):
+            return why
     for error in chain:
         if isinstance(error, EOFError):
             return f"the connection broke off before the end; try again, {hand}"
         if _is_connection(error):
-            return (
-                f"the connection to the Hub failed ({_short(error)}); check it and try again, which goes on where it was, "
-                f"{hand}"
-            )
+            return f"the connection to the Hub failed ({_short(error)}); check it and try again to resume the download, {hand}"
     return f"{_short(chain[0])}; try again, {hand}"
 
 
+def _refused(entry: Entry, error: BaseException, hand: str) -> str | None:
+    """Explain offline mode and the Hub's refusals."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+
+    remote = entry.remote
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"huggingface_hub is in offline mode; unset HF_HUB_OFFLINE, {hand}"
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{remote.repo} is gated (status {status}); accept its conditions on its page and log in with "
+            f"`hf auth login` or HF_TOKEN, {hand}"
+        )
+    if status in (401, 403):
+        return (
+            f"the Hub refuses access to {remote.repo} (status {status}); log in with `hf auth login`, or set HF_TOKEN "
+            f"to a token that may read it, {hand}"
+        )
+    if status == 404:
+        return (
+            f"{remote.filename} does not exist at revision {remote.revision[:12]} of {remote.repo} (status 404); "
+            f"update this package, {hand}"
+        )
+    return f"the Hub answered with status {status}; try again later, {hand}"
+
+
+def _disk(error: BaseException, target: Path, hand: str) -> str | None:
+    """Explain a full disk and missing permissions."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full; make room in {target.parent}, and try again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.filename or target.parent} cannot be written ({error.strerror}); {hand.removeprefix('or ')}"
+    return None
+
+
 def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and its causes."""
     found: list[BaseException] = []
     step: BaseException | None = error
     while step is not None and step not in found:
@@ -91,13 +111,9 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _is_connection(error: BaseException) -> bool:
-    """Connection errors of whichever HTTP library huggingface_hub uses (requests, httpx, httpx2), and Python's own."""
+    """Recognize connection errors of every HTTP library that huggingface_hub has used, and Python's own."""
     library = type(error).__module__.split(".")[0]
     return isinstance(error, (ConnectionError, TimeoutError)) or library in ("httpx", "httpx2", "httpcore", "requests")
-
-
-def _status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _short(error: BaseException) -> str:

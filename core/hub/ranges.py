@@ -1,4 +1,4 @@
-"""Parts of a file on the Hub: byte ranges over HTTP, and the tensors of a safetensors file that are wanted of it."""
+"""Parts of a file on the Hub: byte ranges over HTTP, and single tensors of a safetensors file."""
 
 from __future__ import annotations
 
@@ -14,28 +14,35 @@ from torch import Tensor
 
 from ..errors import HubError
 
-_START = 2**13  # bytes of the first request: the header of an ordinary file is in it
+_START = 2**13  # bytes of the first request, enough for an ordinary header
 _LARGEST_HEADER = 2**23
-_ATTEMPTS = 5  # without a byte in between, after which a connection that breaks off is given up
+_ATTEMPTS = 5  # failures in a row, without a byte received, before giving up
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
 class RangesRefused(Exception):
-    """The server gives the whole file or nothing."""
+    """An error for a server that sends only whole files."""
 
 
 class RemoteFile:
-    """A file at an address of the Hub, read by ranges. ``bytes_read`` counts what came; ``report`` is told of it."""
+    """A file on the Hub, read in byte ranges.
+
+    Attributes:
+        url: Address of the file.
+        bytes_read: Bytes received so far, over all calls. ``report`` is called with it after each chunk.
+    """
 
     def __init__(self, url: str, report: Callable[[int], None] | None = None) -> None:
         self.url, self.bytes_read = url, 0
         self._report = report
 
     def copy(self, write: Callable[[bytes], Any], start: int, end: int) -> None:
-        """Hand bytes ``start`` to ``end`` to ``write``. A connection that breaks off is taken up again where it was.
+        """Pass bytes ``start`` to ``end`` to ``write``. Resume if the connection breaks off.
 
-        Raises RangesRefused (never for the first bytes of a file), EOFError when the file is shorter, what
-        huggingface_hub raises, and what ``report`` raises.
+        Raises:
+            RangesRefused: If the server sends only whole files. Never for a range from the file's beginning to its end.
+            EOFError: If the file is shorter.
+            Exception: Any error of huggingface_hub or ``report``.
         """
         failures = 0
         while start < end:
@@ -59,14 +66,14 @@ class RemoteFile:
                     raise EOFError(f"the file ends before byte {end}")
 
     def read(self, start: int, end: int) -> bytearray:
-        """Bytes ``start`` to ``end``, errors as `copy`'s."""
+        """Return bytes ``start`` to ``end``. Errors as for `copy`."""
         data = bytearray()
         self.copy(data.extend, start, end)
         return data
 
 
 def _broke_off(error: Exception) -> bool:
-    """Whether this is a connection that can be tried again, not an answer of the server or a caller's exception."""
+    """Return whether the connection failed and can be retried. Answers of the server and callers' errors are final."""
     library = type(error).__module__.split(".")[0]
     if library == "huggingface_hub":
         return False
@@ -74,14 +81,14 @@ def _broke_off(error: Exception) -> bool:
 
 
 def _chunks(url: str, start: int, end: int) -> Iterator[bytes]:
-    """One answer's worth of a range: all of it, or what comes before the connection ends."""
+    """Yield the bytes of one request: the whole range, or the part received before the connection ended."""
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     headers = {**build_hf_headers(), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
     session: Any = get_session()
     options = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
-    if callable(getattr(session, "stream", None)):  # httpx; requests before version 1 of huggingface_hub
+    if callable(getattr(session, "stream", None)):  # httpx; huggingface_hub before version 1 uses requests
         context = session.stream("GET", url, follow_redirects=True, **options)
     else:
         context = contextlib.closing(session.get(url, stream=True, **options))
@@ -100,9 +107,24 @@ def _chunks(url: str, start: int, end: int) -> Iterator[bytes]:
 
 
 class RemoteTensors:
-    """The header of a remote safetensors file: where each tensor is. Raises HubError for any other file."""
+    """Tensors of a remote safetensors file.
+
+    Attributes:
+        file: The remote file.
+        base: Byte at which the tensors begin, after the header.
+        places: dtype, shape, first and last byte after ``base`` of each tensor, by name.
+    """
 
     def __init__(self, file: RemoteFile, size: int | None) -> None:
+        """Read the header.
+
+        Args:
+            file: The remote file.
+            size: Its size in bytes, if known.
+
+        Raises:
+            HubError: If it is not a valid safetensors file.
+        """
         self.file = file
         start = file.read(0, min(_START, size or _START))
         length = int.from_bytes(start[:8], "little")
@@ -117,7 +139,7 @@ class RemoteTensors:
             raise HubError(f"{file.url} has an unreadable safetensors header ({error!r:.80})") from None
         ends = [end for _, _, _, end in self.places.values()]
         if size is not None and ends and self.base + max(ends) != size:
-            raise HubError(f"{file.url} has {size} bytes, but its header tells of {self.base + max(ends)}")
+            raise HubError(f"{file.url} has {size} bytes, but its header describes {self.base + max(ends)}")
 
     @staticmethod
     def _place(value: dict[str, Any]) -> tuple[str, list[int], int, int]:
@@ -129,11 +151,15 @@ class RemoteTensors:
         return dtype, shape, begin, end
 
     def bytes_of(self, names: Iterable[str]) -> int:
-        """How many bytes these tensors have."""
+        """Return the number of bytes of these tensors."""
         return sum(self.places[name][3] - self.places[name][2] for name in names)
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """These tensors; neighbors in the file come in one request. Raises HubError for a kind of number not known."""
+        """Return these tensors, with one request for each run of neighbors in the file.
+
+        Raises:
+            HubError: If a dtype is not supported.
+        """
         wanted = sorted(names, key=lambda name: self.places[name][2])
         tensors: dict[str, Tensor] = {}
         while wanted:

@@ -10,7 +10,7 @@ from ..checkpoints.own_format import is_ours, load_network
 from ..errors import ArchError, CheckpointError, InputError
 from ..hub.fetch import fetch, find, missing
 from ..hub.manifest import find_entry, names
-from ..hub.whole_files import Folder
+from ..hub.places import Folder
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import Style, select, styles_in
 from ..network.transform_net import TransformNet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..hub.manifest import names
-from ..hub.whole_files import Folder
+from ..hub.places import Folder
 from ..network.arch import ArchSpec
 from ..network.styles import Style, split
 from ..progress import ProgressCallback

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..checkpoints.own_format import read_header
 from ..errors import CheckpointError, InputError
 from ..hub.manifest import bundled_file, bundled_path, entries, find_entry, names
-from ..hub.whole_files import Folder
+from ..hub.places import Folder
 from ..images.tensors import check_image
 from ..network.arch import ArchSpec
 from ..network.interpolation import deepened, interpolate

@@ -19,7 +19,7 @@ def foreign(tmp_path):
     return tmp_path / "rain.pth"
 
 
-def test_describe_says_what_a_file_holds(foreign, capsys):
+def test_describe_prints_facts_of_a_file(foreign, capsys):
     assert main(["describe", str(foreign), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["arch"] == "c9s1-4,d8,d16,R16x5,u8,u4,c9s1-3 norm=instance padding=reflect output=linear"
@@ -32,14 +32,14 @@ def test_describe_says_what_a_file_holds(foreign, capsys):
     assert "pixels: rgb in=255 out=255" in lines and any(line.endswith("output=tanh150") for line in lines)
 
 
-def test_describe_a_folder_of_raw_variables(tmp_path, capsys):
+def test_describe_reads_a_folder_of_raw_variables(tmp_path, capsys):
     write_variables(tmp_path / "wave")
     assert main(["describe", str(tmp_path / "wave")]) == 0
     assert "family: lengstrom" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_convert_writes_a_file_of_ours(half, foreign, tmp_path, capsys, rng):
+def test_convert_writes_this_projects_format(half, foreign, tmp_path, capsys, rng):
     target = tmp_path / "new" / "rain.safetensors"
     arguments = ["convert", str(foreign), "-o", str(target), "--channel-order", "rgb", "--output-function", "tanh150"]
     assert main([*arguments, *(["--half"] if half else [])]) == 0
@@ -52,7 +52,7 @@ def test_convert_writes_a_file_of_ours(half, foreign, tmp_path, capsys, rng):
     assert torch.allclose(ours, original, atol=1 / 255) if half else torch.equal(ours, original)
 
 
-def test_what_cannot_be_done_ends_in_one_line_and_status_2(foreign, tmp_path, capsys):
+def test_errors_are_one_line_and_status_2(foreign, tmp_path, capsys):
     (tmp_path / "text.pth").write_text("Entry not found")
     for arguments in (
         ["convert", str(foreign), "-o", str(tmp_path / "new.pth")],
@@ -69,11 +69,11 @@ def test_what_cannot_be_done_ends_in_one_line_and_status_2(foreign, tmp_path, ca
     assert not (tmp_path / "new.safetensors").exists()
 
 
-def test_a_converted_file_is_not_converted_onto_itself(foreign, tmp_path, capsys):
+def test_convert_does_not_replace_its_input(foreign, tmp_path, capsys):
     target = tmp_path / "rain.safetensors"
     assert main(["convert", str(foreign), "-o", str(target)]) == 0
     assert main(["convert", str(target), "-o", str(target)]) == 2
-    assert "replace the file itself" in capsys.readouterr().err
+    assert "is the file to convert and would be replaced" in capsys.readouterr().err
     assert main(["convert", str(target), "-o", str(tmp_path / "again.safetensors")]) == 0
     again, once = (load_style(tmp_path / name) for name in ("again.safetensors", "rain.safetensors"))
     assert again.facts == once.facts and again.pixels == once.pixels

@@ -1,4 +1,4 @@
-"""The options of the command stylize: what Python gives, and one line for a mistake."""
+"""The options of the command stylize: the same results as in Python, and one-line errors."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def difference(path, expected: torch.Tensor) -> float:
         {"color": "match", "strength": 0.5},
     ],
 )
-def test_options_are_pythons(options, run, style, photo, tmp_path):
+def test_options_give_the_same_result_as_in_python(options, run, style, photo, tmp_path):
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     assert run("stylize", photo, "-o", tmp_path / "out.png", "--style", style, "-v", *arguments)[0] == 0
     expected = load_style(style).stylize(read_image(photo).pixels, **options)
     assert difference(tmp_path / "out.png", expected) <= 0.5 / 255 + 1e-6
 
 
-def test_a_mask_of_any_size_and_a_soft_edge(run, style, photo, mask, tmp_path):
+def test_mask_of_any_size_and_feather(run, style, photo, mask, tmp_path):
     before, model = read_image(photo).pixels, load_style(style)
     with Image.open(mask) as image:
         image.resize((80, 66), Image.Resampling.NEAREST).convert("RGB").save(tmp_path / "large.png")
@@ -70,7 +70,7 @@ def test_a_mask_of_any_size_and_a_soft_edge(run, style, photo, mask, tmp_path):
         assert torch.equal(after[..., :9], before[..., :9]) and not torch.equal(after, before)
 
 
-def test_one_mask_for_a_folder_of_photos(run, style, mask, tmp_path):
+def test_mask_is_scaled_to_each_photo(run, style, mask, tmp_path):
     (tmp_path / "in").mkdir()
     for name, size in (("a", (30, 20)), ("b", (20, 50))):
         Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "in" / f"{name}.png")
@@ -84,7 +84,7 @@ def test_one_mask_for_a_folder_of_photos(run, style, mask, tmp_path):
         ]
 
 
-def test_mistakes_are_one_line_and_come_before_any_work(refused, style, photo, tmp_path):
+def test_errors_are_one_line_before_any_work(refused, style, photo, tmp_path):
     start = ["stylize", photo, photo.parent, "-o", tmp_path / "out", "--style", style]
     assert "strength is 1.5; expected a number from 0 to 1" in refused(*start, "--strength", "1.5")
     assert "stroke size is 9.0; expected a number from 0.25 to 4" in refused(*start, "--stroke-size", "9")
@@ -96,7 +96,7 @@ def test_mistakes_are_one_line_and_come_before_any_work(refused, style, photo, t
 
 @pytest.fixture
 def film(tmp_path):
-    """Noisy frames of a picture that stands still."""
+    """Noisy frames of a still picture."""
     random = np.random.default_rng(1)
     still = random.integers(40, 216, (33, 40, 3))
     (tmp_path / "frames").mkdir()
@@ -106,7 +106,7 @@ def film(tmp_path):
     return tmp_path / "frames"
 
 
-def test_frames_of_a_video_are_taken_in_order(run, style, film, tmp_path):
+def test_frames_of_a_video_are_processed_in_order(run, style, film, tmp_path):
     assert run("stylize", film, "-o", tmp_path / "out", "--style", style, "--temporal", "1")[0] == 0
     frames = [read_image(path).pixels for path in sorted(film.iterdir())]
     expected = load_style(style).stylize(torch.cat(frames), temporal=1)
@@ -115,7 +115,7 @@ def test_frames_of_a_video_are_taken_in_order(run, style, film, tmp_path):
 
 
 @pytest.mark.parametrize("option", [("--ray", "local"), ("--workers", "2"), ("--skip-existing",)])
-def test_frames_of_a_video_need_each_other(option, run, style, film, tmp_path):
+def test_temporal_rejects_options_that_break_the_order(option, run, style, film, tmp_path):
     status, _, errors = run("stylize", film, "-o", tmp_path / "out", "--style", style, "--temporal", "1", *option)
     assert status == 2 and "each frame needs the ones before it" in errors[0]
     assert not (tmp_path / "out").exists()

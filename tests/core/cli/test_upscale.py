@@ -1,4 +1,4 @@
-"""The command upscale: photos of every kind, exactly two, four or eight times larger."""
+"""The command upscale: photos of every kind, enlarged exactly two, four or eight times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARCH = "c3s1-4,R4,u4,c3s1-3 norm=none padding=replicate output=linear"
 
 @pytest.fixture
 def model(tmp_path):
-    """A file of an untrained x2 upscaler, with its partner beside it."""
+    """A file of an untrained x2 upscaler, with its partner in the same folder."""
     folder = tmp_path / "models"
     for seed, name, facts in ((1, "pixel", {}), (0, "tiny", {"partner": "pixel", "title": "Tiny"})):
         torch.manual_seed(seed)
@@ -35,7 +35,7 @@ def difference(path, expected: torch.Tensor) -> float:
     return float((read_image(path).pixels - expected).abs().max())
 
 
-def test_upscale_writes_what_the_model_gives(run, model, tmp_path):
+def test_upscale_writes_the_result_of_the_model(run, model, tmp_path):
     Image.fromarray(noise(17, 24, 3)).save(tmp_path / "photo.png")
     pixels = read_image(tmp_path / "photo.png").pixels
     assert run("upscale", tmp_path / "photo.png", "-o", tmp_path / "out.png", "--model", model) == (0, "", [])
@@ -47,7 +47,7 @@ def test_upscale_writes_what_the_model_gives(run, model, tmp_path):
     assert (blend - load_upscaler(model).upscale(pixels)).abs().max() > 0.01
 
 
-def test_match_colors_gives_the_photos_histogram(run, model, tmp_path):
+def test_match_colors_gives_the_histogram_of_the_photo(run, model, tmp_path):
     pytest.importorskip("perceptual_style.core.images.color")
     Image.fromarray(noise(30, 24, 3)).save(tmp_path / "photo.png")
     arguments = ["-o", tmp_path / "out.png", "--model", model, "--match-colors"]
@@ -58,7 +58,7 @@ def test_match_colors_gives_the_photos_histogram(run, model, tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (33, 50)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "I;16"])
-def test_photos_of_every_mode(mode, size, run, model, tmp_path):
+def test_upscale_reads_photos_of_every_mode(mode, size, run, model, tmp_path):
     width, height = size
     bands = {"P": "RGB", "I;16": "LA"}.get(mode, mode)  # two bytes a pixel
     pixels = noise(height, width, len(bands)).tobytes()
@@ -74,14 +74,14 @@ def test_photos_of_every_mode(mode, size, run, model, tmp_path):
         assert (out.alpha - enlarge(read.alpha, 2).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
 
 
-def test_opaque_photos_stay_opaque(run, model, tmp_path):
+def test_upscale_writes_opaque_photos_as_jpeg(run, model, tmp_path):
     pixels = noise(20, 30, 4)
     pixels[..., 3] = 255
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     assert run("upscale", tmp_path / "photo.png", "-o", tmp_path / "out.jpg", "--model", model) == (0, "", [])
 
 
-def test_orientation_color_profile_and_exif(run, model, tmp_path):
+def test_upscale_keeps_orientation_color_profile_and_exif(run, model, tmp_path):
     exif = Image.Exif()
     exif[274], exif[271] = 6, "a camera"  # turned by 90 degrees
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -92,7 +92,7 @@ def test_orientation_color_profile_and_exif(run, model, tmp_path):
         assert out.getexif().get(274, 1) == 1 and out.getexif()[271] == "a camera"
 
 
-def test_folders_and_photos_that_fail(run, model, tmp_path):
+def test_bad_photo_does_not_stop_the_others(run, model, tmp_path):
     for name in ("a.png", "sub/b.png"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise(6, 7, 3)).save(tmp_path / "in" / name)
@@ -104,7 +104,7 @@ def test_folders_and_photos_that_fail(run, model, tmp_path):
             assert image.size == (14, 12)
 
 
-def test_mistakes_are_one_line(refused, model, tmp_path):
+def test_errors_are_one_line(refused, model, tmp_path):
     Image.fromarray(noise(6, 7, 3)).save(tmp_path / "a.png")
     start = ["upscale", tmp_path / "a.png", "-o", tmp_path / "out.png"]
     assert "enlarges 2 times, not 4" in refused(*start, "--model", model, "--factor", "4")
@@ -119,7 +119,7 @@ def test_mistakes_are_one_line(refused, model, tmp_path):
     assert not (tmp_path / "out.png").exists()
 
 
-def test_describe_knows_upscalers(run, model):
+def test_describe_prints_facts_of_an_upscaler(run, model):
     status, out, _ = run("describe", model, "--json")
     answer = json.loads(out)
     expected = {"task": "upscale", "scale": 2, "partner": "pixel", "arch": ARCH, "title": "Tiny"}

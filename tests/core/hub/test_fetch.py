@@ -1,4 +1,4 @@
-"""Downloads by name, from a stand-in of the Hub: complete, broken off, wrong, refused, offline, two at once."""
+"""Downloads by name from a stand-in for the Hub: complete, interrupted, wrong, refused, offline, concurrent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from foreign_files import make
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
 from perceptual_style.core.cli import main
 from perceptual_style.core.errors import Cancelled, CheckpointError, HubError
+from perceptual_style.core.hub import checksums, manifest
 from perceptual_style.core.hub import fetch as hub_fetch
-from perceptual_style.core.hub import manifest
 from perceptual_style.core.hub import ranges as hub_ranges
-from perceptual_style.core.hub import whole_files as hub
 from perceptual_style.core.hub.manifest import Entry, HubFile
+from perceptual_style.core.hub.places import own_folder, place_of
 from perceptual_style.core.models.style_model import load_style
 
 REVISION = "1234567890" * 4
@@ -32,7 +32,7 @@ DATA = random.Random(4).randbytes(3_000_000)
 
 @pytest.fixture
 def entry(hub_standin, use_hub) -> Entry:
-    """An entry of the stand-in, a file of 3 MB."""
+    """An entry whose file, of 3 MB, is on the stand-in."""
     hub_standin.put("some/styles", REVISION, "Wave.pth", DATA)
     return Entry(
         "wave", "Wave", "style", bytes=len(DATA), sha256=hashlib.sha256(DATA).hexdigest(), family="rrmina",
@@ -42,23 +42,24 @@ def entry(hub_standin, use_hub) -> Entry:
 
 @pytest.fixture(params=["cache", "folder"])
 def folder(request, tmp_path):
-    """The two places for downloads: the Hub's cache (None), and a host's folder of models."""
+    """Both places for downloads: the Hub's cache (None), and a host's folder of models."""
     return None if request.param == "cache" else tmp_path / "models" / "fast_style"
 
 
 def visible(tmp_path) -> list[str]:
-    """All files that look like a network."""
+    """Return the names of all files that look like a network."""
     return [path.name for path in tmp_path.rglob("*.pth")]
 
 
 def refusal(entry, **options) -> str:
+    """Return the one-line error of a download."""
     with pytest.raises(HubError) as raised:
         hub_fetch.fetch(entry, **options)
     assert isinstance(raised.value, CheckpointError) and "\n" not in str(raised.value)
     return str(raised.value)
 
 
-def test_a_download_is_complete_and_comes_once(entry, folder, hub_standin):
+def test_file_is_downloaded_once(entry, folder, hub_standin):
     assert hub_fetch.find(entry, folder) is None and not hub_fetch.is_downloaded(entry, folder)
     path = hub_fetch.fetch(entry, folder=folder)
     assert path.read_bytes() == DATA
@@ -73,13 +74,13 @@ def test_a_download_is_complete_and_comes_once(entry, folder, hub_standin):
         assert loaded == str(path)
 
 
-def test_progress_counts_bytes(entry, folder):
+def test_progress_reports_bytes(entry, folder):
     seen = []
     hub_fetch.fetch(entry, folder=folder, progress=lambda p: seen.append((p.done, p.total)))
     assert seen[-1] == (len(DATA), len(DATA)) and seen == sorted(seen)
 
 
-def test_a_connection_that_breaks_off_is_taken_up_where_it_was(entry, folder, hub_standin):
+def test_broken_connection_is_resumed(entry, folder, hub_standin):
     hub_standin.cuts = 1
     assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
     assert [wanted for _, _, wanted in hub_standin.gets()] == [
@@ -88,14 +89,12 @@ def test_a_connection_that_breaks_off_is_taken_up_where_it_was(entry, folder, hu
     assert hub_standin.sent == len(DATA)
 
 
-def test_a_server_without_ranges_starts_over(entry, folder, hub_standin):
+def test_server_without_ranges_starts_over(entry, folder, hub_standin):
     hub_standin.cuts, hub_standin.ranges = 1, False
     assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
 
 
-def test_a_connection_that_always_breaks_off_is_given_up_and_its_bytes_are_kept(
-    entry, folder, hub_standin, monkeypatch
-):
+def test_bytes_are_kept_after_giving_up_on_the_connection(entry, folder, hub_standin, monkeypatch):
     monkeypatch.setattr(hub_ranges.time, "sleep", lambda _: None)
     hub_standin.cuts, hub_standin.cut_at = 10**9, 0.25
     assert "the connection to the Hub failed" in refusal(entry, folder=folder)
@@ -105,7 +104,7 @@ def test_a_connection_that_always_breaks_off_is_given_up_and_its_bytes_are_kept(
 
 
 @pytest.mark.parametrize("etag", [None, "0" * 40], ids=["sha256 stated", "sha256 not stated"])
-def test_wrong_bytes_leave_nothing(entry, folder, hub_standin, tmp_path, etag):
+def test_wrong_file_on_the_hub_leaves_nothing(entry, folder, hub_standin, tmp_path, etag):
     (name,) = hub_standin.files
     hub_standin.files[name] = DATA[:-1] + b"?"
     hub_standin.etags = {name: etag}
@@ -116,36 +115,40 @@ def test_wrong_bytes_leave_nothing(entry, folder, hub_standin, tmp_path, etag):
     assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
 
 
-def test_other_bytes_than_announced_leave_nothing(entry, folder, hub_standin, tmp_path):
+def test_bytes_that_differ_from_the_etag_leave_nothing(entry, folder, hub_standin, tmp_path):
     hub_standin.body = DATA[:-1] + b"?"
     assert "wrong bytes came" in refusal(entry, folder=folder)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 1000]
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "said"),
+    ("status", "code", "message"),
     [
-        (404, "EntryNotFound", "not there (status 404); update this package"),
-        (404, "RevisionNotFound", "not there (status 404)"),
+        (
+            404,
+            "EntryNotFound",
+            f"Wave.pth does not exist at revision {REVISION[:12]} of some/styles (status 404); update this package",
+        ),
+        (404, "RevisionNotFound", "does not exist at revision 123456789012 of some/styles (status 404)"),
         (401, "", "refuses access to some/styles (status 401); log in with `hf auth login`, or set HF_TOKEN"),
         (401, "RepoNotFound", "refuses access to some/styles (status 401)"),
         (403, "GatedRepo", "some/styles is gated (status 403); accept its conditions"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line_with_what_to_do(entry, folder, hub_standin, tmp_path, status, code, said):
+def test_refusals_of_the_hub_say_what_to_do(entry, folder, hub_standin, tmp_path, status, code, message):
     hub_standin.status, hub_standin.error_code = status, code
     line = refusal(entry, folder=folder)
-    assert said in line and f"{hub_standin.endpoint}/some/styles/resolve/{REVISION}/Wave.pth in a browser" in line
-    assert str(hub.place_of(entry, folder)) in line
+    assert message in line and f"{hub_standin.endpoint}/some/styles/resolve/{REVISION}/Wave.pth in a browser" in line
+    assert str(place_of(entry, folder)) in line
     assert visible(tmp_path) == []
 
 
-def test_a_slow_hub_is_waited_for(entry, folder, hub_standin):
+def test_slow_hub_is_waited_for(entry, folder, hub_standin):
     hub_standin.delay = 0.02
     assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
 
 
-def test_offline(entry, folder, monkeypatch, hub_standin):
+def test_offline_mode_uses_only_downloaded_files(entry, folder, monkeypatch, hub_standin):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     line = refusal(entry, folder=folder)
     assert "offline mode; unset HF_HUB_OFFLINE, or download" in line
@@ -156,13 +159,13 @@ def test_offline(entry, folder, monkeypatch, hub_standin):
     assert hub_fetch.fetch(entry, folder=folder) == path
 
 
-def test_a_full_disk(entry, folder, monkeypatch, tmp_path):
+def test_full_disk_is_reported_before_the_download(entry, folder, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     assert "the disk is full; make room in " in refusal(entry, folder=folder)
     assert visible(tmp_path) == []
 
 
-def test_cancelling_leaves_nothing_and_reaches_the_caller(entry, folder, tmp_path):
+def test_exception_from_progress_stops_the_download(entry, folder, tmp_path):
     def stop(progress):
         raise Cancelled("stopped")
 
@@ -171,26 +174,26 @@ def test_cancelling_leaves_nothing_and_reaches_the_caller(entry, folder, tmp_pat
     assert visible(tmp_path) == []
 
 
-def test_a_file_put_there_by_hand_is_used(entry, folder, hub_standin):
-    path = hub.place_of(entry, folder)
+def test_file_put_in_place_by_hand_is_used(entry, folder, hub_standin):
+    path = place_of(entry, folder)
     path.parent.mkdir(parents=True)
     path.write_bytes(DATA)
     assert hub_fetch.fetch(entry, folder=folder) == path
     assert hub_standin.requests == []
 
 
-def test_a_file_with_the_hubs_name_in_the_folder_is_used(entry, tmp_path, hub_standin):
+def test_file_with_its_name_on_the_hub_is_used(entry, tmp_path, hub_standin):
     (tmp_path / "Wave.pth").write_bytes(DATA)
     assert hub_fetch.fetch(entry, folder=[tmp_path / "first", tmp_path]) == tmp_path / "Wave.pth"
     assert hub_standin.requests == []
 
 
-def test_a_damaged_beginning_is_thrown_away(entry, tmp_path):
+def test_damaged_incomplete_download_is_replaced(entry, tmp_path):
     (tmp_path / ".wave.pth.part").write_bytes(b"?" * 1000)
     assert hub_fetch.fetch(entry, folder=tmp_path).read_bytes() == DATA
 
 
-def test_the_hubs_own_tools_understand_what_is_in_its_cache(entry, hub_standin):
+def test_huggingface_hub_finds_the_file_in_its_cache(entry, hub_standin):
     path = hub_fetch.fetch(entry)
     cache = scan_cache_dir(constants.HF_HUB_CACHE)
     assert not cache.warnings and [repo.repo_id for repo in cache.repos] == ["some/styles"]
@@ -199,21 +202,21 @@ def test_the_hubs_own_tools_understand_what_is_in_its_cache(entry, hub_standin):
     assert hf_hub_download("some/styles", "Wave.pth", **place) == str(path) and len(hub_standin.requests) == requests
 
 
-def test_what_the_hubs_own_tools_have_downloaded_is_used(entry, hub_standin):
+def test_download_of_huggingface_hub_is_used(entry, hub_standin):
     place = {"revision": REVISION, "cache_dir": constants.HF_HUB_CACHE}
     path = hf_hub_download("some/styles", "Wave.pth", endpoint=hub_standin.endpoint, **place)
     requests = len(hub_standin.requests)
     assert str(hub_fetch.fetch(entry)) == path and len(hub_standin.requests) == requests
 
 
-def test_a_branch_is_found_again(entry, hub_standin, monkeypatch):
+def test_file_of_a_branch_is_found_again(entry, hub_standin, monkeypatch):
     hub_standin.put("some/styles", "main", "Wave.pth", DATA)
     branch = dataclasses.replace(entry, hub=HubFile("some/styles", "main", "Wave.pth"))
     path = hub_fetch.fetch(branch)
     assert path.parent.name == "0" * 40 and hub_fetch.find(branch) == path
 
 
-def test_by_name_from_the_command_line_and_python(entry, hub_standin, tmp_path, monkeypatch, capsys):
+def test_network_by_name_in_python_and_on_the_command_line(entry, hub_standin, tmp_path, monkeypatch, capsys):
     torch.save(make("rrmina"), tmp_path / "published")
     data = (tmp_path / "published").read_bytes()
     hub_standin.put("some/styles", REVISION, "Wave.pth", data)
@@ -241,26 +244,27 @@ def test_by_name_from_the_command_line_and_python(entry, hub_standin, tmp_path, 
     assert load_style("wave", download=True, folder=tmp_path / "other").name == "wave"
 
 
-def test_a_users_own_file_is_never_replaced(entry, tmp_path):
+def test_users_own_file_is_never_replaced(entry, tmp_path):
     (tmp_path / "wave.pth").write_bytes(b"mine")
     assert "is not the published file; move it away" in refusal(entry, folder=tmp_path)
     assert (tmp_path / "wave.pth").read_bytes() == b"mine"
 
 
-def test_a_file_that_changes_after_it_was_verified_is_verified_again(entry, tmp_path):
+def test_changed_file_is_verified_again(entry, tmp_path):
     path = hub_fetch.fetch(entry, folder=tmp_path)
     path.write_bytes(DATA[:-1] + b"?")
     os.utime(path, (1, 1))
     assert hub_fetch.find(entry, tmp_path) is None
 
 
-def test_the_checksum_of_a_large_file_is_kept(entry, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "_LARGE", 1000)
+def test_checksum_of_a_large_file_is_cached_on_disk(entry, tmp_path, monkeypatch):
+    monkeypatch.setattr(checksums, "_LARGE", 1000)
     path = hub_fetch.fetch(entry, folder=tmp_path)
-    hub._sha256.cache_clear()
-    monkeypatch.setattr(hub.hashlib, "file_digest", None, raising=False)
-    notes = list((hub.own_folder() / "checked").iterdir())
-    assert hub.is_right(entry, path) and entry.sha256 in {note.read_text() for note in notes}
+    assert checksums.is_published(entry, path)
+    checksums._sha256.cache_clear()
+    monkeypatch.setattr(checksums, "sha256_of", None)
+    notes = list((own_folder() / "checked").iterdir())
+    assert checksums.is_published(entry, path) and entry.sha256 in {note.read_text() for note in notes}
 
 
 FETCH = """
@@ -279,7 +283,7 @@ except HubError as error:
 
 @pytest.fixture
 def start(entry, python_environment, hub_standin, tmp_path):
-    """Start a process that fetches the entry, with the Hub's variables in its environment."""
+    """Return a function that starts a process that fetches the entry, with the Hub's environment variables."""
     environment = {
         key: value for key, value in python_environment.items() if key not in ("HF_HUB_OFFLINE", "HF_HUB_CACHE")
     }
@@ -293,7 +297,7 @@ def start(entry, python_environment, hub_standin, tmp_path):
     return start
 
 
-def test_two_processes_at_once(start, folder, hub_standin):
+def test_two_processes_download_a_file_once(start, folder, hub_standin):
     hub_standin.delay = 0.03
     processes = [start(folder) for _ in range(2)]
     for process in processes:
@@ -303,7 +307,7 @@ def test_two_processes_at_once(start, folder, hub_standin):
     assert len(hub_standin.gets()) == 1
 
 
-def test_the_variables_of_huggingface_hub_are_honored(start, hub_standin, tmp_path):
+def test_environment_variables_of_huggingface_hub_are_honored(start, hub_standin, tmp_path):
     out, err = start(None, HF_HUB_OFFLINE="1").communicate(timeout=60)
     assert "HubError: wave was not downloaded: huggingface_hub is in offline mode" in err
     assert hub_standin.requests == []
@@ -315,7 +319,7 @@ def test_the_variables_of_huggingface_hub_are_honored(start, hub_standin, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_download_goes_on_where_it_was(start, folder, hub_standin):
+def test_killed_download_is_resumed(start, folder, hub_standin):
     hub_standin.delay = 0.1
     process = start(folder)
     deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""The manifest: its schema, every entry of it, bundled files, and what happens when one is damaged."""
+"""The manifest: its schema, every entry, and bundled files, intact and damaged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENTRIES = [entry for entry in ALL["entries"] if "file" in entry]
 HUB = [entry for entry in ALL["entries"] if "hub" in entry]
 
 
-def test_the_manifest_follows_its_schema():
+def test_manifest_follows_its_schema():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator(SCHEMA).validate(ALL)
     assert set(SCHEMA["$defs"]["entry"]["properties"]) == {field.name for field in dataclasses.fields(manifest.Entry)}
@@ -54,7 +54,7 @@ def test_the_manifest_follows_its_schema():
     ],
     ids=str,
 )
-def test_the_schema_refuses(change):
+def test_schema_rejects_invalid_entries(change):
     right = {
         "id": "tiny",
         "title": "Tiny",
@@ -79,7 +79,7 @@ def test_ids_are_unique_and_bundled_styles_come_first():
 
 
 @pytest.mark.parametrize("entry", HUB, ids=[entry["id"] for entry in HUB])
-def test_an_entry_of_the_hub(entry):
+def test_hub_entry_is_complete(entry):
     found = manifest.find_entry(entry["id"])
     assert found.as_json() == entry and not found.is_bundled and not is_downloaded(found)
     if entry["task"] == "loss-network":
@@ -90,14 +90,14 @@ def test_an_entry_of_the_hub(entry):
             load_style(entry["id"])
 
 
-def test_the_manifest_and_the_folder_of_weights_agree(root):
+def test_manifest_lists_every_bundled_file(root):
     assert root == manifest.ROOT
     files = {path.relative_to(root).as_posix() for path in (root / "weights").rglob("*.safetensors")}
     assert {entry["file"] for entry in ENTRIES} == files
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
-def test_an_entry_describes_its_file(entry, root):
+def test_entry_describes_its_file(entry, root):
     data = (root / entry["file"]).read_bytes()
     assert len(data) == entry["bytes"]
     assert hashlib.sha256(data).hexdigest() == entry["sha256"]
@@ -106,7 +106,7 @@ def test_an_entry_describes_its_file(entry, root):
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
-def test_a_bundled_network_loads_by_name_and_takes_any_size(entry, rng):
+def test_bundled_network_loads_by_name_and_takes_any_size(entry, rng):
     model = load_upscaler(entry["id"]) if entry["task"] == "upscale" else load_style(entry["id"])
     assert str(model.spec) == entry["arch"] == str(ArchSpec.parse(entry["arch"]))
     scale = entry.get("scale", 1)
@@ -119,7 +119,7 @@ def test_a_bundled_network_loads_by_name_and_takes_any_size(entry, rng):
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if "partner" in entry], ids=lambda entry: entry["id"])
-def test_a_partner_is_bundled_and_fits(entry, rng):
+def test_partner_is_bundled_and_fits(entry, rng):
     other = manifest.find_entry(entry["partner"], "upscale")
     assert other.is_bundled and other.scale == entry["scale"]
     model, image = load_upscaler(entry["id"]), torch.rand(1, 3, 9, 12, generator=rng)
@@ -129,7 +129,7 @@ def test_a_partner_is_bundled_and_fits(entry, rng):
 
 @pytest.fixture
 def bundle(tmp_path, monkeypatch) -> Path:
-    """A manifest with one style, tiny, in a root folder of its own; the style's file."""
+    """Install a manifest with one style, tiny, in its own root folder. Return the style's file."""
     path = tmp_path / "weights" / "tiny.safetensors"
     network = build_network("c3s1-3")
     save_network(path, network, {"task": "style", "name": "tiny"})
@@ -145,19 +145,19 @@ def bundle(tmp_path, monkeypatch) -> Path:
     manifest._manifest.cache_clear()
 
 
-def test_a_style_of_the_manifest_is_found_by_its_name(bundle):
+def test_style_is_found_by_name(bundle):
     assert list_styles() == ["tiny"]
     assert load_style("tiny").name == "tiny"
     assert manifest.entries("upscale") == []
 
 
-def test_a_missing_bundled_file_is_named(bundle):
+def test_missing_bundled_file_is_named(bundle):
     bundle.unlink()
     with pytest.raises(CheckpointError, match=r"bundled network tiny is missing .*tiny.safetensors"):
         load_style("tiny")
 
 
-def test_one_changed_byte_is_noticed(bundle):
+def test_changed_byte_in_a_bundled_file_is_detected(bundle):
     data = bytearray(bundle.read_bytes())
     data[-1] ^= 1
     bundle.write_bytes(data)
@@ -165,6 +165,11 @@ def test_one_changed_byte_is_noticed(bundle):
         load_style("tiny")
 
 
-def test_an_unknown_name_is_refused_with_those_there_are(bundle):
+def test_error_for_an_unknown_name_lists_the_known_names(bundle):
     with pytest.raises(CheckpointError, match="no style named 'great_wave'; expected tiny"):
         load_style("great_wave")
+
+
+def test_bundled_entry_has_no_file_on_the_hub(bundle):
+    with pytest.raises(HubError, match="tiny is not on the Hugging Face Hub"):
+        manifest.find_entry("tiny").remote  # noqa: B018

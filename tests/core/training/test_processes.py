@@ -21,7 +21,8 @@ TRAIN = """
 import dataclasses, os, pickle, signal, sys, torch
 from pathlib import Path
 from perceptual_style.core.training import processes
-from perceptual_style.core.cli.processes import leave, process_group
+from perceptual_style.core.cli.ending import leave
+from perceptual_style.core.cli.processes import process_group
 from perceptual_style.core.errors import PerceptualStyleError
 from perceptual_style.core.training.train_style import run_training
 
