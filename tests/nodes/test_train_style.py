@@ -219,7 +219,7 @@ def test_what_is_left_out_is_the_presets(ready, asked, host):
 
 
 def test_auto_starts_quick_from_a_bundled_style_and_the_others_from_nothing(train, asked, ready):
-    bundled = ready.module("core.hub.manifest").bundled_path(ready.module("core.training.style_recipes").BASES["quick"])
+    bundled = ready.module("core.hub.manifest").bundled_path(ready.module("core.training.base_styles").BASES["quick"])
     assert asked(train, preset="quick", start_from="auto")["init_from"] == bundled
     assert asked(train, preset="standard", start_from="auto")["init_from"] is None
     assert asked(train, preset="quick", start_from="none")["init_from"] is None

@@ -8,8 +8,8 @@ from perceptual_style.core.errors import CheckpointError, InputError
 from perceptual_style.core.hub.manifest import bundled_path, find_entry
 from perceptual_style.core.network.arch import ArchSpec
 from perceptual_style.core.network.transform_net import build_network
-from perceptual_style.core.training.base_styles import base_file
-from perceptual_style.core.training.style_recipes import BASES, RECIPES
+from perceptual_style.core.training.base_styles import BASES, base_file
+from perceptual_style.core.training.style_recipes import RECIPES
 
 
 def test_recipes_start_from_bundled_styles_of_their_own_architecture():

@@ -126,7 +126,7 @@ def test_batch_normalization_is_pointed_out(rng):
     network = build_network(ARCH.replace("none", "batch")).double()
     compute = Gradients(network, losses_of(network, room=1), 2)
     _, notes = compute(torch.rand(2, 3, 16, 16, generator=rng, dtype=torch.float64), 0)
-    assert "batch normalization has the statistics of these 1 alone" in notes[0]
+    assert "batch normalization uses the statistics of these 1 alone" in notes[0]
 
 
 def test_too_little_memory_for_a_single_photo_is_an_error_in_one_line(network, rng):

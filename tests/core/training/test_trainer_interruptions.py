@@ -256,7 +256,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_note(new_run, unint
     with monkeypatch.context() as patch:
         full_disk(patch, ("style.training.safetensors",))
         path = run_training(new_run(checkpoint_seconds=0), progress)
-    assert len(notes) == 5 and all("goes on without a new checkpoint" in note for note in notes)
+    assert len(notes) == 5 and all("continues without a new checkpoint" in note for note in notes)
     assert same(path, uninterrupted)
 
 
