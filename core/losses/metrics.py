@@ -64,8 +64,8 @@ def psnr(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = F
 def ssim(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = False) -> Tensor:
     """Return the structural similarity of Y, (N,) (Wang et al. 2004).
 
-    The 11x11 Gaussian window (sigma 1.5) is only placed where it lies completely inside the image. Arguments and errors are
-    those of `psnr`. At least 11x11 px must remain inside the border.
+    The 11x11 Gaussian window (sigma 1.5) is only placed where it lies completely inside the image. For
+    arguments and errors see `psnr`. At least 11x11 px must remain inside the border.
     """
     x, y = _lumas(image, reference, border, full_range, smallest=_WINDOW)
     offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2

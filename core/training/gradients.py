@@ -1,7 +1,7 @@
 """Gradients of a batch, computed in pieces if memory is short, and added up over processes.
 
 Losses that are means over the photos of a batch are weighted by a piece's share of the photos. Sums are not. The gradients
-equal those of the whole batch up to rounding, except with batch normalization, whose statistics are those of a piece.
+equal those of the whole batch up to rounding, except with batch normalization, which uses a piece's statistics.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def optimize_image(
             it raises stops the work and reaches the caller.
 
     Returns:
-        (N, 3, H, W) in [0, 1] with the dtype and device of content. Without content, they and the size are those of the
-        scaled style image.
+        (N, 3, H, W) in [0, 1] with the dtype and device of content. Without content, the result has the size, dtype and
+        device of the scaled style image.
 
     Raises:
         ImageError: An image tensor is invalid.

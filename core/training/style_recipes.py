@@ -78,7 +78,7 @@ def check_numbers(recipe: Schedule, smallest: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class StyleRecipe:
-    """How a style network is trained. The attributes that are not listed here are those of `Schedule`.
+    """How a style network is trained. Attributes that are not listed here are described in `Schedule`.
 
     Attributes:
         name: name of the recipe.

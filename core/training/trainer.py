@@ -134,6 +134,7 @@ class _Loop:
 
     Attributes:
         step: steps done.
+        first: steps done before this process resumed the run.
         history: parts of the objective at these steps.
         average: moving average of the weights by name, or None.
         parts: parts of the objective at the last step.
@@ -149,15 +150,18 @@ class _Loop:
         self.optimizer = build_optimizer(run.schedule.optimizer, run.network.parameters(), run.schedule.learning_rate)
         self.device = next(run.network.parameters()).device
         self.gradients = Gradients(run.network, run.losses, run.data.batch_size, run.sums)
+        self.first = self.step = 0
+        self.history: training_state.History = []
+        self.average: dict[str, Tensor] | None = None
         self.parts: dict[str, Tensor] = {}
-        self.failures, self.consistent = 0, True
-        self._resume()
-        self.first = self.step
-        self.started = self.saved = time.monotonic()
         self.noted: set[Path] = set()
+        self.failures, self.consistent = 0, True
+        self.started = self.saved = 0.0
 
     def carry_out(self) -> Path:
         """Train the remaining steps and write the result."""
+        self._resume()
+        self.started = self.saved = time.monotonic()
         try:
             for batch in self.run.data.batches(self.step, self.schedule.steps, processes.share()):
                 notes = [*self._train_step(batch), *self._new_skips(), *self._save_in_time()]
@@ -179,6 +183,7 @@ class _Loop:
         self.step, self.history, self.average = training_state.resume(
             self.checkpoint, run.identity, network, self.optimizer
         )
+        self.first = self.step
         processes.check_same(f"{run.identity} {self.step}", self.device)
         if not self.step and run.start is not None:
             run.start()

@@ -16,7 +16,7 @@ _SMALLEST = {"batch_size": 1, "size": 8, "candidates": 1, "grid": 0, "mesh": 0, 
 
 @dataclass(frozen=True)
 class UpscaleRecipe:
-    """How an upscaler is trained. The attributes that are not listed here are those of `style_recipes.Schedule`.
+    """How an upscaler is trained. Attributes that are not listed here are described in `style_recipes.Schedule`.
 
     Attributes:
         name: name of the recipe.
