@@ -1,12 +1,15 @@
-"""The four losses of the paper, section 3, as pure functions. Features are (N, C, H, W); all sums run in float32.
+"""The four losses of the paper, section 3, and our own terms, as pure functions.
 
-Paper and authors' code agree on the feature loss and differ in the style and total variation losses; the ``form``
-arguments name whose is meant, so that a recipe can state it.
+Features are (N, C, H, W). All sums run in float32. The paper and its authors' code agree on the feature loss but differ in
+the style and total variation losses. The ``form`` arguments choose between them, so that a recipe can state its choice.
 """
 
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterable
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -16,23 +19,33 @@ from ..errors import InputError
 from ..images.resample import crop_to_multiple
 
 STYLE_FORMS = ("paper", "code", "relative")
+PIXEL_FORMS = ("squared", "charbonnier")
+TV_FORMS = ("code", "mean")
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """Return the sum of one or more tensors, such as the parts of an objective."""
+    return reduce(operator.add, terms)
 
 
 def _float(x: Tensor) -> Tensor:
-    """At least float32: half precision loses the small differences and overflows in the sums."""
+    """Convert half precision, which loses small differences and overflows in sums, to float32."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def feature_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Feature reconstruction loss, equation 2: squared distance / (C H W), averaged over N."""
+    """Return the feature reconstruction loss, equation 2: squared distance / (C H W), averaged over N."""
     return (_float(features) - _float(target)).square().mean()
 
 
-class _Products(torch.autograd.Function):
-    """X^T X for X of (N, positions, C), in float32. Its gradient is one product, where autograd would compute two equal ones.
+class _GramProduct(torch.autograd.Function):
+    """X^T X for X of (N, positions, C), in float32.
 
-    bfloat16 features, as they come out of autocast, are multiplied as they are, at a multiple of float32's speed: exact
-    products, added up in float32, rounded once for each of some parts of the positions, whose sum is in float32 again.
+    The backward pass needs one product. Autograd alone would compute two equal ones.
+
+    bfloat16 features, as autocast returns them, are multiplied without conversion, several times as fast as float32. Their
+    products are exact and add up in float32. The positions are split into parts. Each part's sum is rounded to bfloat16
+    once, and the parts are added in float32 again.
     """
 
     @staticmethod
@@ -49,26 +62,35 @@ class _Products(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):  # a backward pass inside of autocast would be in half
+        with torch.autocast(x.device.type, enabled=False):  # inside autocast the product would be in half precision
             return torch.bmm(x, (gradient + gradient.transpose(1, 2)).to(x.dtype))
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """Gram matrices (N, C, C), equation 3: F F^T / (C H W) with F the features as C x HW, in float32."""
+    """Return the Gram matrices (N, C, C), equation 3: F F^T / (C H W), F being the features as C x HW, in float32."""
     n, c, h, w = features.shape
-    if features.dtype != torch.bfloat16:  # float16 has not the range for a sum over H W
+    if features.dtype != torch.bfloat16:  # float16 overflows in a sum over H W
         features = _float(features)
-    # Autocast would bring the product back to half precision.
+    # Autocast would convert the product back to half precision.
     with torch.autocast(features.device.type, enabled=False):
-        return _Products.apply(features.permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
+        return _GramProduct.apply(features.permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
 
 
 def style_loss(gram: Tensor, target: Tensor, form: str = "paper") -> Tensor:
-    """Distance of Gram matrices (N, C, C) or (1, C, C), averaged over N.
+    """Return the distance between Gram matrices, averaged over N.
 
-    paper     squared Frobenius norm of the difference, equation 4
-    code      the same divided by C^2 (MSECriterion in StyleLoss.lua): weights of the two are not transferable
-    relative  the same divided by the target's own squared norm, so that a layer counts the same whatever its scale (ours)
+    The forms:
+        paper: squared Frobenius norm of the difference, equation 4.
+        code: the paper's divided by C^2 (MSECriterion in StyleLoss.lua). Weights for one form do not fit the other.
+        relative: the paper's divided by the target's squared norm, so that a layer's scale does not matter (ours).
+
+    Args:
+        gram: (N, C, C).
+        target: (N, C, C) or (1, C, C).
+        form: one of STYLE_FORMS.
+
+    Raises:
+        InputError: The form is unknown.
     """
     squared = (gram - target).square().sum(dim=(1, 2))
     if form == "code":
@@ -80,14 +102,16 @@ def style_loss(gram: Tensor, target: Tensor, form: str = "paper") -> Tensor:
     return squared.mean()
 
 
-PIXEL_FORMS = ("squared", "charbonnier")
-
-
 def pixel_loss(image: Tensor, target: Tensor, form: str = "squared") -> Tensor:
-    """Pixel loss, averaged over N.
+    """Return the pixel loss of images (N, C, H, W), averaged over N.
 
-    squared      section 3.3: squared distance / (C H W)
-    charbonnier  mean of sqrt(difference^2 + 1e-6), absolute differences with a round bottom (ours): sharper than squared
+    The forms:
+        squared: squared distance / (C H W), section 3.3.
+        charbonnier: mean of sqrt(difference^2 + 1e-6), a smooth absolute difference (ours). Images become sharper than
+            with ``squared``.
+
+    Raises:
+        InputError: The form is unknown.
     """
     squares = (_float(image) - _float(target)).square()
     if form == "charbonnier":
@@ -98,68 +122,81 @@ def pixel_loss(image: Tensor, target: Tensor, form: str = "squared") -> Tensor:
 
 
 def grid_loss(image: Tensor, target: Tensor, period: int, window: int = 8) -> Tensor:
-    """Mean squared difference of what repeats every ``period`` px, averaged over N (ours).
+    """Return the mean squared difference between patterns that repeat every ``period`` px, averaged over N (ours).
 
-    The mean over a window of blocks, period x period px each, is taken for every place in the block, in windows that
-    overlap by half; sides are cut to whole blocks. An enlarged image that was trained on features alone shows its blocks: a
-    pattern of dots adds to the features what detail would. Detail itself hardly repeats so, and is left alone.
+    Upscalers trained on features alone show a grid of blocks, because dots change the features just as detail would. This
+    loss averages the difference over blocks, for each position in a block, so that only the repeating part remains. Real
+    detail hardly repeats with this period and is not affected.
+
+    Args:
+        image: (N, C, H, W).
+        target: the same shape as image.
+        period: side of a block, px. H and W are cropped to whole blocks.
+        window: side of the square of blocks to average over. Windows overlap by half.
     """
-    places = F.pixel_unshuffle(crop_to_multiple(_float(image) - _float(target), period), period)
-    window = min(window, *places.shape[-2:])
-    return F.avg_pool2d(places, window, max(window // 2, 1)).square().mean()
+    positions = F.pixel_unshuffle(crop_to_multiple(_float(image) - _float(target), period), period)
+    window = min(window, *positions.shape[-2:])
+    return F.avg_pool2d(positions, window, max(window // 2, 1)).square().mean()
 
 
 def mesh_loss(image: Tensor, target: Tensor, period: int = 2) -> Tensor:
-    """Mean squared difference in waves of about ``period`` px, along rows, along columns and crosswise (ours).
+    """Return the mean squared difference at wavelengths near ``period``: horizontal, vertical and both at once (ours).
 
-    period: even; 2 for the finest waves
+    Pretrained networks respond to a fine mesh as they do to detail. A network trained on features alone therefore draws it
+    everywhere, as the paper observes (section 4.2). Edges do not oscillate along their length and are not affected.
 
-    Features of pretrained networks take a mesh of such waves for detail, so that a network that is trained on features
-    alone draws it everywhere (the paper sees it, too, section 4.2). Edges, along which nothing waves, are left alone.
+    Args:
+        image: (N, C, H, W).
+        target: the same shape as image.
+        period: wavelength, px, an even number. 2 is the finest.
     """
     difference = (_float(image) - _float(target)).flatten(0, 1)[:, None]
     second, fourth = (
         difference.new_tensor(taps) for taps in ((0.25, -0.5, 0.25), (0.0625, -0.25, 0.375, -0.25, 0.0625))
     )
     kernels = (fourth[:, None], fourth[None], second[:, None] * second)
-    with torch.autocast(difference.device.type, enabled=False):  # which would filter in half precision
+    with torch.autocast(difference.device.type, enabled=False):  # autocast would filter in half precision
         waves = (F.conv2d(difference, kernel[None, None], dilation=period // 2) for kernel in kernels)
-        return sum(wave.square().mean() for wave in waves)
+        return total(wave.square().mean() for wave in waves)
 
 
 def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:
-    """Mean squared excess over ``limit`` of what goes into a tanh or sigmoid (ours).
+    """Return the mean squared excess over ``limit`` of the input of a tanh or sigmoid (ours).
 
-    At their flat ends no gradient brings a network back from black or white: tanh(2.5) is 1.7/255 away from the end.
+    Far from 0 these functions are flat, and no gradient would bring a network back from black or white. tanh(2.5) is
+    1.7/255 away from its limit.
     """
     return (_float(raw).abs() - limit).relu().square().mean()
 
 
 def peak_loss(features: Tensor, limit: float = 4.0) -> Tensor:
-    """Mean squared excess over ``limit`` deviations of features (N, C, H, W) from their channel's mean (ours).
+    """Return the mean squared excess of features (N, C, H, W) over ``limit`` deviations from their channel's mean (ours).
 
-    With one high peak where nothing is compared, in a large flat area, a network sets how instance normalization scales the
-    rest of the image: such peaks are seen as blots (the droplets of StyleGAN2's authors, arXiv 1912.04958, section 2).
+    Nothing is compared inside a large flat area. A network can place one high peak there to control how instance
+    normalization scales the rest of the image. Such peaks are visible as blots, like the droplets that the authors of
+    StyleGAN2 describe (arXiv 1912.04958, section 2).
     """
     features = _float(features)
     variance, mean = torch.var_mean(features, dim=(2, 3), keepdim=True, correction=0)
     return (((features - mean) * (variance + 1e-5).rsqrt()).abs() - limit).relu().square().mean()
 
 
-TV_FORMS = ("code", "mean")
-
-
 def total_variation(image: Tensor, form: str = "code") -> Tensor:
-    """Total variation of (N, C, H, W), squared differences of neighbors.
+    """Return the total variation of an image (N, C, H, W), from squared differences between neighbors.
 
-    code  half the sum over N, C and the first (H-1) x (W-1) pixels of both squared differences, in 0-255 units: its
-          gradient is what TotalVariation.lua adds in its backward pass
-    mean  mean squared vertical difference + mean squared horizontal difference, in the image's own units (ours)
+    The forms:
+        code: half the sum over N, C and the first (H-1) x (W-1) pixels of both squared differences, in 0-255 units. Its
+            gradient is the one that TotalVariation.lua adds in its backward pass.
+        mean: mean squared vertical difference + mean squared horizontal difference, in the image's own units (ours).
+
+    Raises:
+        InputError: The form is unknown.
     """
     image = _float(image)
     down, right = image[..., 1:, :] - image[..., :-1, :], image[..., 1:] - image[..., :-1]
     if form == "mean":
-        return sum(part.square().sum() / max(part.numel(), 1) for part in (down, right))  # one row has no neighbors
+        # An image of one row or column has no neighbors in one direction.
+        return total(part.square().sum() / max(part.numel(), 1) for part in (down, right))
     if form != "code":
         raise InputError(f"total variation form is {form!r}; expected one of {', '.join(TV_FORMS)}")
     return 0.5 * 255**2 * (down[..., :-1].square().sum() + right[..., :-1, :].square().sum())

@@ -1,14 +1,14 @@
-"""The fixed loss network: images in, features by layer name out.
+"""The fixed loss network, which turns images into features by layer name.
 
-A layer is named as in the VGG papers: ``relu3_3`` is the activation after the third convolution of the third block
-(Johnson et al., section 4.1). Each network is a short program over its weights, cut after the deepest layer asked for,
-and its input normalization is inside: callers give RGB in [0, 1].
+Layers have the names of the VGG papers: ``relu3_3`` is the activation after the third convolution of the third block
+(Johnson et al., section 4.1). Each network is a list of steps that ends at the deepest requested layer. Callers give RGB
+in [0, 1]: the network normalizes its input itself.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,13 @@ from ..network.pixels import IMAGENET_MEAN, IMAGENET_STD
 class Step:
     """One operation of a loss network.
 
-    op: conv | conv_valid | fire | pool | pool_ceil | head; name: of its output, where that is a layer
-    conv, head: a 3x3 (1x1) convolution and ReLU with the tensors ``key.weight`` and ``key.bias``. A head branches off:
-    its output is a layer, and the next step goes on from its input.
+    Attributes:
+        op: conv | conv_valid | fire | pool | pool_ceil | head. A conv is a 3x3 convolution and a ReLU, with padding or
+            (conv_valid) without. A head is a 1x1 convolution and a ReLU that branches off: its output is a layer, and the
+            next step continues from the head's input.
+        key: prefix of its tensors, such as ``key.weight`` and ``key.bias``.
+        name: name of its output if that is a layer, else "".
+        stride: stride of the convolution.
     """
 
     op: str
@@ -37,7 +41,7 @@ class Step:
 
 
 def _vgg(convolutions_per_block: tuple[int, ...]) -> tuple[Step, ...]:
-    """torchvision's ``features.N`` numbering: a convolution and a ReLU count one each, a pooling one."""
+    """Return the steps of a VGG network in torchvision's ``features.N`` numbering, where ReLU and pooling count too."""
     steps, index = [], 0
     for block, count in enumerate(convolutions_per_block, start=1):
         for i in range(1, count + 1):
@@ -49,7 +53,7 @@ def _vgg(convolutions_per_block: tuple[int, ...]) -> tuple[Step, ...]:
 
 
 def _squeezenet() -> tuple[Step, ...]:
-    """torchvision's squeezenet1_1: layers ``relu1`` and ``fire2`` ... ``fire9``, named as in the SqueezeNet paper."""
+    """Return the steps of torchvision's squeezenet1_1: ``relu1``, ``fire2`` ... ``fire9``, named as in its paper."""
     steps = [Step("conv_valid", "features.0", "relu1", stride=2)]
     fires = iter(range(2, 10))
     for index in range(2, 13):
@@ -61,11 +65,11 @@ def _squeezenet() -> tuple[Step, ...]:
 
 
 def _distilled() -> tuple[Step, ...]:
-    """The encoder of Collaborative Distillation (Wang et al., CVPR 2020): VGG-19's convolutions with 16 to 128 channels.
+    """Return the encoder of Collaborative Distillation (Wang et al., CVPR 2020): VGG-19 with 16 to 128 channels.
 
-    1x1 heads lead from the first layer of each block to VGG-19's width; their ReLU is the layer.
+    1x1 heads widen the first convolution of each block to VGG-19's channels. The layer is the head's ReLU.
     """
-    steps = []
+    steps: list[Step] = []
     for block, count in enumerate((2, 2, 4, 4, 1), start=1):
         if block > 1:
             steps.append(Step("pool"))
@@ -78,7 +82,14 @@ def _distilled() -> tuple[Step, ...]:
 
 @dataclass(frozen=True)
 class Architecture:
-    """``steps``; how the input is normalized (``imagenet`` mean and deviation, or ``own``: a 1x1 convolution ``conv0``)."""
+    """The layout of a loss network.
+
+    Attributes:
+        steps: operations in order.
+        normalization: how the input is normalized: ``imagenet`` (mean and deviation) or ``own`` (1x1 convolution ``conv0``).
+        padding: padding mode of the convolutions: ``constant`` (zeros) or ``reflect``.
+        smallest: smallest side of an image, px.
+    """
 
     steps: tuple[Step, ...]
     normalization: str = "imagenet"
@@ -87,6 +98,7 @@ class Architecture:
 
     @property
     def layers(self) -> tuple[str, ...]:
+        """Names of all layers, in order of depth."""
         return tuple(step.name for step in self.steps if step.name)
 
 
@@ -99,9 +111,18 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def recognize(weights: str | Path, layers: Iterable[str], expected: str) -> str:
-    """Which loss network a file has the weights of, as deep as ``layers``: the expected one if it can be that.
+    """Return the name of the loss network whose weights a file holds, down to the given layers.
 
-    Returns a key of ARCHITECTURES. Raises CheckpointError when it is none of them, with what is wrong with the expected.
+    Args:
+        weights: the file.
+        layers: layers that the network must have.
+        expected: the name to return if several networks fit.
+
+    Returns:
+        A key of ARCHITECTURES.
+
+    Raises:
+        CheckpointError: No loss network fits. The message says why the expected one does not.
     """
     tensors, refusal, layers = read_tensors(weights), "", tuple(layers)
     for name in dict.fromkeys([expected, *ARCHITECTURES]):
@@ -114,35 +135,33 @@ def recognize(weights: str | Path, layers: Iterable[str], expected: str) -> str:
 
 
 class LossNetwork(nn.Module):
-    """Features of a fixed, pretrained network.
+    """A fixed, pretrained network whose features are compared.
 
-    name: a key of ARCHITECTURES
-    weights: a file (safetensors, or a torch file of plain tensors) or a dict of tensors, with torchvision's names; None:
-        what `perceptual-style download` has put on this machine
-    layers: names of the layers that will be asked for; the network ends at the deepest of them
+    All tensors come from the given weights. None is ever left at its random initialization.
 
-    Raises InputError for an unknown name or layer, CheckpointError for a file that lacks a layer (naming it) or holds
-    tensors of other shapes. Nothing is ever left at random initialization: tensors come from the file or not at all.
+    Args:
+        name: a key of ARCHITECTURES.
+        weights: a file (safetensors, or a torch file of plain tensors) or a dict of tensors, with torchvision's names. None
+            (deprecated) uses the weights downloaded by `perceptual-style download`.
+        layers: names of the layers to compute. The network ends at the deepest of them.
+
+    Raises:
+        InputError: The name or a layer is unknown.
+        CheckpointError: The weights lack a layer, which the message names, or have tensors of other shapes.
     """
 
-    def __init__(self, name: str, weights: str | Path | dict[str, Tensor] | None, layers: Iterable[str]) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, weights: str | Path | Mapping[str, Tensor] | None, layers: Iterable[str]) -> None:
         super().__init__()
         if name not in ARCHITECTURES:
             raise InputError(f"unknown loss network {name!r}; expected one of {', '.join(ARCHITECTURES)}")
         self.name, self.layers = name, tuple(dict.fromkeys(layers))
         self.architecture = ARCHITECTURES[name]
-        for layer in self.layers:
-            if layer not in self.architecture.layers:
-                raise InputError(f"{name} has no layer {layer!r}; it has {', '.join(self.architecture.layers)}")
-        if not self.layers:
-            raise InputError("a loss network needs at least one layer to be asked for")
-        deepest = max(i for i, step in enumerate(self.architecture.steps) if step.name in self.layers)
-        wanted = set(self.layers)
-        self.steps = tuple(
-            step for step in self.architecture.steps[: deepest + 1] if step.op != "head" or step.name in wanted
-        )
+        self.steps = self._needed_steps()
         if weights is None:
-            # Kept for one version. A room below the hub cannot know what was downloaded: callers look the file up.
+            # Kept for one version. This room is below the hub and cannot know what was downloaded: callers find the file.
             from ..hub.loss_networks import loss_weights_file
 
             warnings.warn(
@@ -152,8 +171,8 @@ class LossNetwork(nn.Module):
                 stacklevel=2,
             )
             weights = loss_weights_file(name, self.layers)
-        source = "the given weights" if isinstance(weights, dict) else str(weights)
-        tensors = weights if isinstance(weights, dict) else read_tensors(weights)
+        source = "the given state dict" if isinstance(weights, Mapping) else str(weights)
+        tensors = weights if isinstance(weights, Mapping) else read_tensors(weights)
         self.weights = nn.ParameterDict()
         if self.architecture.normalization == "own":
             self._take(tensors, "conv0", (3, 3, 1, 1), source, "the input normalization")
@@ -165,9 +184,21 @@ class LossNetwork(nn.Module):
 
     @property
     def layers_by_depth(self) -> tuple[str, ...]:
+        """Names of all layers of the architecture, in order of depth."""
         return self.architecture.layers
 
-    def _load(self, tensors: dict[str, Tensor], source: str) -> None:
+    def _needed_steps(self) -> tuple[Step, ...]:
+        """Return the steps down to the deepest layer, without the heads of other layers. Raise InputError."""
+        for layer in self.layers:
+            if layer not in self.architecture.layers:
+                raise InputError(f"{self.name} has no layer {layer!r}; it has {', '.join(self.architecture.layers)}")
+        if not self.layers:
+            raise InputError("a loss network needs at least one layer; got none")
+        deepest = max(i for i, step in enumerate(self.architecture.steps) if step.name in self.layers)
+        steps = self.architecture.steps[: deepest + 1]
+        return tuple(step for step in steps if step.op != "head" or step.name in self.layers)
+
+    def _load(self, tensors: Mapping[str, Tensor], source: str) -> None:
         channels = 3
         for step in self.steps:
             layer = step.name or step.key
@@ -181,15 +212,15 @@ class LossNetwork(nn.Module):
                 channels = self._take(tensors, step.key, (None, channels, 3, 3), source, layer)
 
     def _take(
-        self, tensors: dict[str, Tensor], key: str, shape: tuple[int | None, ...], source: str, layer: str
+        self, tensors: Mapping[str, Tensor], key: str, shape: tuple[int | None, ...], source: str, layer: str
     ) -> int:
-        """Copy ``key``'s weight and bias out of the file; returns the number of output channels."""
+        """Copy the weight and bias of ``key`` and return the number of output channels."""
         weight, bias = tensors.get(f"{key}.weight"), tensors.get(f"{key}.bias")
         if weight is None or bias is None:
             lacks = f"{key}.weight" if weight is None else f"{key}.bias"
             raise CheckpointError(
-                f"{source} lacks {layer} of {self.name} (no tensor {lacks}); give a file that goes as deep, "
-                f"or ask for shallower layers"
+                f"{source} lacks {layer} of {self.name} (no tensor {lacks}); give a file that contains this layer, "
+                f"or use shallower layers"
             )
         fits = weight.ndim == 4 and all(w in (None, n) for w, n in zip(shape, weight.shape, strict=True))
         if not fits or bias.shape != weight.shape[:1]:
@@ -197,7 +228,7 @@ class LossNetwork(nn.Module):
                 f"{source} is not a {self.name}: {key}.weight is {tuple(weight.shape)}, expected "
                 f"{tuple('any' if n is None else n for n in shape)} for {layer}"
             )
-        # clone: weights may come from a host's inference mode, in which training could not use them
+        # Tensors made in a host's inference mode cannot be used in training, but their clones can.
         self.weights[f"{key}.weight".replace(".", "/")] = nn.Parameter(weight.detach().float().clone(), False)
         self.weights[f"{key}.bias".replace(".", "/")] = nn.Parameter(bias.detach().float().clone(), False)
         return weight.shape[0]
@@ -208,15 +239,26 @@ class LossNetwork(nn.Module):
             x, padding = F.pad(x, (padding,) * 4, mode="reflect"), 0
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
 
-    def forward(self, image: Tensor, until: str | None = None) -> dict[str, Tensor]:
-        """(N, 3, H, W) RGB in [0, 1] -> {layer: (N, C, h, w)}, in the order of depth.
+    def _normalized(self, image: Tensor) -> Tensor:
+        if self.architecture.normalization == "own":
+            return self._conv(image, "conv0", padding=0)
+        return (image - self.mean) / self.std
 
-        until: stop after this layer (a layer of ``layers``); by default all are returned.
+    def forward(self, image: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        """Compute the features of images.
+
+        Args:
+            image: (N, 3, H, W) RGB in [0, 1].
+            until: the layer to stop after, one of ``layers``. If None, all layers are computed.
+
+        Returns:
+            Features (N, C, h, w) by layer, in order of depth.
+
+        Raises:
+            InputError: The image is too small.
         """
         self.check_size(image)
-        x = self._conv(image, "conv0", padding=0) if self.architecture.normalization == "own" else (
-            (image - self.mean) / self.std
-        )  # fmt: skip
+        x = self._normalized(image)
         features: dict[str, Tensor] = {}
         for step in self.steps:
             out = self._run(step, x)
@@ -241,7 +283,7 @@ class LossNetwork(nn.Module):
         return F.relu(self._conv(x, step.key, padding=padding, stride=step.stride))
 
     def check_size(self, image: Tensor) -> None:
-        """Refuse images whose deepest layer would be empty."""
+        """Raise InputError for images so small that the deepest layer would be empty."""
         if min(image.shape[-2:]) < self.architecture.smallest:
             h, w = image.shape[-2:]
             raise InputError(

@@ -1,7 +1,8 @@
-"""How near an image is to its reference. Pure functions of images (N, 3, H, W) in [0, 1], one value for each of the N.
+"""Metrics that compare images with their references: PSNR, SSIM, feature distance and LPIPS.
 
-PSNR and SSIM as published for super-resolution: on the Y of YCbCr, without a border; the caller quantizes to 8 bits
-(`images.quantize`). The two others look at features of a pretrained network, on whole images.
+All are pure functions of images (N, 3, H, W) in [0, 1] and return one value for each of the N. PSNR and SSIM follow the
+conventions of super-resolution papers: they are measured on the Y of YCbCr, without a border. The caller quantizes to
+8 bits first (`images.tensors.quantize`). Feature distance and LPIPS use a pretrained network on the whole image.
 """
 
 from __future__ import annotations
@@ -31,29 +32,40 @@ _LPIPS_WIDTHS = {
 
 
 def y_channel(image: Tensor, full_range: bool = False) -> Tensor:
-    """Y of YCbCr, (N, 1, H, W), whole numbers in float64 from 16 to 235, or to 0 to 255: BT.601, MATLAB's rgb2ycbcr."""
+    """Return the Y of YCbCr (BT.601, as MATLAB's rgb2ycbcr): (N, 1, H, W) float64, whole numbers.
+
+    They range from 16 to 235, or from 0 to 255 if ``full_range`` is set.
+    """
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
     y = (image.detach().cpu().double() * weights).sum(dim=1, keepdim=True)
     return (y * (255 / 219) if full_range else y + 16).round()
 
 
 def psnr(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = False) -> Tensor:
-    """Peak signal to noise ratio of Y in dB, (N,), peak 255; infinite where the two are equal.
+    """Return the peak signal to noise ratio of Y.
 
-    border: rows and columns to leave out on each side, in super-resolution the factor
-    full_range: Y from 0 to 255 instead of 16 to 235, as the published scripts have it for files of a single channel, which
-    they do not convert
+    Args:
+        image: (N, 3, H, W) in [0, 1].
+        reference: the same shape as image.
+        border: rows and columns to crop on each side, px. Super-resolution papers crop the factor.
+        full_range: use Y from 0 to 255 instead of 16 to 235. The published scripts do so for files of a single channel,
+            which they do not convert.
 
-    Raises InputError when the sizes differ or nothing is left.
+    Returns:
+        (N,) in dB for a peak of 255, infinite for equal images.
+
+    Raises:
+        InputError: The sizes differ, or nothing remains inside the border.
     """
     y, target = _lumas(image, reference, border, full_range, smallest=1)
     return 10 * torch.log10(255**2 / (y - target).square().mean(dim=(1, 2, 3)))
 
 
 def ssim(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = False) -> Tensor:
-    """Structural similarity of Y, (N,) (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, where it fits in wholly.
+    """Return the structural similarity of Y, (N,) (Wang et al. 2004).
 
-    border, full_range and errors: as `psnr`'s; 11x11 px must be left.
+    The 11x11 Gaussian window (sigma 1.5) is only placed where it lies completely inside the image. For
+    arguments and errors see `psnr`. At least 11x11 px must remain inside the border.
     """
     x, y = _lumas(image, reference, border, full_range, smallest=_WINDOW)
     offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
@@ -72,10 +84,21 @@ def ssim(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = F
 
 
 def perceptual_distance(image: Tensor, reference: Tensor, network: LossNetwork, layer: str = "relu2_2") -> Tensor:
-    """Feature reconstruction loss, equation 2, of each image, (N,), on the device of image and network.
+    """Return the feature reconstruction loss (equation 2) of each image.
 
-    With VGG-16 and relu2_2 this is what the paper's super-resolution networks minimize. Raises InputError when the sizes
-    differ or are too small for the network.
+    With VGG-16 and relu2_2, this is the loss that the paper's super-resolution networks minimize.
+
+    Args:
+        image: (N, 3, H, W) in [0, 1], on the network's device.
+        reference: the same shape as image.
+        network: the loss network.
+        layer: the layer to compare.
+
+    Returns:
+        (N,) on the device of image and network.
+
+    Raises:
+        InputError: The sizes differ, or are too small for the network.
     """
     _check_sizes(image, reference)
     pairs = zip(network(image, until=layer)[layer], network(reference, until=layer)[layer], strict=True)
@@ -84,11 +107,15 @@ def perceptual_distance(image: Tensor, reference: Tensor, network: LossNetwork, 
 
 @dataclass(frozen=True)
 class Lpips:
-    """LPIPS 0.1 (Zhang et al., CVPR 2018): features of unit length, compared with learned weights of their channels.
+    """LPIPS 0.1 (Zhang et al., CVPR 2018), which compares unit-length features with learned channel weights.
 
-    variant: "vgg" or "squeeze", after the network. Most papers print "alex", which is not offered: the values of the
-    variants do not compare. They presume the very network that the linear weights were learned with, torchvision's: with
-    the SqueezeNet of its authors (Caffe), a measure of its own.
+    Values of different variants cannot be compared. Most papers report "alex", which is not supported. The linear weights
+    were learned with torchvision's networks. With the weights of SqueezeNet's authors (Caffe), the values differ.
+
+    Attributes:
+        variant: "vgg" or "squeeze", named after the network.
+        network: the loss network.
+        linear: channel weights of each layer, (1, C, 1, 1).
     """
 
     variant: str
@@ -99,7 +126,8 @@ class Lpips:
     def network_for(linear: str | Path) -> tuple[str, tuple[str, ...]]:
         """Return the name of the loss network that a file of linear weights belongs to, and the layers it needs.
 
-        Raises CheckpointError as `load` does.
+        Raises:
+            CheckpointError: The file holds something else, or the variant "alex".
         """
         _, name, _ = _read_linear(linear)
         return name, _LPIPS_LAYERS[name]
@@ -108,14 +136,19 @@ class Lpips:
     def load(cls, linear: str | Path, weights: str | Path) -> Lpips:
         """Load LPIPS from a file of linear weights, as published, and a file of the network's weights.
 
-        Raises CheckpointError for files that hold something else, and for the variant "alex".
+        Raises:
+            CheckpointError: A file holds something else, or the variant is "alex".
         """
         variant, name, found = _read_linear(linear)
         network = LossNetwork(name, weights, _LPIPS_LAYERS[name])
         return cls(variant, network, tuple(each.detach().float().view(1, -1, 1, 1) for each in found))
 
     def __call__(self, image: Tensor, reference: Tensor) -> Tensor:
-        """The distance of each image from its reference, (N,), on the device of both. Errors as `perceptual_distance`'s."""
+        """Return the distance of each image from its reference, (N,), on their device.
+
+        Raises:
+            InputError: The sizes differ, or are too small for the network.
+        """
         _check_sizes(image, reference)
         self.network.to(image.device)
         distance = torch.zeros(len(image), device=image.device)

@@ -1,6 +1,6 @@
-"""The weighted sum of losses that training and optimizing share (equation 5), with its parts by name.
+"""The weighted sum of losses (equation 5) that training and image optimization minimize, with its parts by name.
 
-One objective for both is what makes a network and the slow baseline comparable (the paper's figure 5).
+Because both share one objective, a network can be compared with the slow baseline (the paper's figure 5).
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ from .loss_network import LossNetwork
 
 @dataclass(frozen=True)
 class ObjectiveWeights:
-    """What is added up, and how much of it.
+    """The weights of the objective's parts.
 
-    content, style: weight by layer of the loss network; style_form: see losses.style_loss; tv, tv_form: total variation
-    and its form, see losses.total_variation; pixel, pixel_form: weight of the pixel loss to the content image, and its
-    form, see losses.pixel_loss.
+    Attributes:
+        content: weight of the feature loss by layer of the loss network.
+        style: weight of the style loss by layer of the loss network.
+        style_form: form of the style loss, see `functional.style_loss`.
+        tv: weight of the total variation.
+        tv_form: form of the total variation, see `functional.total_variation`.
+        pixel: weight of the pixel loss between output and content image.
+        pixel_form: form of the pixel loss, see `functional.pixel_loss`.
+
+    Raises:
+        InputError: A form is unknown, or a weight is negative or not finite.
     """
 
     content: Mapping[str, float] = field(default_factory=dict)
@@ -51,33 +59,40 @@ class ObjectiveWeights:
         tv: float | None = None,
         pixel: float | None = None,
     ) -> ObjectiveWeights:
-        """The same weights with factors on their groups; None leaves a group alone."""
-        factor = {"content": content, "style": style, "tv": tv, "pixel": pixel}
-        factor = {name: 1.0 if value is None else value for name, value in factor.items()}
+        """Return these weights, each group multiplied by its factor. None leaves a group unchanged."""
+        on_content, on_style, on_tv, on_pixel = (
+            1.0 if factor is None else factor for factor in (content, style, tv, pixel)
+        )
         return replace(
             self,
-            content={layer: weight * factor["content"] for layer, weight in self.content.items()},
-            style={layer: weight * factor["style"] for layer, weight in self.style.items()},
-            tv=self.tv * factor["tv"],
-            pixel=self.pixel * factor["pixel"],
+            content={layer: weight * on_content for layer, weight in self.content.items()},
+            style={layer: weight * on_style for layer, weight in self.style.items()},
+            tv=self.tv * on_tv,
+            pixel=self.pixel * on_pixel,
         )
 
     @property
     def sums(self) -> frozenset[str]:
-        """Parts of the objective that are sums over the images; all others are means."""
+        """Names of the parts that are sums over the images. All other parts are means."""
         return frozenset({"tv"} if self.tv_form == "code" else ())
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The loss network's layers that are needed."""
+        """The layers of the loss network that have a weight."""
         return tuple(dict.fromkeys([*self.content, *self.style]))
 
 
 class Objective:
-    """The objective, for one style image where it has a style, or for several, from which each image takes one.
+    """The objective for one style image, for several of which each output image uses one, or for none.
 
-    network: may be None where ``weights`` name no layer
-    style_image: (1, 3, H, W) RGB in [0, 1], or a list of them; their Gram matrices are computed once, here.
+    Args:
+        network: the loss network. May be None if ``weights`` name no layer.
+        weights: weights of the parts.
+        style_image: (1, 3, H, W) RGB in [0, 1], or several of them. Their Gram matrices are computed once, here. May be
+            None if ``weights`` have no style.
+
+    Raises:
+        InputError: The weights need a loss network or a style image that is missing, or an image is too small.
     """
 
     def __init__(
@@ -86,25 +101,35 @@ class Objective:
         weights: ObjectiveWeights,
         style_image: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
+        if network is None and weights.layers:
+            raise InputError(f"weights of {', '.join(weights.layers)} need a loss network; got none")
+        if style_image is None and weights.style:
+            raise InputError("weights of a style need a style image; got none")
         self.network, self.weights = network, weights
+        images = [style_image] if isinstance(style_image, Tensor) else style_image or ()
         with torch.no_grad():
-            images = [style_image] if isinstance(style_image, Tensor) else style_image
             grams = [self._grams(image) for image in images] if weights.style else []
             self.grams = {layer: torch.cat([each[layer] for each in grams]) for layer in weights.style}
-        # The content image goes through the loss network only as far as content is compared.
-        order = network.layers_by_depth.index if weights.layers else None
-        self._deepest_content = max(weights.content, key=order, default=None)
+        # Content images pass through the loss network only down to the deepest layer where content is compared.
+        by_depth = () if network is None else network.layers_by_depth
+        self._deepest_content = max(weights.content, key=by_depth.index, default=None)
+
+    def _features(self, image: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        """Return the features of an image, or none if no layer has a weight."""
+        if self.network is None or not self.weights.layers:
+            return {}
+        return self.network(image, until=until)
 
     def _grams(self, style_image: Tensor) -> dict[str, Tensor]:
-        features = self.network(style_image)
+        features = self._features(style_image)
         return {layer: losses.gram_matrix(features[layer]) for layer in self.weights.style}
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
-        """Features of the content images (N, 3, H, W), the targets of the content loss."""
+        """Return the targets of the content loss: the features of content images (N, 3, H, W) by layer."""
         if self._deepest_content is None:
             return {}
-        features = self.network(content, until=self._deepest_content)
+        features = self._features(content, until=self._deepest_content)
         return {layer: features[layer] for layer in self.weights.content}
 
     def __call__(
@@ -114,15 +139,21 @@ class Objective:
         targets: Mapping[str, Tensor] | None = None,
         rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The weighted parts by name: ``content relu4_1``, ``style relu1_1``, ..., ``tv``, ``pixel``; their sum is the objective.
+        """Return the weighted parts, whose sum is the objective.
 
-        output, content: (N, 3, H, W) RGB in [0, 1]; targets: `content_targets` of content, where it is known already
-        rows: (N) which of several style images each output is compared with
+        Args:
+            output: (N, 3, H, W) RGB in [0, 1].
+            content: the same shape as output.
+            targets: `content_targets` of content. If None, they are computed.
+            rows: (N,) index of the style image that each output is compared with. If None, all use the same one.
+
+        Returns:
+            The parts by name: ``content relu4_1``, ``style relu1_1``, ..., ``tv``, ``pixel``.
         """
         weights = self.weights
         if targets is None:
             targets = self.content_targets(content)
-        features = self.network(output) if weights.layers else {}
+        features = self._features(output)
         parts: dict[str, Tensor] = {}
         for layer, weight in weights.content.items():
             parts[f"content {layer}"] = weight * losses.feature_loss(features[layer], targets[layer])

@@ -1,4 +1,4 @@
-"""Styles that new ones are trained from: another painting takes a fraction of the steps then."""
+"""Bases: trained styles that training runs start from, so that another painting needs far fewer steps."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from ..errors import InputError
 from ..hub.manifest import find_entry
 from ..models.loading import network_file
 from ..network.arch import ArchSpec
-from .style_recipes import BASES
 
+#: Bundled styles that runs of a recipe start from by default.
+BASES = {"quick": "starry_night"}
 NOTHING = "none"
 
 
 def base_file(init_from: str | Path | None, recipe: str, width: int | None = None) -> Path | None:
-    """The file to start from, for ``init_from`` of a training; None for a new network.
+    """Return the file that a training run starts from, or None for a new network.
 
-    init_from: a style's name or a file, FILE#STYLE for one of several styles; None: what the recipe of this name is meant
-        to start from; "none": nothing
-    width: that the network is to have, None for any. The base's architecture is kept, so that it must be as wide.
+    Args:
+        init_from: a style's name or a file (FILE#STYLE for one of several styles), or "none" for a new network. If None,
+            the recipe's own base is used.
+        recipe: name of the recipe.
+        width: expected width of the network, in channels, or None for any. The base's architecture is kept, so it must
+            have this width.
 
-    Raises CheckpointError where there is no such style, InputError where it has another width.
+    Raises:
+        CheckpointError: The style or file does not exist.
+        InputError: The base has another width.
     """
     name = BASES.get(recipe, NOTHING) if init_from is None else init_from
     if name == NOTHING:
@@ -31,7 +37,7 @@ def base_file(init_from: str | Path | None, recipe: str, width: int | None = Non
     arch = read_header(path).get("arch")
     if width is not None and arch is not None and (theirs := ArchSpec.parse(arch).width) != width:
         raise InputError(
-            f"{name} is {theirs} channels wide, not {width}, and a training keeps the width that it starts from; leave "
-            f"the width alone, or start from a style as wide or from none"
+            f"{name} is {theirs} channels wide, not {width}, and a training run keeps the width of its base; do not set "
+            f"the width, or start from a style as wide or from none"
         )
     return Path(f"{path}{mark}{style}")

@@ -1,7 +1,7 @@
-"""Gradients of a batch: in pieces where memory does not suffice for the whole, and added up over processes.
+"""Gradients of a batch, computed in pieces if memory is short, and added up over processes.
 
-The losses are means over the photos of a batch, so that a piece counts by its share of them; what is a sum counts as it
-is. Gradients are those of the whole batch to rounding, but for batch normalization, whose statistics are a piece's.
+Losses that are means over the photos of a batch are weighted by a piece's share of the photos. Sums are not. The gradients
+equal those of the whole batch up to rounding, except with batch normalization, which uses a piece's statistics.
 """
 
 from __future__ import annotations
@@ -13,19 +13,26 @@ from torch import Tensor, nn
 
 from ..devices import is_out_of_memory, release_memory
 from ..errors import InputError, TrainingError, first_line
+from ..losses.functional import total
 from . import processes
 
 Losses = Callable[[Any, int], dict[str, Tensor]]
 
 
 class Gradients:
-    """Computes them for one batch after the other, into the network's parameters.
+    """Computation of a network's gradients, batch by batch.
 
-    losses: from (a piece of) a batch and the step to the parts of the objective; sums: those that are sums over its photos
-    batch_size: photos of a whole batch, over all processes
-    at_once: photos that go through the network together, halved each time that memory runs out
+    Args:
+        network: the network, whose parameters get the gradients.
+        losses: maps a batch, or a piece of one, and the step to the parts of the objective.
+        batch_size: photos in a whole batch, over all processes.
+        sums: names of the parts that are sums over the photos instead of means.
 
-    Raises InputError when there are fewer photos than processes.
+    Attributes:
+        at_once: number of photos that pass through the network together. It is halved whenever memory runs out.
+
+    Raises:
+        InputError: The batch has fewer photos than there are processes.
     """
 
     def __init__(self, network: nn.Module, losses: Losses, batch_size: int, sums: Set[str] = frozenset()) -> None:
@@ -39,14 +46,21 @@ class Gradients:
         self._notes = [f"{parts} processes share the work{self._about_batch_norm()}"] if parts > 1 else []
 
     def __call__(self, batch: Any, step: int) -> tuple[dict[str, Tensor], list[str]]:
-        """batch: this process's share of the whole batch, a tensor (N, ...) or a tuple of them
+        """Compute the gradients of a batch.
 
-        Returns the parts of the objective for the whole batch, and notes for the user. Raises TrainingError when memory
-        does not suffice for a single photo, or another process has ended.
+        Args:
+            batch: this process's share of the batch, a tensor (N, ...) or a tuple of them.
+            step: the step, passed to ``losses``.
+
+        Returns:
+            The parts of the objective for the whole batch, and notes for the user.
+
+        Raises:
+            TrainingError: Memory does not suffice for a single photo, or another process has ended.
         """
         notes, self._notes = self._notes, []
-        while (parts := self._tried(batch, step)) is None:
-            # Only here the failed attempt is gone, and with it what the error's traceback held in memory.
+        while (parts := self._try(batch, step)) is None:
+            # Memory can only be released here, after the error and the tensors in its traceback are gone.
             self.at_once //= 2
             release_memory(next(self.network.parameters()).device)
             notes.append(
@@ -57,10 +71,10 @@ class Gradients:
         processes.add_up([*parts.values(), *gradients])
         return parts, notes
 
-    def _tried(self, batch: Any, step: int) -> dict[str, Tensor] | None:
-        """The parts of the objective; None when memory ran out and fewer photos at a time may help."""
+    def _try(self, batch: Any, step: int) -> dict[str, Tensor] | None:
+        """Return the parts of the objective, or None if memory ran out and smaller pieces may help."""
         try:
-            return self._accumulated(batch, step)
+            return self._accumulate(batch, step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -70,23 +84,23 @@ class Gradients:
                 ) from None
             return None
 
-    def _accumulated(self, batch: Any, step: int) -> dict[str, Tensor]:
+    def _accumulate(self, batch: Any, step: int) -> dict[str, Tensor]:
         self.network.zero_grad(set_to_none=True)
-        total: dict[str, Tensor] = {}
+        totals: dict[str, Tensor] = {}
         for piece, photos in _pieces(batch, self.at_once):
             weight = photos / self.batch_size
             parts = {k: v if k in self.sums else weight * v for k, v in self.losses(piece, step).items()}
-            sum(parts.values()).backward()
-            total = {name: value.detach() + total.get(name, 0) for name, value in parts.items()}
-        return total
+            total(parts.values()).backward()
+            totals = {name: value.detach() + totals.get(name, 0) for name, value in parts.items()}
+        return totals
 
     def _about_batch_norm(self) -> str:
         has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in self.network.modules())
-        return f"; batch normalization has the statistics of these {self.at_once} alone" if has_batch_norm else ""
+        return f"; batch normalization uses the statistics of these {self.at_once} alone" if has_batch_norm else ""
 
 
 def _pieces(batch: Any, at_once: int) -> Iterator[tuple[Any, int]]:
-    """Pieces of a batch and how many photos each has."""
+    """Yield the pieces of a batch, each with its number of photos."""
     if isinstance(batch, Tensor):
         yield from ((piece, len(piece)) for piece in batch.split(at_once))
     else:

@@ -1,7 +1,7 @@
-"""Image optimization, the slow way that style networks replace: the pixels themselves descend the objective (equation 5).
+"""Image optimization, the slow method that style networks replace: gradient descent on pixels (equation 5).
 
-It minimizes what networks are trained on, so that the two can be compared (figure 5). With content alone it is feature
-inversion (figure 3), with style alone style reconstruction (figure 4).
+It minimizes the objective on which networks are trained, so that both can be compared (figure 5). With content alone it is
+feature inversion (figure 3), with style alone style reconstruction (figure 4).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import InputError, TrainingError
 from ..hub.loss_networks import loss_weights_file
 from ..images.tensors import check_image
+from ..losses.functional import total
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective, ObjectiveWeights
 from ..progress import Progress, ProgressCallback
@@ -25,8 +26,8 @@ from .photos import fit_style_image
 from .style_recipes import StyleRecipe, get_recipe
 
 STARTS = ("noise", "content")
-_HISTORY = 20  # steps that L-BFGS remembers; torch's default of 100 brings no more and fills the memory
-_LONGEST_STEP = 0.1  # root mean square over all values (ours)
+_HISTORY = 20  # steps that L-BFGS remembers: torch's default of 100 is no better and needs much memory
+_LONGEST_STEP = 0.1  # largest root mean square of a step over all values (ours)
 
 
 def optimize_image(
@@ -44,23 +45,36 @@ def optimize_image(
 ) -> Tensor:
     """Optimize images for an objective, each on its own.
 
-    content: (N, 3, H, W) float RGB in [0, 1], on the device to compute on (float32); None: style alone
-    style_image: (1, 3, h, w), likewise; None: content alone
-    recipe: loss network, weights and size of the style image, as in training; terms that a recipe adds for networks only
-        are not in it
-    weights: instead of the recipe's; see `inversion` and `reconstruction`
-    loss_weights: file of the loss network, or its tensors; None: what was downloaded by name
-    iterations: of L-BFGS, each one evaluation of the objective and its gradient
-    start: "noise" (the paper's) or "content"; by default content, which is sooner a good picture, and noise where content or
-        style is alone
-    style_size: longest side to which the style image is scaled, px, instead of the recipe's
-    seed: of the noise, which is the same for each image
-    progress: called after each iteration, with the objective's parts and the image as a preview; what it raises stops
+    May be called in torch's inference mode.
 
-    Returns (N, 3, H, W) in [0, 1] with content's dtype and device; without content the size is the scaled style image's.
-    May be called in torch's inference mode. Raises ImageError or InputError for bad input, CheckpointError for a file that
-    is not the loss network, TrainingError when the objective is not finite.
+    Args:
+        content: (N, 3, H, W) float RGB in [0, 1], on the device to compute on (in float32). None optimizes for style alone.
+        style_image: (1, 3, h, w), likewise. None optimizes for content alone.
+        recipe: recipe, or its name, for loss network, weights and size of the style image. Terms that a recipe adds only
+            for networks are not used.
+        weights: weights to use instead of the recipe's, see `inversion` and `reconstruction`.
+        loss_weights: file of the loss network, or its tensors. If None, the weights downloaded by name are used.
+        iterations: iterations of L-BFGS, each one evaluation of the objective and its gradient.
+        start: "noise" (as in the paper) or "content". By default, optimization starts from content, which gives a good
+            picture sooner, and from noise if content or style is alone.
+        style_size: longest side to which the style image is scaled, px, instead of the recipe's.
+        seed: random seed of the noise, which is the same for each image.
+        progress: called after each iteration with the objective's parts, and with the image as a preview. An exception that
+            it raises stops the work and reaches the caller.
+
+    Returns:
+        (N, 3, H, W) in [0, 1] with the dtype and device of content. Without content, the result has the size, dtype and
+        device of the scaled style image.
+
+    Raises:
+        ImageError: An image tensor is invalid.
+        InputError: Another argument is invalid.
+        CheckpointError: The file is not the loss network.
+        TrainingError: The objective is not finite.
     """
+    given = style_image if content is None else content
+    if given is None:
+        raise InputError("there is neither a content image nor a style image; give at least one")
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     weights = recipe.weights if weights is None else weights
     if start is None:
@@ -70,29 +84,30 @@ def optimize_image(
     for name, value, least in (("iterations", iterations, 1), ("style_size", style_size, 32), ("seed", seed, 0)):
         if not least <= value < 2**63:
             raise InputError(f"{name} is {value}; expected at least {least}")
-    device = (style_image if content is None else content).device
-    # Autograd takes no tensors of inference mode: what came from there is copied, and all else is made outside of it.
+    # Autograd refuses tensors of inference mode. Tensors made there are copied, and all others are made outside of it.
     with torch.inference_mode(False):
         style = None
         if style_image is not None:
-            style = fit_style_image(style_image.detach().clone().float().to(device), style_size)
-        objective = build_objective(recipe, weights, loss_weights, style, device)
-        images = [torch.empty_like(style)] if content is None else content.detach().clone().float().split(1)
+            style = fit_style_image(style_image.detach().clone().float().to(given.device), style_size)
+        objective = build_objective(recipe, weights, loss_weights, style, given.device)
+        images = [] if style is None else [torch.empty_like(style)]  # without content, the result has the style's size
+        if content is not None:
+            images = [*content.detach().clone().float().split(1)]
         results = []
         for index, image in enumerate(images):
             first = noise(image, seed) if start == "noise" else image
             report = None if progress is None else _reporter(progress, index * iterations, len(images) * iterations)
-            results.append(_optimized(objective, image, first, iterations, report))
-        return torch.cat(results).to((style_image if content is None else content).dtype)
+            results.append(_optimize(objective, image, first, iterations, report))
+        return torch.cat(results).to(given.dtype)
 
 
 def inversion(weights: ObjectiveWeights, layers: Iterable[str]) -> ObjectiveWeights:
-    """Content alone at these layers (figure 3): with the weights they had, else 1. Total variation stays."""
+    """Return weights for content alone at these layers (figure 3). Layers without a weight get 1, and tv is kept."""
     return replace(weights, content={layer: weights.content.get(layer, 1.0) for layer in layers}, style={}, pixel=0.0)
 
 
 def reconstruction(weights: ObjectiveWeights, layers: Iterable[str]) -> ObjectiveWeights:
-    """Style alone at these layers (figure 4): with the weights they had, else 1. Total variation stays."""
+    """Return weights for style alone at these layers (figure 4). Layers without a weight get 1, and tv is kept."""
     return replace(weights, content={}, style={layer: weights.style.get(layer, 1.0) for layer in layers}, pixel=0.0)
 
 
@@ -103,37 +118,54 @@ def build_objective(
     style: Tensor | None,
     device: torch.device | str,
 ) -> Objective:
-    """The objective for a style image that was scaled already, with the recipe's loss network on ``device``."""
+    """Return the objective for a style image that is already scaled.
+
+    Args:
+        recipe: recipe of the loss network.
+        weights: weights of the objective.
+        loss_weights: file of the loss network, or its tensors. If None, the weights downloaded by name are used.
+        style: (1, 3, H, W) RGB in [0, 1], or None without style weights.
+        device: device of the loss network.
+    """
     network = None
     if weights.layers:
         if loss_weights is None:
             loss_weights = loss_weights_file(recipe.loss_network, weights.layers)
         network = LossNetwork(recipe.loss_network, loss_weights, weights.layers)
-        network.to(device, memory_format=torch.channels_last)
+        network.to(device).to(memory_format=torch.channels_last)
     return Objective(network, weights, style)
 
 
 def noise(image: Tensor, seed: int) -> Tensor:
-    """White noise of an image's shape, uniform in [0, 1]; the same on all devices."""
+    """Return white noise of an image's shape, uniform in [0, 1] and the same on all devices."""
     return torch.rand(image.shape, generator=torch.Generator().manual_seed(seed)).to(image.device)
 
 
 def descend(
     objective: Callable[[Tensor], dict[str, Tensor]], start: Tensor, iterations: int
 ) -> Iterator[tuple[Tensor, dict[str, float]]]:
-    """Minimize the sum of the parts that ``objective`` gives by L-BFGS, projected to [0, 1] after each iteration (4.1).
+    """Minimize an objective by L-BFGS, projected to [0, 1] after each iteration (section 4.1).
 
-    Yields the image and its parts at the start, and again after each iteration. The image (1, 3, H, W) is one and the same
-    tensor, which the next iteration changes. Raises TrainingError when the objective is not finite.
+    Args:
+        objective: maps an image to the parts of the objective, whose sum is minimized.
+        start: (1, 3, H, W), the image to start from.
+        iterations: number of iterations.
+
+    Yields:
+        The image and its parts, at the start and after each iteration. The image (1, 3, H, W) is always the same tensor,
+        which the next iteration changes.
+
+    Raises:
+        TrainingError: The objective is not finite.
     """
     image = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_(True)
-    # As in the authors' code there is no line search: an iteration is one evaluation.
+    # No line search, as in the authors' code: an iteration is one evaluation.
     optimizer = torch.optim.LBFGS([image], max_iter=1, history_size=_HISTORY, tolerance_grad=0, tolerance_change=0)
     unit = None
     for iteration in range(iterations + 1):
         with torch.enable_grad():
             parts = objective(image)
-            value = sum(parts.values())
+            value = total(parts.values())
         found = {name: float(part.detach()) for name, part in parts.items()}
         if not math.isfinite(sum(found.values())):
             raise TrainingError(
@@ -144,7 +176,7 @@ def descend(
             (gradient,) = torch.autograd.grad(value, image)
             if (
                 unit is None
-            ):  # torch's L-BFGS has absolute bounds, which large images and small weights are to pass, too
+            ):  # torch's L-BFGS has absolute thresholds that large images or small weights would not reach
                 unit = float(gradient.abs().mean()) or 1.0
             image.grad = (gradient / unit).contiguous()
             _projected_step(optimizer, image)
@@ -152,22 +184,21 @@ def descend(
 
 @torch.no_grad()
 def _projected_step(optimizer: torch.optim.LBFGS, image: Tensor) -> None:
-    """A step of the optimizer along the gradient that is there, shortened where it is too long, and clamped to [0, 1]."""
+    """Take an optimizer step along the image's gradient, shortened if it is too long, and clamp to [0, 1]."""
     before = image.detach().clone()
-    optimizer.step(lambda: 0.0)  # without a line search the value itself is not looked at
+    optimizer.step(lambda: 0.0)  # without a line search the value is not used
     step = image - before
-    step *= (_LONGEST_STEP / step.square().mean().sqrt()).clamp(
-        max=1
-    )  # the first estimate of a curvature can be far off
+    # The first estimate of the curvature can be far off.
+    step *= (_LONGEST_STEP / step.square().mean().sqrt()).clamp(max=1)
     image.copy_((before + step).clamp_(0, 1))
     state = optimizer.state[image]
     if torch.equal(image, before):
-        state.clear()  # where its memory leads nowhere it begins anew
-    else:  # curvature is the gradient's change along the way that was gone, not along the one that was meant
+        state.clear()  # if its history leads nowhere, it starts over
+    else:  # curvature is the gradient's change along the step actually taken, not along the intended one
         state["d"] = (image - before).flatten() / state["t"]
 
 
-def _optimized(
+def _optimize(
     objective: Objective, content: Tensor, start: Tensor, iterations: int,
     report: Callable[[int, Tensor, dict[str, float]], None] | None,
 ) -> Tensor:  # fmt: skip
@@ -178,13 +209,15 @@ def _optimized(
     return image
 
 
-def _reporter(progress: ProgressCallback, before: int, total: int) -> Callable[[int, Tensor, dict[str, float]], None]:
-    """Reports iterations of one image as part of all, ``before`` of which are done."""
+def _reporter(
+    progress: ProgressCallback, before: int, iterations: int
+) -> Callable[[int, Tensor, dict[str, float]], None]:
+    """Return a function that reports iterations of one image out of ``iterations``, ``before`` of which are done."""
     started = time.monotonic()
 
     def report(iteration: int, image: Tensor, parts: dict[str, float]) -> None:
-        left = (time.monotonic() - started) / iteration * (total - before - iteration)
-        progress(Progress(before + iteration, total, parts, preview=image.clone(), seconds_left=left))
+        left = (time.monotonic() - started) / iteration * (iterations - before - iteration)
+        progress(Progress(before + iteration, iterations, parts, preview=image.clone(), seconds_left=left))
 
     return report
 
@@ -196,14 +229,12 @@ def _check(content: Tensor | None, style_image: Tensor | None, weights: Objectiv
     if style_image is not None and len(style_image) != 1:
         raise InputError(f"there are {len(style_image)} style images; expected one")
     if content is None and (weights.content or weights.pixel or start == "content"):
-        raise InputError(
-            "without a content image there is nothing to compare content with, nor to start from; give one"
-        )
+        raise InputError("without a content image there is nothing to compare content with or to start from; give one")
     if style_image is None and weights.style:
         raise InputError(
             "the weights ask for a style, and there is no style image; give one, or weights of content alone"
         )
     if not (weights.layers or weights.pixel):
-        raise InputError("there is no weight on content or style; expected some")
+        raise InputError("there is no weight on content or style; give at least one")
     if start not in STARTS:
         raise InputError(f"start is {start!r}; expected one of {', '.join(STARTS)}")

@@ -1,6 +1,6 @@
-"""Pairs of low and high resolution crops from a folder of photos: what upscalers are trained on.
+"""Pairs of low and high resolution crops from a folder of photos, on which upscalers are trained.
 
-As in data.py, batch n of a run depends on the seed and n alone.
+As in photos.py, batch n of a training run depends only on the seed and n.
 """
 
 from __future__ import annotations
@@ -19,20 +19,32 @@ from ..images.reading import read_image
 from ..images.resample import DEGRADATIONS, bicubic_resize, crop_to_multiple, degrade
 from .photos import WHOLE, Share, ahead, ordered, positions
 
-_CACHE_BYTES = 2 << 30  # of decoded photos: decoding takes longer than a step
-_SIZES = (1.0, 0.7, 0.5)  # of a photo, which is sharper when it is smaller, and shows other detail
+_CACHE_BYTES = 2 << 30  # size of the cache of decoded photos, since decoding takes longer than a step
+_SIZES = (1.0, 0.7, 0.5)  # scales of a photo: reduced, it is sharper and shows other detail
 
 
 class PairFolder:
-    """Random crops (LR, HR), flipped and turned, from the photos of a folder in a new order each epoch.
+    """Random crops (LR, HR) of the photos in a folder, flipped and rotated at random, in a new order each epoch.
 
-    factor: HR side over LR side; size: side of the LR crops, px
-    candidates: places from which that with most detail is chosen for a crop
-    degradation: how LR comes from HR, a name of resample.DEGRADATIONS, or "mix": one of them at random
-    skipped: files that could not be used, each once, with the reason. The photo after it takes its place.
+    The low resolution image is made from the whole photo, as in the test sets, so that crops show no effects of an edge. A
+    photo that cannot be used is skipped, and the next one in order is used instead.
 
-    The low resolution image is made of the whole photo, as those of the test sets are: a crop has no edges of its own.
-    Raises ImageError when the folder is missing or has no images.
+    Args:
+        folder: folder of photos.
+        factor: HR side over LR side.
+        size: side of the LR crops, px.
+        batch_size: pairs in a batch.
+        degradation: how LR is made from HR: a name of `resample.DEGRADATIONS`, or "mix" for a random one.
+        seed: random seed of order and crops, from 0 to 2^63 - 1.
+        candidates: number of random places for a crop, of which the one with the most detail is chosen.
+
+    Attributes:
+        files: the photos.
+        skipped: files that could not be used, with the reason.
+
+    Raises:
+        ImageError: The folder is missing or has no images.
+        InputError: The seed is out of range, or the degradation is unknown.
     """
 
     def __init__(
@@ -52,14 +64,20 @@ class PairFolder:
         self._bytes = 0
 
     def batch(self, index: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of the run, or a share of it: LR (N, 3, size, size), HR (N, 3, factor size, factor size), RGB in
-        [0, 1]."""
+        """Return a batch of the run, or a share of it, as RGB in [0, 1].
+
+        Returns:
+            LR (N, 3, size, size) and HR (N, 3, factor size, factor size).
+
+        Raises:
+            ImageError: None of the photos can be used.
+        """
         pairs = [self._pair(position) for position in positions(index, self.batch_size, share)]
         low, high = (torch.stack(images).float() / 255 for images in zip(*pairs, strict=True))
         return low, high
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches start ... stop - 1, each prepared while the one before is in use."""
+        """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
         return ahead(partial(self.batch, share=share), start, stop)
 
     def _pair(self, position: int) -> tuple[Tensor, Tensor]:
@@ -86,9 +104,9 @@ class PairFolder:
         return turned(low, flip, turns), turned(high, flip, turns)
 
     def _images(self, path: Path, size: float) -> dict[str, Tensor]:
-        """The photo at this size, if that is not too small, and its low resolution images, (3, H, W) uint8.
+        """Return the photo, scaled unless that makes it too small, and its low resolution images, (3, H, W) uint8.
 
-        Each is made once while there is room.
+        They are cached while there is room.
         """
         if (path, size) in self._decoded:
             return self._decoded[path, size]
@@ -109,11 +127,11 @@ class PairFolder:
 
 
 def turned(image: Tensor, flip: bool, turns: int) -> Tensor:
-    """An image (..., H, W), mirrored if ``flip``, and then turned by so many quarters."""
+    """Return an image (..., H, W), mirrored if ``flip`` and then rotated by ``turns`` times 90 degrees."""
     return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
 
 
 def detail(image: Tensor) -> float:
-    """Mean absolute difference of neighbors of (3, H, W) uint8, in the green channel."""
+    """Return the mean absolute difference between neighbors in the green channel of (3, H, W) uint8."""
     green = image[1].short()
     return float((green[1:] - green[:-1]).abs().float().mean() + (green[:, 1:] - green[:, :-1]).abs().float().mean())

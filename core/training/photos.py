@@ -1,7 +1,7 @@
-"""Training photos and style images: folders of pictures to batches of crops.
+"""Batches of training crops from a folder of photos, and style images and photos scaled to size.
 
-Batch n of a run depends on the seed and n alone, not on any generator's state: that is what makes a resumed training
-exact, and what lets a batch be prepared ahead in a thread.
+Batch n of a training run depends only on the seed and n, not on the state of a generator. Therefore a resumed run is exact,
+and a thread can prepare the next batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,19 +22,53 @@ from ..images.folders import find_images
 from ..images.pillow import open_image
 from ..images.reading import read_image
 
-Share = tuple[int, int]  # (part, parts), part from 0: what one of several processes takes of each batch
+# torchvision is imported by the functions that use it: importing it takes seconds, which only they should cost.
+
+Share = tuple[int, int]  # (part, parts), part from 0: the part of each batch that one of several processes handles
 WHOLE: Share = (0, 1)
 
-_LARGEST_ZOOM = 1.25  # a crop's photo has a short side of 1 to 1.25 times the crop: whole scenes, not details
+_LARGEST_ZOOM = 1.25  # a photo's short side is 1 to 1.25 times the crop's, so that crops show whole scenes, not details
+
+Batch = TypeVar("Batch")
+
+
+class TrainingData(Protocol):
+    """What the training loop needs of its data.
+
+    Attributes:
+        files: the photos.
+        batch_size: photos in a batch, over all processes.
+        skipped: files that could not be used, with the reason.
+    """
+
+    files: list[Path]
+    batch_size: int
+    skipped: dict[Path, str]
+
+    def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[Any]:
+        """Yield the batches from start to stop - 1, or a share of each."""
+        ...
 
 
 class PhotoFolder:
-    """Random crops and flips from the photos of a folder, in a new order each epoch.
+    """Random crops of the photos in a folder, flipped at random, in a new order each epoch.
 
-    shadows: share of the crops that are `shaded`
-    skipped: files that could not be read, each once, with the reason. The photo after it takes its place.
+    A photo that cannot be read is skipped, and the next one in order is used instead.
 
-    Raises ImageError when the folder is missing or has no images.
+    Args:
+        folder: folder of photos.
+        size: side of the square crops, px.
+        batch_size: crops in a batch.
+        seed: random seed of order, crops and flips, from 0 to 2^63 - 1.
+        shadows: share of the crops to pass through `shaded`, 0 to 1.
+
+    Attributes:
+        files: the photos.
+        skipped: files that could not be read, with the reason.
+
+    Raises:
+        ImageError: The folder is missing or has no images.
+        InputError: The seed is out of range.
     """
 
     def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0, shadows: float = 0.0) -> None:
@@ -45,11 +79,15 @@ class PhotoFolder:
         self.skipped: dict[Path, str] = {}
 
     def batch(self, index: int, share: Share = WHOLE) -> Tensor:
-        """Batch ``index`` of the run, or a share of it: (batch_size, 3, size, size) RGB in [0, 1]."""
+        """Return a batch of the run, or a share of it: (batch_size, 3, size, size) RGB in [0, 1].
+
+        Raises:
+            ImageError: None of the photos can be read.
+        """
         return torch.stack([self._crop(position) for position in positions(index, self.batch_size, share)])
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[Tensor]:
-        """Batches start ... stop - 1, each prepared while the one before is in use."""
+        """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
         return ahead(partial(self.batch, share=share), start, stop)
 
     def _crop(self, position: int) -> Tensor:
@@ -67,46 +105,59 @@ class PhotoFolder:
         )
 
 
+class StyledPhotos:
+    """A PhotoFolder for several styles that are trained together, in which each crop is assigned to a style.
+
+    The styles take turns, in a new order each turn, so that all get the same number of crops.
+
+    Args:
+        photos: the photos. Their seed also determines the order of the styles.
+        styles: number of styles.
+    """
+
+    def __init__(self, photos: PhotoFolder, styles: int) -> None:
+        self.photos, self.styles = photos, styles
+        self.files, self.batch_size, self.skipped = photos.files, photos.batch_size, photos.skipped
+
+    def batch(self, index: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
+        """Return a batch of `PhotoFolder`, and the row of each crop's style, (N,) int64."""
+        rows = [self._row(position) for position in positions(index, self.batch_size, share)]
+        return self.photos.batch(index, share), torch.tensor(rows)
+
+    def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
+        return ahead(partial(self.batch, share=share), start, stop)
+
+    def _row(self, position: int) -> int:
+        turn, place = divmod(position, self.styles)
+        # Not the generator of the photos' order: with as many photos as styles, each photo would always get the same style.
+        return int(np.random.default_rng([self.photos.seed, 4, turn]).permutation(self.styles)[place])
+
+
 def positions(index: int, batch_size: int, share: Share = WHOLE) -> range:
-    """Where in the run the photos of batch ``index`` are, or those of a share of it."""
+    """Return the positions in the run of the photos of batch ``index``, or of a share of it."""
     part, parts = share
     return range(index * batch_size + part, (index + 1) * batch_size, parts)
 
 
-class StyledPhotos(PhotoFolder):
-    """A PhotoFolder for ``styles`` styles that are trained together: each crop comes with the one that it is to learn.
-
-    All styles take turns, in a new order each time, so that none has more crops than another.
-    """
-
-    def __init__(self, styles: int, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.styles = styles
-
-    def batch(self, index: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of the run: photos as PhotoFolder's, and the rows of their styles, int64."""
-        rows = [self._row(position) for position in positions(index, self.batch_size, share)]
-        return super().batch(index, share), torch.tensor(rows)
-
-    def _row(self, position: int) -> int:
-        turn, place = divmod(position, self.styles)
-        # not the photos' generator: as many photos as styles would meet the same style in each epoch
-        return int(np.random.default_rng([self.seed, 4, turn]).permutation(self.styles)[place])
-
-
-def ahead(batch: Callable[[int], Any], start: int, stop: int) -> Iterator[Any]:
-    """batch(start) ... batch(stop - 1), each made in a thread while the one before is in use."""
+def ahead(batch: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
+    """Yield batch(start) ... batch(stop - 1), computing each in a thread while the previous one is in use."""
+    if start >= stop:
+        return
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(batch, start) if start < stop else None
-        for index in range(start, stop):
+        following = pool.submit(batch, start)
+        for index in range(start + 1, stop):
             current = following.result()
-            if index + 1 < stop:
-                following = pool.submit(batch, index + 1)
+            following = pool.submit(batch, index)
             yield current
+        yield following.result()
 
 
 def ordered(files: Sequence[Path], seed: int, position: int) -> Iterator[Path]:
-    """The file at a position of a run that goes through ``files`` in a new order each epoch, then those after it."""
+    """Yield the file at a position of the run, then the files after it.
+
+    The run goes through ``files`` in a new order each epoch.
+    """
     epoch, place = divmod(position, len(files))
     order = _permutation(seed, epoch, len(files))
     return (files[order[(place + shift) % len(files)]] for shift in range(len(files)))
@@ -118,28 +169,44 @@ def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
-    """A random square of a photo, (3, size, size) RGB in [0, 1], flipped at random."""
+    """Return a random square of a photo, (3, size, size) RGB in [0, 1], flipped at random."""
+    from torchvision.transforms.v2 import functional as transforms
+
     zoom, x, y, flip = random.random(4)
-    with path.open("rb") as file:
-        image = open_image(file)
-        image.draft("RGB", (size * 2, size * 2))  # a large JPEG decodes at a fraction of its size
-        if image.mode == "F" or image.mode.startswith("I"):  # grey of more than 8 bits, which convert would clip
-            image = Image.fromarray(read_image(path).pixels[0].movedim(0, -1).mul(255).round().byte().numpy())
-        image = ImageOps.exif_transpose(image).convert("RGB")
+    image = _decode(path, size)
     short = round(size * (1 + zoom * (_LARGEST_ZOOM - 1)))
     scale = short / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = int(x * (width - size + 1)), int(y * (height - size + 1))
     box = (left / scale, top / scale, min((left + size) / scale, image.width), min((top + size) / scale, image.height))
+    # Pillow resamples from a fractional box. torchvision's resized_crop would first cut the photo at whole pixels.
     image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
     if flip < 0.5:
-        image = ImageOps.mirror(image)
+        image = transforms.horizontal_flip(image)
+    # torchvision's conversion multiplies by 1/255, which rounds differently from a division.
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
+def _decode(path: Path, size: int) -> Image.Image:
+    """Return a photo, upright and in RGB, at least 2 ``size`` px wide and high if its file is."""
+    with path.open("rb") as file:
+        image = open_image(file)
+        image.draft("RGB", (size * 2, size * 2))  # a large JPEG decodes at a fraction of its size
+        if image.mode == "F" or image.mode.startswith("I"):  # grey of more than 8 bits, which convert would clip
+            image = Image.fromarray(read_image(path).pixels[0].movedim(0, -1).mul(255).round().byte().numpy())
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
 def shaded(crop: Tensor, random: np.random.Generator) -> Tensor:
-    """Soft shadows down to black, or areas of one color. Photos have large ones, crops for training seldom: a network that
-    has not learned them makes blots there (instance normalization lets it hide a peak where nothing is compared)."""
+    """Return a crop with soft shadows down to black, or with areas of a single color.
+
+    Photos have large flat areas, but training crops seldom do. A network that has not learned them draws blots there,
+    because instance normalization lets it hide a peak where nothing is compared.
+
+    Args:
+        crop: (3, H, W) RGB in [0, 1].
+        random: generator of the shadows.
+    """
     side = int(random.integers(2, 5))
     noise = torch.from_numpy(random.random((1, 1, side, side), np.float32))
     light = torch.nn.functional.interpolate(noise, size=crop.shape[-2:], mode="bicubic", align_corners=True)[0]
@@ -151,23 +218,40 @@ def shaded(crop: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def fit_style_image(image: Tensor, style_size: int, smallest: int = 64) -> Tensor:
-    """The style image (1, 3, H, W) with its longest side scaled to ``style_size`` px, aspect ratio kept.
+    """Return the style image with its longest side scaled to ``style_size``, keeping the aspect ratio.
 
-    The longest side is what the authors' ``-style_image_size`` means in fact (torch's image.scale), though their
-    documentation says the smaller one. Raises InputError for images too small to show a style.
+    The authors' ``-style_image_size`` scales the longest side too (torch's image.scale), although their documentation says
+    the smaller one.
+
+    Args:
+        image: (1, 3, H, W) RGB in [0, 1].
+        style_size: longest side of the result, px. The shorter side is at least 32 px.
+        smallest: smallest side allowed for ``image``, px.
+
+    Raises:
+        InputError: The image is too small to show a style.
     """
     height, width = image.shape[-2:]
     if min(height, width) < smallest:
         raise InputError(f"the style image is {width}x{height} px; expected at least {smallest} px on each side")
     scale = style_size / max(height, width)
-    target = [max(32, round(height * scale)), max(32, round(width * scale))]  # what any loss network takes
-    return torch.nn.functional.interpolate(image, size=target, mode="bicubic", antialias=True).clamp(0, 1)
+    # Every loss network takes images of 32 px.
+    return _resize(image, [max(32, round(height * scale)), max(32, round(width * scale))])
 
 
 def fitted(image: Tensor, longest: int) -> Tensor:
-    """Images (N, C, H, W) reduced to ``longest`` px on the longest side, aspect ratio kept; smaller ones as they are."""
+    """Return images (N, C, H, W) with the longest side reduced to ``longest`` px, keeping the aspect ratio.
+
+    Smaller images are returned unchanged.
+    """
     sides = image.shape[-2:]
     if max(sides) <= longest:
         return image
-    target = [max(1, round(side * longest / max(sides))) for side in sides]
-    return torch.nn.functional.interpolate(image, size=target, mode="bicubic", antialias=True).clamp(0, 1)
+    return _resize(image, [max(1, round(side * longest / max(sides))) for side in sides])
+
+
+def _resize(image: Tensor, size: list[int]) -> Tensor:
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    return transforms.resize(image, size, InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)

@@ -1,7 +1,8 @@
-"""Several processes that train one network: torch.distributed, where whoever started them has set it up.
+"""Training of one network by several processes with torch.distributed, which whoever starts them sets up.
 
-Each takes its share of every batch, and the gradients are added up over all of them, so that their weights stay equal
-and are those of a single process. The first one writes the files. In a single process nothing here does anything.
+Each process handles its share of every batch, and all add up their gradients. Their weights therefore stay equal, and
+equal to the weights that a single process would compute. Rank 0 writes the files. In a single process, these functions
+do nothing.
 """
 
 from __future__ import annotations
@@ -19,23 +20,24 @@ from .photos import WHOLE, Share
 
 
 def share() -> Share:
-    """Which part of each batch is this process's, and of how many."""
+    """Return this process's share of each batch: its rank and the number of processes."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return WHOLE
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files."""
+    """Return whether this is rank 0, which writes the files."""
     return share()[0] == 0
 
 
 def are_several() -> bool:
+    """Return whether more than one process takes part."""
     return share()[1] > 1
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
-    """Make each tensor its sum over all processes; their dtype and device are one."""
+    """Replace each tensor by its sum over all processes. All must have the same dtype and device."""
     if are_several():
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
         with _together():
@@ -45,7 +47,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 
 
 def take_from_first(tensors: Sequence[Tensor]) -> None:
-    """Make each tensor that of the first process; their device is one."""
+    """Replace each tensor by the one of rank 0. All must be on the same device."""
     if are_several():
         for tensor in tensors:
             values = tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -55,7 +57,7 @@ def take_from_first(tensors: Sequence[Tensor]) -> None:
 
 
 def check_same(text: str, device: torch.device) -> None:
-    """Raise TrainingError unless all processes came here with the same text."""
+    """Raise TrainingError unless all processes pass the same text."""
     if are_several():
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         extremes = torch.tensor([digest, -digest], device=device)
@@ -63,24 +65,24 @@ def check_same(text: str, device: torch.device) -> None:
             distributed.all_reduce(extremes, distributed.ReduceOp.MAX)
         if extremes[0] != -extremes[1]:
             raise TrainingError(
-                "the processes of this training differ in their settings, photos or checkpoint; they must be started with "
-                "the same command and see the same files"
+                "the processes of this training run differ in their settings, photos or checkpoint; start all of them "
+                "with the same command and the same files"
             )
 
 
 def wait_for_all(device: torch.device) -> None:
-    """Return once all processes are here."""
+    """Return once all processes have called this function."""
     add_up([torch.zeros(1, device=device)])
 
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Work in which all processes have to take part."""
+    """Raise TrainingError if a process does not take part in this block's work."""
     try:
         yield
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         raise TrainingError(
-            "another process of this training has ended; give the same command again to go on from the last checkpoint"
+            "another process of this training run has ended; run the same command again to resume from the last checkpoint"
         ) from error

@@ -1,6 +1,6 @@
-"""The state of a training: what makes a checkpoint one run's, writing it, and going on from it.
+"""The state of a training run: its identity, and checkpoints to resume it from.
 
-A checkpoint holds network, optimizer, step and the losses so far. Batches follow from seed and step (data.py), so
+A checkpoint holds network, optimizer, step and the losses so far. Batches depend only on seed and step (photos.py), so
 nothing else has a state.
 """
 
@@ -21,10 +21,13 @@ from ..errors import CheckpointError, InputError, TrainingError
 from ..network.transform_net import TransformNet
 
 CHECKPOINT_SUFFIX = ".training.safetensors"
-History = list[list[float]]  # for each step the losses by part
+_OPTIMIZER = "optimizer"  # prefix of the optimizer's tensors in a checkpoint
+_EARLIER_OPTIMIZER = "adam"  # their prefix in checkpoints of earlier versions, whatever the optimizer
+History = list[list[float]]  # the parts of the objective at each step
 
 
 def as_json(recipe: Any) -> dict[str, Any]:
+    """Return a recipe as the value that JSON would read back."""
     return json.loads(json.dumps(asdict(recipe)))
 
 
@@ -37,7 +40,17 @@ def identity(
     init_from: str | Path | None,
     style_image: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be this run's."""
+    """Return the facts that identify a training run. A checkpoint belongs to it if its facts are equal.
+
+    Args:
+        recipe: the recipe.
+        photos: files of the training photos, identified by name and size.
+        amp: dtype of mixed precision, or None for float32.
+        seed: random seed.
+        loss_weights: file of the loss network, or None.
+        init_from: file of the base, or None.
+        style_image: (1, 3, H, W), or several by the names of their styles, or None.
+    """
     listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos)
     same = {
         "recipe": as_json(recipe),
@@ -49,13 +62,13 @@ def identity(
     }
     if isinstance(style_image, torch.Tensor):
         same["style image"] = image_digest(style_image)
-    elif style_image is not None:  # a list, as their order is that of the rows
+    elif style_image is not None:  # a list, because their order is the order of the rows
         same["style images"] = [[name, image_digest(image)] for name, image in style_image.items()]
     return same
 
 
 def image_digest(image: torch.Tensor) -> str:
-    """Of a style image's pixels, before it is scaled."""
+    """Return the digest of a style image's pixels, before it is scaled."""
     return _digest(image.detach().float().cpu().numpy().tobytes())
 
 
@@ -64,12 +77,16 @@ def _digest(data: bytes) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """Of a file's content; of none where there is no file, which whoever opens it will say."""
+    """Return the digest of a file, or "" if it is missing (opening it reports the error)."""
     return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
 
 
 def is_finished(out: Path, run: Mapping[str, Any]) -> bool:
-    """Whether ``out`` is this run's result. Raises InputError when it is something else."""
+    """Return whether ``out`` exists and is this run's result.
+
+    Raises:
+        InputError: It is something else.
+    """
     if not out.exists():
         return False
     try:
@@ -78,33 +95,55 @@ def is_finished(out: Path, run: Mapping[str, Any]) -> bool:
         finished = None
     if finished != run:
         raise InputError(
-            f"{out} exists already and is the result of something else; move it away or choose another name"
+            f"{out} exists already and is not the result of this training run; move it away or choose another name"
         )
     return True
 
 
 def save_checkpoint(
-    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam, step: int, history: History,
-    average: Mapping[str, torch.Tensor] | None = None,
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer, step: int,
+    history: History, average: Mapping[str, torch.Tensor] | None = None,
 ) -> None:  # fmt: skip
-    """Write everything that a training needs to go on. Raises CheckpointError, as on a full disk."""
+    """Write a checkpoint with everything that is needed to resume a run.
+
+    Args:
+        path: the file to write.
+        run: the run's `identity`.
+        network: the network.
+        optimizer: its optimizer.
+        step: steps done.
+        history: losses of these steps.
+        average: average of the weights by name, if the run has one.
+
+    Raises:
+        CheckpointError: The file cannot be written, for example because the disk is full.
+    """
     tensors = {f"network.{key}": t for key, t in network.state_dict().items()}
     tensors |= {f"average.{key}": t for key, t in (average or {}).items()}
     names = [name for name, _ in network.named_parameters()]
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{names[index]}.{key}": t for key, t in values.items()}
+        tensors |= {f"{_OPTIMIZER}.{names[index]}.{key}": t for key, t in values.items()}
     tensors["history"] = torch.tensor(history, dtype=torch.float64)
     save_tensors(path, tensors, {"format": 1, "task": "training", "step": step, "run": run})
 
 
 def resume(
-    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Adam
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer
 ) -> tuple[int, History, dict[str, torch.Tensor] | None]:
-    """Fill network and optimizer from the checkpoint, if there is one.
+    """Load the checkpoint, if there is one, into network and optimizer.
 
-    Returns the steps done, their losses, and the average of the weights (on the network's device) where there was one.
+    Args:
+        path: file of the checkpoint.
+        run: the run's `identity`.
+        network: the network, on its device.
+        optimizer: its optimizer.
 
-    Raises TrainingError when it belongs to another run.
+    Returns:
+        The steps done, their losses, and the average of the weights on the network's device, or None if there is none.
+
+    Raises:
+        TrainingError: The checkpoint belongs to another run.
+        CheckpointError: The file cannot be read.
     """
     if not path.exists():
         return 0, [], None
@@ -113,13 +152,14 @@ def resume(
         theirs = header.get("run", {})
         differing = ", ".join(key for key in {**run, **theirs} if theirs.get(key) != run.get(key))
         raise TrainingError(
-            f"{path} belongs to a training with another {differing}; "
-            f"use the same settings to resume it, or remove it to begin anew"
+            f"{path} belongs to a training run with another {differing}; "
+            f"use the same settings to resume it, or remove it to start over"
         )
     network.load_state_dict(_below("network.", tensors))
     state = optimizer.state_dict()
+    prefix = _OPTIMIZER if _below(f"{_OPTIMIZER}.", tensors) else _EARLIER_OPTIMIZER
     for index, (name, _) in enumerate(network.named_parameters()):
-        if values := _below(f"adam.{name}.", tensors):
+        if values := _below(f"{prefix}.{name}.", tensors):
             state["state"][index] = values
     optimizer.load_state_dict(state)
     device = next(network.parameters()).device
@@ -132,7 +172,7 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
 
 
 def thinned(history: History, points: int = 50) -> list[list[float]]:
-    """[step, objective] at about ``points`` places, each the mean since the one before."""
+    """Return [step, objective] at about ``points`` steps, each objective the mean since the previous one."""
     size = max(1, math.ceil(len(history) / points))
     chunks = (history[i : i + size] for i in range(0, len(history), size))
     totals = [[sum(row) for row in chunk] for chunk in chunks]

@@ -1,12 +1,13 @@
-"""Recipes as data: what is trained, on what, with which weights, and where each number comes from.
+"""Recipes of style training as data: architecture, loss weights, schedule, and the source of each number.
 
-The paper and its authors' code differ, and ours differs from both; the trainer has one code path for all of them.
-Sources: [P] the paper with its section, [C] the authors' code with its file, [ours] measured or chosen here.
+The paper and its authors' code differ, and our recipes differ from both. One training loop serves them all. Sources: [P]
+the paper with its section, [C] the authors' code with its file, [ours] measured or chosen here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,28 +22,52 @@ HALF_WIDTH_ARCH = "c9s1-16,d32,d64,R64x5,n2,c3s1-32,n2,c3s1-16,c9s1-3 norm=insta
 _VGG16_STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 
+#: Smallest values of a recipe's numbers.
+_SMALLEST = {
+    "batch_size": 1, "size": 32, "style_size": 32, "identity_steps": 0, "saturation": 0, "peaks": 0, "shadows": 0,
+}  # fmt: skip
+
+
 class Schedule(Protocol):
-    """How long and how fast is trained.
+    """The part of a recipe that the training loop reads."""
 
-    steps; optimizer: adam | muon, see optimizers.py
-    learning_rate: after ``warmup`` steps of linear increase; schedule: constant | cosine (down to 0 at the end)
-    clip: largest norm of the gradient, 0 for no clipping
-    """
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        ...
 
-    steps: int
-    optimizer: str
-    learning_rate: float
-    schedule: str
-    warmup: int
-    clip: float
+    @property
+    def optimizer(self) -> str:
+        """Name of the optimizer, adam | muon, see optimizers.py."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate after the warm-up."""
+        ...
+
+    @property
+    def schedule(self) -> str:
+        """How the learning rate changes after the warm-up: constant | cosine (down to 0 at the end)."""
+        ...
+
+    @property
+    def warmup(self) -> int:
+        """Steps in which the learning rate increases linearly."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """Largest norm of the gradient, 0 for no clipping."""
+        ...
 
 
-def check_numbers(recipe: Schedule, least: Mapping[str, float]) -> None:
-    """Raise InputError where a number of the recipe, or of the schedule, is out of range."""
-    for name, smallest in {"steps": 1, "warmup": 0, "clip": 0, **least}.items():
+def check_numbers(recipe: Schedule, smallest: Mapping[str, float]) -> None:
+    """Raise InputError if a number of the schedule, or one named in ``smallest``, is out of range."""
+    for name, least in {"steps": 1, "warmup": 0, "clip": 0, **smallest}.items():
         value = getattr(recipe, name)
-        if not value >= smallest:  # nan, too
-            raise InputError(f"{name.replace('_', ' ')} is {value}; expected at least {smallest}")
+        if not value >= least:  # nan, too
+            raise InputError(f"{name.replace('_', ' ')} is {value}; expected at least {least}")
     if not 0 < recipe.learning_rate < 1:
         raise InputError(f"learning rate is {recipe.learning_rate}; expected a number between 0 and 1, such as 0.001")
     if recipe.optimizer not in OPTIMIZERS:
@@ -53,15 +78,24 @@ def check_numbers(recipe: Schedule, least: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class StyleRecipe:
-    """How a style network is trained. What is not described here is in `Schedule`.
+    """How a style network is trained. Attributes that are not listed here are described in `Schedule`.
 
-    arch: arch string; loss_network: a name of loss_network.ARCHITECTURES; weights: the objective
-    batch_size; size: side of the square training crops, px
-    style_size: longest side to which the style image is scaled, px; larger means larger strokes
-    identity_steps: steps in which a new network learns to reproduce its input first, see style_training.learn_identity
-    saturation, peaks: weights of losses.saturation_loss and of losses.peak_loss of the residual stages
-    shadows: share of the crops that are data.shaded
-    sources: where each number comes from
+    Attributes:
+        name: name of the recipe.
+        arch: arch string.
+        loss_network: name of the loss network, a key of `loss_network.ARCHITECTURES`.
+        weights: weights of the objective.
+        batch_size: crops in a batch.
+        size: side of the square training crops, px.
+        style_size: longest side to which the style image is scaled, px. Larger values make larger strokes.
+        identity_steps: steps in which a new network first learns to reproduce its input, see identity_pretraining.py.
+        saturation: weight of `functional.saturation_loss`.
+        peaks: weight of `functional.peak_loss` of the residual stages.
+        shadows: share of the crops that pass through `photos.shaded`, 0 to 1.
+        sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
+
+    Raises:
+        InputError: A number is out of range, or the optimizer or schedule is unknown.
     """
 
     name: str
@@ -84,31 +118,25 @@ class StyleRecipe:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        least = {
-            "batch_size": 1,
-            "size": 32,
-            "style_size": 32,
-            "identity_steps": 0,
-            "saturation": 0,
-            "peaks": 0,
-            "shadows": 0,
-        }
-        check_numbers(self, least)
+        check_numbers(self, _SMALLEST)
 
 
 def recipe_of(facts: Mapping[str, object], name: str) -> StyleRecipe:
-    """The recipe that the facts of a trained style state, every number as it was trained with.
+    """Return the recipe in the facts of a trained style, with every number as it was trained.
 
-    Raises InputError when they state none, as those of other programs' files.
+    Args:
+        facts: facts of the style's file.
+        name: the style's name, for the error.
+
+    Raises:
+        InputError: The facts have no recipe, as in files of other programs.
     """
     stated = facts.get("recipe")
-    try:
+    if isinstance(stated, Mapping):
         known = {key: value for key, value in stated.items() if key in StyleRecipe.__dataclass_fields__}
-        return StyleRecipe(**known | {"weights": ObjectiveWeights(**stated["weights"])})
-    except (AttributeError, KeyError, TypeError):
-        raise InputError(
-            f"{name} does not state the recipe that it was trained with; name one instead, such as standard"
-        ) from None
+        with suppress(AttributeError, KeyError, TypeError):
+            return StyleRecipe(**known | {"weights": ObjectiveWeights(**stated["weights"])})
+    raise InputError(f"{name} does not state the recipe it was trained with; name a recipe instead, such as standard")
 
 
 _PAPER_SOURCES = {
@@ -214,24 +242,29 @@ RECIPES["quick"] = replace(
     },
 )
 
-#: Bundled styles that recipes are meant to start from, see bases.py.
-BASES = {"quick": "starry_night"}
-
 
 def get_recipe(name: str) -> StyleRecipe:
-    """A recipe by name. Raises InputError with the names there are."""
+    """Return a recipe by name.
+
+    Raises:
+        InputError: There is no such recipe. The message lists the names.
+    """
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
 def adjusted(recipe: Any, factors: Mapping[str, float | None], width: int | None = None, **numbers: Any) -> Any:
-    """A recipe, for styles or upscalers, with other numbers in place of its own; None stands for its own.
+    """Return a style or upscale recipe with some of its numbers replaced. None keeps the recipe's own number.
 
-    factors: on the weights of the objective by group, see ObjectiveWeights.scaled; width: see ArchSpec.with_width
-    numbers: fields of the recipe
+    Args:
+        recipe: the recipe.
+        factors: factors on the weights of the objective by group, see `ObjectiveWeights.scaled`.
+        width: width of the network, see `ArchSpec.with_width`.
+        **numbers: values of the recipe's fields.
 
-    Raises InputError for what makes no sense.
+    Raises:
+        InputError: A number is out of range.
     """
     numbers = {name: value for name, value in numbers.items() if value is not None}
     recipe = replace(recipe, weights=recipe.weights.scaled(**factors), **numbers)

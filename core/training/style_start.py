@@ -1,7 +1,7 @@
-"""What a training of styles begins with, and what becomes of it at the end.
+"""The initial network of style training, and the final network to save.
 
-A new network, or a trained one, with a row for each painting; or, where styles are added to a trained network, its frozen
-convolutions with new rows, which are put after the rows that it has.
+Training starts from a new or a trained network, with a row for each painting. When styles are added to a trained network,
+its convolutions are frozen, and the new rows are saved after the existing ones.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from ..network.transform_net import TransformNet, build_network
 
 @dataclass(frozen=True)
 class Start:
-    """network: what is trained, on the CPU, with a row for each of ``names``, and requires_grad where it learns
+    """The start of a style training run.
 
-    base: the network that styles are added to, and ``kept``, what is known of its styles; None where all is trained
+    Attributes:
+        network: the network to train, on the CPU, with a row for each of ``names``. Parameters to learn require gradients.
+        names: names of the styles to train.
+        base: the network that styles are added to, or None if the whole network is trained.
+        kept: facts of the base's styles.
     """
 
     network: TransformNet
@@ -33,14 +37,14 @@ class Start:
     kept: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def result(self, network: TransformNet) -> TransformNet:
-        """The network to write, from the trained one."""
+        """Return the network to save, made from the trained one."""
         if self.base is None:
             return network
         new = [{key: value.cpu() for key, value in row.items()} for row in rows_of(network)]
         return with_rows(self.base, [*rows_of(self.base), *new])
 
     def facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What the file says of itself, with what the user said (title, license, credit, ...) at its place."""
+        """Return the facts to save. Each of the given facts (title, license, credit, ...) belongs to network or style."""
         if self.base is None:
             named = {"styles": [{"name": name} for name in self.names]} if len(self.names) > 1 else {}
             return {**given, **named}
@@ -52,32 +56,51 @@ class Start:
 def begin(
     arch: str, names: Sequence[str], seed: int, *, init_from: str | Path | None, add_to: str | Path | None
 ) -> Start:
-    """The start of a training of styles with these names; arguments are those of style_training.StyleTraining.
+    """Return the start of a training run of styles with these names.
 
-    Raises CheckpointError, InputError.
+    Args:
+        arch: arch string of a new network.
+        names: names of the styles.
+        seed: random seed of a new network.
+        init_from: trained style to start from, see `train_style.StyleTraining`.
+        add_to: trained network to add the styles to, see `train_style.StyleTraining`.
+
+    Raises:
+        CheckpointError: A file cannot be used.
+        InputError: The arguments do not fit together.
     """
     if add_to is None:
         return new_start(arch, names, seed) if init_from is None else trained_start(init_from, names)
     if init_from is not None:
-        raise InputError("a training starts from a style (init_from) or adds to one (add_to), not both")
+        raise InputError("a training run starts from a style (init_from) or adds to one (add_to), not both")
     return added_start(add_to, names)
 
 
 def new_start(arch: str, names: Sequence[str], seed: int) -> Start:
-    """A new network with equal rows, initialized from ``seed``. Raises ArchError, InputError."""
+    """Return the start with a new network, initialized from ``seed``, whose rows are equal.
+
+    Raises:
+        ArchError: The arch string is invalid.
+        InputError: The arch string has another number of styles.
+    """
     spec = ArchSpec.parse(arch)
     if spec.styles not in (1, len(names)):
         raise InputError(f"the architecture is for {spec.styles} styles, and there are {len(names)} style images")
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed other devices for good
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed other devices, permanently
         network = build_network(spec.with_options(styles=1))
     return Start(_spread(network, len(names)).requires_grad_(True), names)
 
 
 def trained_start(source: str | Path, names: Sequence[str]) -> Start:
-    """A trained style, FILE or FILE#STYLE, or as many as there are names. Raises CheckpointError, InputError."""
+    """Return the start from one trained style, FILE or FILE#STYLE, or from as many as there are names.
+
+    Raises:
+        CheckpointError: The file cannot be used.
+        InputError: It has no such style, or another number of styles.
+    """
     path, style = split(source)
-    network, facts = _ours(path)
+    network, facts = _load(path)
     if style is not None:
         network, _ = select(network, facts, style)
     if network.spec.styles not in (1, len(names)):
@@ -89,19 +112,23 @@ def trained_start(source: str | Path, names: Sequence[str]) -> Start:
 
 
 def added_start(source: str | Path, names: Sequence[str]) -> Start:
-    """New rows for a trained network of one or more styles, FILE; they begin as the mean of its rows, or as those of
-    FILE#STYLE.
+    """Return the start that adds rows to a trained network of one or more styles.
 
-    Raises CheckpointError, InputError; ArchError when the network has no rows.
+    The rows start as the mean of the network's rows (FILE), or as the row of one of its styles (FILE#STYLE).
+
+    Raises:
+        CheckpointError: The file cannot be used.
+        InputError: It has no such style, or already has a style of one of the names.
+        ArchError: The network has no rows.
     """
     path, style = split(source)
-    base, facts = _ours(path)
+    base, facts = _load(path)
     known = styles_in(facts) or [{"name": name_from(str(facts.get("name", Path(path).stem)))}]
     kept = [own_facts(facts, each) for each in known]
     here = [each["name"] for each in kept]
     if twice := sorted(set(here) & set(names)):
         raise InputError(f"{path} has a style named {twice[0]} already; choose another name")
-    base.spec.with_options(styles=len(kept) + len(names))  # which says what is in the way
+    base.spec.with_options(styles=len(kept) + len(names))  # raises if the network cannot have several styles
     if style is None and base.spec.styles > 1:
         style = dict.fromkeys(here, 1.0)
     plain = base if style is None else select(base, facts, style)[0]
@@ -113,14 +140,18 @@ def added_start(source: str | Path, names: Sequence[str]) -> Start:
 
 
 def names_of(names: Sequence[str]) -> list[str]:
-    """Names for the styles of a file. Raises InputError where there is none, one cannot be used, or comes twice."""
+    """Return the names for the styles of a file.
+
+    Raises:
+        InputError: There are no names, or one is invalid or repeated.
+    """
     if not names:
         raise InputError("there is no style image; expected one, or several by the names of their styles")
     for name in names:
         if not is_name(name):
             raise InputError(f"a style cannot be named {name!r}; expected up to 80 characters, none of them # = , / \\")
     if len(set(names)) < len(names):
-        raise InputError(f"two styles would have one name in {', '.join(names)}; give each its own")
+        raise InputError(f"the names of the styles are {', '.join(names)}; give each its own name")
     return list(names)
 
 
@@ -128,8 +159,10 @@ def _spread(network: TransformNet, styles: int) -> TransformNet:
     return with_rows(network, rows_of(network) * styles) if styles > 1 else network
 
 
-def _ours(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
+def _load(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
     network, facts = load_network(path)
     if "pixels" in facts:
-        raise CheckpointError(f"{path} takes pixels as {facts['pixels']}; training starts from our own styles")
+        raise CheckpointError(
+            f"{path} has the pixel convention {facts['pixels']}; start from a style trained by this package instead"
+        )
     return network, facts

@@ -1,9 +1,9 @@
-"""Learning from what an upscaler makes of flipped and turned crops, instead of from the photo alone.
+"""Training targets from upscalers' results for flipped and rotated crops, instead of from the photo alone.
 
-An upscaler gives another result for an image that is flipped or turned, and the mean of the eight is closer to the truth
-than each (geometric self-ensemble: Timofte et al., CVPR 2016, section 3.5). A network that learns from one of them at a step,
-picked at random, learns that mean, and gives it in one pass. It is also steadier to learn from than a photo, which holds
-what no network can know from the low resolution.
+An upscaler gives different results for the eight flipped and rotated copies of an image. Their mean is closer to the truth
+than any one of them (geometric self-ensemble: Timofte et al., CVPR 2016, section 3.5). A network that learns from one
+random copy at each step learns this mean, and computes it in a single pass. These targets also vary less than photos,
+whose detail cannot be known from low resolution.
 """
 
 from __future__ import annotations
@@ -20,15 +20,23 @@ from ..errors import InputError
 from ..network.transform_net import TransformNet
 from .photo_pairs import turned
 
-_WAYS = 8  # four quarter turns, of the image and of its mirror image
+_WAYS = 8  # four rotations, of the image and of its mirror image
 
 
 class Teachers:
-    """Upscalers by their files, of the same factor as the network that learns from them; one of them at each step.
+    """Upscalers that a network of the same factor learns from, a random one at each step.
 
-    share: of the crops for which a teacher's result stands for the photo, 0 to 1. Each crop has one target: the objective
-    is that of both in these shares, on average, at the price of one.
-    Raises CheckpointError for a file that is none of ours, InputError for one of another factor and for a bad share.
+    Args:
+        files: the upscalers' files.
+        share: share of the crops whose target is a teacher's result, 0 to 1. The target of the others is the photo. On
+            average, the objective is the weighted mean of both, for the price of one.
+        learner: the network that learns.
+        seed: random seed of crops, teachers and flips.
+        device: device of the teachers.
+
+    Raises:
+        CheckpointError: A file is not a network of this package.
+        InputError: A teacher has another factor, or the share is out of range.
     """
 
     def __init__(
@@ -41,12 +49,19 @@ class Teachers:
             theirs, ours = network.spec, learner.spec
             if (theirs.scale, theirs.out_channels) != (ours.scale, ours.out_channels):
                 raise InputError(f"{file} upscales x{theirs.scale}; expected a teacher for x{ours.scale}")
-            network.to(device, memory_format=torch.channels_last)
+            network.to(device).to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def targets(self, low: Tensor, high: Tensor, step: int) -> Tensor:
-        """What to learn at this step for low (N, 3, h, w): high (N, 3, factor h, factor w), where for some of the crops the
-        result of the step's teacher in the step's way takes the photo's place. All RGB in [0, 1].
+        """Return the targets of a step: the photos, some of them replaced by the result of the step's teacher.
+
+        Args:
+            low: (N, 3, h, w) RGB in [0, 1].
+            high: (N, 3, factor h, factor w) RGB in [0, 1], the photos.
+            step: determines the teacher, the crops, and how they are flipped and rotated.
+
+        Returns:
+            (N, 3, factor h, factor w) RGB in [0, 1].
         """
         random = np.random.default_rng([self._seed, 3, step])
         taught = np.flatnonzero(random.random(len(low)) < self._share)
@@ -59,7 +74,13 @@ class Teachers:
 
 
 def in_way(network: torch.nn.Module, low: Tensor, way: int) -> Tensor:
-    """What the network makes of images that are turned ``way % 4`` times, flipped before from 4 on, turned back again."""
+    """Return the network's result for images that are flipped and rotated before, and back again afterwards.
+
+    Args:
+        network: maps (N, 3, h, w) to (N, 3, factor h, factor w).
+        low: (N, 3, h, w).
+        way: 0 to 7. Images are rotated by ``way % 4`` times 90 degrees, and from 4 on mirrored first.
+    """
     flip, turns = divmod(way, 4)
     result = torch.rot90(network(turned(low, bool(flip), turns)), -turns, (-2, -1))
     return result.flip(-1) if flip else result

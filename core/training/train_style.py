@@ -1,11 +1,11 @@
-"""Train a style network, from one or more paintings and a folder of photos to a file; trainer.py has the loop."""
+"""Train a style network from one or more paintings and a folder of photos. The training loop is in trainer.py."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +15,43 @@ from torch import Tensor, nn
 from ..devices import autocast_dtype, pick_device
 from ..errors import InputError
 from ..hub.loss_networks import loss_weights_file
-from ..losses.functional import peak_loss, pixel_loss, saturation_loss
+from ..losses.functional import peak_loss, saturation_loss, total
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..network.arch import ArchSpec
 from ..network.stages import ResidualStage
 from ..network.styles import name_from, rows_of, split, with_rows
 from ..network.transform_net import TransformNet, forward_any_size, output_function
-from ..progress import Progress, ProgressCallback
+from ..progress import ProgressCallback
 from . import state as training_state
+from .identity_pretraining import learn_identity
 from .photos import PhotoFolder, StyledPhotos, fit_style_image
 from .style_recipes import StyleRecipe, get_recipe
 from .style_start import begin, names_of
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 
-_IDENTITY_BATCH, _IDENTITY_RATE = 4, 2e-3
-
 
 @dataclass
 class StyleTraining:
-    """Everything that defines one run. Two runs with equal settings give equal weights (on one kind of CPU).
+    """Everything that defines a training run. Runs with equal settings give equal weights (on one kind of CPU).
 
-    style_image: (1, 3, H, W) RGB in [0, 1]; or several by the names of their styles, which one network then holds
-    content: folder of photos
-    out: the file to write, .safetensors
-    recipe: numbers of the run
-    loss_weights: file of the loss network; None: what was downloaded by name
-    init_from: file of a trained style network to start from (with its architecture), or None; FILE#STYLE where it holds
-        several styles
-    add_to: file of a trained network to which the styles are added; only their rows are learned (style_start.py)
-    seed: of initialization, crops and flips
-    facts: what the finished file says of itself: name, title, license, credit, ...
-    half: write the finished network as float16
-    device, precision: "auto", or torch's name; "auto", "fp32", "bf16"
-    checkpoint_seconds: time between checkpoints; preview_steps: between previews, of ``preview_image`` (0: none)
+    Attributes:
+        style_image: (1, 3, H, W) RGB in [0, 1], or several by the names of their styles, which one network then holds.
+        content: folder of photos.
+        out: the file to write, .safetensors.
+        recipe: numbers of the run.
+        loss_weights: file of the loss network. If None, the weights downloaded by name are used.
+        init_from: file of a trained style to start from, which also sets the architecture. FILE#STYLE chooses one of several
+            styles. None starts from a new network.
+        seed: random seed of initialization, crops and flips.
+        facts: facts to save in the finished file: name, title, license, credit, ...
+        half: write the finished network as float16.
+        device: device name of torch, or "auto".
+        precision: "auto", "fp32" or "bf16".
+        checkpoint_seconds: time between checkpoints, s.
+        preview_steps: steps between previews of ``preview_image``. 0 makes no previews.
+        preview_image: (1, 3, H, W) RGB in [0, 1], or None.
+        add_to: file of a trained network to add the styles to. Only their rows are learned, see style_start.py.
     """
 
     style_image: Tensor | Mapping[str, Tensor]
@@ -76,6 +79,7 @@ class StyleTraining:
 
     @property
     def checkpoint(self) -> Path:
+        """Path of the checkpoint."""
         return checkpoint_path(self.out)
 
 
@@ -83,114 +87,142 @@ def train_style(
     style_image: Tensor | Mapping[str, Tensor], content: str | Path, out: str | Path, *, loss_weights: str | Path | None = None,
     recipe: StyleRecipe | str = "standard", progress: ProgressCallback | None = None, **settings: Any,
 ) -> Path:  # fmt: skip
-    """Train styles from paintings and a folder of photos; arguments and ``settings`` are those of `StyleTraining`.
+    """Train styles from paintings and a folder of photos.
 
-    recipe may be a name. Returns the path of the finished file, ready for `load_style`; see `run_training` for errors.
+    Args:
+        style_image: see `StyleTraining`.
+        content: see `StyleTraining`.
+        out: see `StyleTraining`.
+        loss_weights: see `StyleTraining`.
+        recipe: a recipe or its name.
+        progress: see `run_training`.
+        **settings: other attributes of `StyleTraining`.
+
+    Returns:
+        The path of the finished file, ready for `load_style`.
+
+    Raises:
+        PerceptualStyleError: See `run_training`.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     return run_training(StyleTraining(style_image, content, out, recipe, loss_weights, **settings), progress)
 
 
 def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -> Path:
-    """Run a training, or go on with one that was interrupted, and write ``run.out``. Returns its path.
+    """Carry out a training run, or resume an interrupted one, and write ``run.out``.
 
-    If ``run.out`` is the finished result of this very run, nothing is done. Whatever the progress callback raises stops
-    the training after a checkpoint was written.
+    If ``run.out`` is already the result of this run, nothing is done.
 
-    Raises InputError and ImageError for unusable settings, CheckpointError for unusable files or a full disk,
-    TrainingError when the objective stays non-finite or the checkpoint is another run's.
+    Args:
+        run: the run.
+        progress: called after each step. If it raises, training stops after a checkpoint is written.
+
+    Returns:
+        The path of the result.
+
+    Raises:
+        InputError: A setting cannot be used.
+        ImageError: The photos or the style image cannot be used.
+        CheckpointError: A file cannot be used, or the disk is full.
+        TrainingError: The objective stays non-finite, or the checkpoint belongs to another run.
     """
     out, recipe = check_name(run.out), run.recipe
     device = pick_device(run.device)
     amp = autocast_dtype(device, run.precision)
     if run.loss_weights is None:
         run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, recipe.weights.layers))
-    names, several = names_of([*run.paintings]), len(run.paintings) > 1
-    crops = (run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
-    photos = StyledPhotos(len(names), *crops) if several else PhotoFolder(*crops)
-    identity = _identity(run, photos, amp)
+    names = names_of([*run.paintings])
+    photos = _photos(run, len(names))
+    identity = _identity(run, photos.files, amp)
     if not prepare(out, identity):
         return out
 
-    loss_network = LossNetwork(recipe.loss_network, run.loss_weights, recipe.weights.layers)
-    loss_network.to(device, memory_format=torch.channels_last)
-    paintings = [
-        fit_style_image(each.detach().clone().float(), recipe.style_size).to(device) for each in run.paintings.values()
-    ]
-    objective = Objective(loss_network, recipe.weights, paintings)
-    begun = begin(recipe.arch, names, run.seed, init_from=run.init_from, add_to=run.add_to)
-    network = begun.network
+    objective = _objective(run, device)
+    start = begin(recipe.arch, names, run.seed, init_from=run.init_from, add_to=run.add_to)
+    network = start.network
     _check_fit(network.spec, recipe.size)
-    network.to(device, memory_format=torch.channels_last).train()
-
-    compared = [stage for stage in network.stages if isinstance(stage, ResidualStage)] if recipe.peaks else []
-
-    def losses(batch: Any, _: int) -> dict[str, Tensor]:
-        content, rows = (batch[0], batch[1].to(device)) if several else (batch, None)
-        content = content.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-            with _recorded(compared) as residuals:
-                raw = network(content, raw=True, row=rows).float()
-            output = output_function(raw, network.spec.output)
-            parts = objective(output, content, None, rows)
-        if recipe.peaks:
-            parts["peaks"] = recipe.peaks * sum(peak_loss(features) for features in residuals)
-        if recipe.saturation:
-            parts["saturation"] = recipe.saturation * saturation_loss(raw)
-        return parts
-
-    def start() -> None:
-        if run.init_from is None and run.add_to is None and recipe.identity_steps:
-            one = with_rows(network, rows_of(network)[:1]).train().requires_grad_(True) if several else network
-            learn_identity(run, one, amp, progress)
-            if several:  # a photo has no style yet: all rows begin alike
-                network.load_state_dict(with_rows(one, rows_of(one) * len(names)).state_dict())
-
-    facts = {"task": "style", "name": out.stem, **begun.facts(run.facts), "recipe": training_state.as_json(recipe)}
+    network.to(device).to(memory_format=torch.channels_last).train()
+    facts = {"task": "style", "name": out.stem, **start.facts(run.facts), "recipe": training_state.as_json(recipe)}
     return train(
         Training(
-            out, identity, recipe, network, photos, losses, recipe.weights.sums, start,
+            out, identity, recipe, network, photos, _Losses(recipe, network, objective, device, amp), recipe.weights.sums,
+            start=partial(_pretrain, run, network, len(names), amp, progress),
             report=lambda step, _: {"preview": _preview(run, network, step)},
-            facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds, result=begun.result,
+            facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds, result=start.result,
         ),
         progress,
     )  # fmt: skip
 
 
-def learn_identity(run: StyleTraining, network: TransformNet, amp: torch.dtype | None, progress: Any) -> None:
-    """Teach a new network to reproduce its input by the pixel loss.
+def _photos(run: StyleTraining, styles: int) -> PhotoFolder | StyledPhotos:
+    recipe = run.recipe
+    photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
+    return StyledPhotos(photos, styles) if styles > 1 else photos
 
-    As with image optimization, whose result is better from the content image than from noise: started here, a network
-    keeps the light and the forms of the photo, which the style alone would have it forget. Ours, not the paper's.
-    """
-    steps, unit = run.recipe.identity_steps, network.spec.multiple_of
-    half = run.recipe.size // 2 // unit * unit
-    photos = PhotoFolder(run.content, half if half >= 32 else run.recipe.size, _IDENTITY_BATCH, run.seed)
-    optimizer = torch.optim.Adam(network.parameters())
-    device = next(network.parameters()).device
-    for step, photo in enumerate(photos.batches(0, steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = _IDENTITY_RATE * min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        photo = photo.to(device, memory_format=torch.channels_last)
+
+def _objective(run: StyleTraining, device: torch.device) -> Objective:
+    """Return the objective, with the loss network and the scaled style images on ``device``."""
+    recipe = run.recipe
+    loss_network = LossNetwork(recipe.loss_network, run.loss_weights, recipe.weights.layers)
+    loss_network.to(device).to(memory_format=torch.channels_last)
+    paintings = [
+        fit_style_image(each.detach().clone().float(), recipe.style_size).to(device) for each in run.paintings.values()
+    ]
+    return Objective(loss_network, recipe.weights, paintings)
+
+
+class _Losses:
+    """The objective of a style network for a batch, and the recipe's terms for networks."""
+
+    def __init__(
+        self,
+        recipe: StyleRecipe,
+        network: TransformNet,
+        objective: Objective,
+        device: torch.device,
+        amp: torch.dtype | None,
+    ) -> None:
+        self.recipe, self.network, self.objective, self.device, self.amp = recipe, network, objective, device, amp
+        self.stages = [stage for stage in network.stages if isinstance(stage, ResidualStage)] if recipe.peaks else []
+
+    def __call__(self, batch: Any, _: int) -> dict[str, Tensor]:
+        """Return the parts of the objective for photos, or for photos and the rows of their styles."""
+        recipe, device, amp = self.recipe, self.device, self.amp
+        content, rows = (batch[0], batch[1].to(device)) if isinstance(batch, tuple) else (batch, None)
+        content = content.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-            output = network(photo)
-        loss = pixel_loss(output, photo)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        if progress is not None:
-            progress(Progress(0, run.recipe.steps, {"pixel (learning to reproduce the photo)": float(loss.detach())}))
+            with _recorded(self.stages) as residuals:
+                raw = self.network(content, raw=True, row=rows).float()
+            output = output_function(raw, self.network.spec.output)
+            parts = self.objective(output, content, None, rows)
+        if residuals:
+            parts["peaks"] = recipe.peaks * total(peak_loss(features) for features in residuals)
+        if recipe.saturation:
+            parts["saturation"] = recipe.saturation * saturation_loss(raw)
+        return parts
 
 
-def _identity(run: StyleTraining, photos: PhotoFolder, amp: torch.dtype | None) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be this run's."""
+def _pretrain(
+    run: StyleTraining, network: TransformNet, styles: int, amp: torch.dtype | None, progress: ProgressCallback | None
+) -> None:
+    """Teach a new network to reproduce its input, if the recipe says so."""
+    if run.init_from is not None or run.add_to is not None or not run.recipe.identity_steps:
+        return
+    if styles == 1:
+        learn_identity(network, run.recipe, run.content, run.seed, amp, progress)
+        return
+    # Reproducing a photo needs no style: all rows start equal.
+    one = with_rows(network, rows_of(network)[:1]).train().requires_grad_(True)
+    learn_identity(one, run.recipe, run.content, run.seed, amp, progress)
+    network.load_state_dict(with_rows(one, rows_of(one) * styles).state_dict())
+
+
+def _identity(run: StyleTraining, photos: list[Path], amp: torch.dtype | None) -> dict[str, Any]:
+    """Return the facts that must be equal for a checkpoint to belong to this run."""
     source = run.init_from if run.add_to is None else run.add_to
     path, part = (None, None) if source is None else split(source)
     images = run.style_image if run.add_to is None else run.paintings
-    identity = training_state.identity(
-        run.recipe, photos.files, amp, run.seed, run.loss_weights, path, style_image=images
-    )
+    identity = training_state.identity(run.recipe, photos, amp, run.seed, run.loss_weights, path, style_image=images)
     if part is not None:
         identity["style of the start"] = part
     if run.add_to is not None:
@@ -199,7 +231,7 @@ def _identity(run: StyleTraining, photos: PhotoFolder, amp: torch.dtype | None) 
 
 
 def _check_fit(spec: ArchSpec, size: int) -> None:
-    """Refuse a network that does not give crops of ``size`` px back at their size."""
+    """Raise InputError for a network that does not return crops of ``size`` px in their own size."""
     if spec.scale != 1 or spec.out_channels != 3:
         raise InputError(f"{spec} gives {spec.out_channels} channels at {spec.scale} times the size; expected 3 and 1")
     if size % spec.multiple_of or size < spec.smallest_side:
@@ -210,7 +242,7 @@ def _check_fit(spec: ArchSpec, size: int) -> None:
 
 @contextmanager
 def _recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
-    """A list that takes what ``modules`` return, in this block."""
+    """Give a list that collects what ``modules`` return in this block."""
     outputs: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output)) for module in modules
@@ -224,11 +256,12 @@ def _recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def _preview(run: StyleTraining, network: TransformNet, step: int) -> Tensor | None:
+    """Return the preview image in all styles, side by side, if a preview is due at this step."""
     if run.preview_image is None or not run.preview_steps or (step % run.preview_steps and step != run.recipe.steps):
         return None
     photo = run.preview_image.to(next(network.parameters()).device)
     network.eval()
     plain = [network] if network.spec.styles == 1 else [with_rows(network, [row]) for row in rows_of(network)]
-    images = [forward_any_size(each, photo).clamp(0, 1) for each in plain]  # one style beside the other
+    images = [forward_any_size(each, photo).clamp(0, 1) for each in plain]
     network.train()
     return torch.cat(images, dim=3).cpu()

@@ -1,4 +1,4 @@
-"""Train an upscaler, from a folder of photos to a file; trainer.py has the loop."""
+"""Train an upscaler from a folder of photos. The training loop is in trainer.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..hub.loss_networks import loss_weights_file
 from ..images.folders import find_images
 from ..images.reading import read_image
 from ..images.resample import crop_to_multiple, degrade
-from ..losses.functional import grid_loss, mesh_loss
+from ..losses.functional import grid_loss, mesh_loss, total
 from ..losses.loss_network import LossNetwork
 from ..losses.metrics import psnr
 from ..losses.objective import Objective
@@ -35,13 +36,25 @@ from .upscale_recipes import UpscaleRecipe, upscale_recipe
 
 @dataclass
 class UpscaleTraining:
-    """Everything that defines one run; fields that StyleTraining has mean the same here.
+    """Everything that defines a training run. Runs with equal settings give equal weights (on one kind of CPU).
 
-    photos: folder of high resolution photos
-    init_from: file of a network to start from, of the same architecture, another depth or factor, or None
-    teachers: file or files of upscalers of the same factor, whose results stand for the photos in ``teachers_share`` of the
-        crops (0 to 1); see teacher.py
-    validation: folder of photos to measure PSNR on every ``validation_steps`` steps (0: never), never trained on
+    Attributes:
+        photos: folder of high resolution photos.
+        out: the file to write, .safetensors.
+        recipe: numbers of the run.
+        loss_weights: file of the loss network. If None, the weights downloaded by name are used.
+        init_from: file of a network to start from, of the same architecture or of another depth or factor. None starts from
+            a new network.
+        seed: random seed of initialization, crops and flips.
+        facts: facts to save in the finished file: name, title, license, credit, ...
+        half: write the finished network as float16.
+        device: device name of torch, or "auto".
+        precision: "auto", "fp32" or "bf16".
+        checkpoint_seconds: time between checkpoints, s.
+        teachers: file or files of upscalers of the same factor, whose results replace the photos as targets, see teachers.py.
+        teachers_share: share of the crops with such targets, 0 to 1.
+        validation: folder of photos to measure PSNR on, which are never trained on. None measures nothing.
+        validation_steps: steps between measurements. 0 measures nothing.
     """
 
     photos: str | Path
@@ -60,12 +73,14 @@ class UpscaleTraining:
     validation: str | Path | None = None
     validation_steps: int = 0
 
-    def __post_init__(self) -> None:
-        if isinstance(self.teachers, (str, Path)):  # one file, not its letters
-            self.teachers = [self.teachers]
+    @property
+    def teacher_files(self) -> list[str | Path]:
+        """The files of the teachers."""
+        return [self.teachers] if isinstance(self.teachers, (str, Path)) else [*self.teachers]
 
     @property
     def checkpoint(self) -> Path:
+        """Path of the checkpoint."""
         return checkpoint_path(self.out)
 
 
@@ -73,78 +88,140 @@ def train_upscaler(
     photos: str | Path, out: str | Path, *, factor: int = 4, recipe: UpscaleRecipe | str = "pixel",
     progress: ProgressCallback | None = None, **settings: Any,
 ) -> Path:  # fmt: skip
-    """Train an upscaler from a folder of photos; arguments and ``settings`` are those of `UpscaleTraining`.
+    """Train an upscaler from a folder of photos.
 
-    recipe: a name, taken for ``factor``, or a recipe, whose arch says the factor. Returns the path of the finished file,
-    ready for `load_upscaler`; see `run_upscale_training` for errors.
+    Args:
+        photos: see `UpscaleTraining`.
+        out: see `UpscaleTraining`.
+        factor: factor of a recipe given by name.
+        recipe: a recipe's name, or a recipe, whose arch determines the factor.
+        progress: see `run_upscale_training`.
+        **settings: other attributes of `UpscaleTraining`.
+
+    Returns:
+        The path of the finished file, ready for `load_upscaler`.
+
+    Raises:
+        PerceptualStyleError: See `run_upscale_training`.
     """
     recipe = upscale_recipe(recipe, factor) if isinstance(recipe, str) else recipe
     return run_upscale_training(UpscaleTraining(photos, out, recipe, **settings), progress)
 
 
 def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None = None) -> Path:
-    """Run a training, or go on with one that was interrupted, and write ``run.out``; see trainer.train.
+    """Carry out a training run, or resume an interrupted one, and write ``run.out``.
 
-    Raises InputError and ImageError for unusable settings, CheckpointError for unusable files or a full disk,
-    TrainingError as trainer.train.
+    If ``run.out`` is already the result of this run, nothing is done.
+
+    Args:
+        run: the run.
+        progress: called after each step. If it raises, training stops after a checkpoint is written.
+
+    Returns:
+        The path of the result.
+
+    Raises:
+        InputError: A setting cannot be used.
+        ImageError: The photos cannot be used.
+        CheckpointError: A file cannot be used, or the disk is full.
+        TrainingError: The objective stays non-finite, or the checkpoint belongs to another run.
     """
-    out, recipe = check_name(run.out), run.recipe
+    out, recipe, layers = check_name(run.out), run.recipe, run.recipe.weights.layers
     device = pick_device(run.device)
     amp = autocast_dtype(device, run.precision)
-    layers = recipe.weights.layers
     if layers and run.loss_weights is None:
         run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, layers))
     network = _initial_network(run)
-    factor = network.spec.scale
     photos = PairFolder(
-        run.photos, factor, recipe.size, recipe.batch_size, recipe.degradation, run.seed, recipe.candidates
+        run.photos, network.spec.scale, recipe.size, recipe.batch_size, recipe.degradation, run.seed, recipe.candidates
     )
-    weights_file = run.loss_weights if layers else None
-    identity = training_state.identity(recipe, photos.files, amp, run.seed, weights_file, run.init_from)
-    teachers = Teachers(run.teachers, run.teachers_share, network, run.seed, device)
-    if run.teachers:
-        identity["teachers"] = [*map(training_state.file_digest, run.teachers), run.teachers_share]
+    identity = _identity(run, photos.files, amp)
+    teachers = Teachers(run.teacher_files, run.teachers_share, network, run.seed, device)
+    if run.teacher_files:
+        identity["teachers"] = [*map(training_state.file_digest, run.teacher_files), run.teachers_share]
     if not prepare(out, identity):
         return out
-    network.to(device, memory_format=torch.channels_last).train()
-    loss_network = None
-    if layers:
-        loss_network = LossNetwork(recipe.loss_network, run.loss_weights, layers)
-        loss_network.to(device, memory_format=torch.channels_last)
-    objective = Objective(loss_network, recipe.weights)
 
-    def losses(batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        low, high = (images.to(device, memory_format=torch.channels_last) for images in batch)
-        with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
-            output = network(low)
-            parts = objective(output, teachers.targets(low, high, step))
-            if recipe.grid:  # the paper's networks show the loss network's grid, section 4.2; ours are not to
-                parts["grid"] = recipe.grid * grid_loss(output, high, factor)
-            if recipe.mesh:
-                parts["mesh"] = recipe.mesh * sum(mesh_loss(output, high, period) for period in recipe.mesh_periods)
-            return parts
-
-    def report(step: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        if not run.validation or not run.validation_steps or step % run.validation_steps:
-            return {}
-        figure = validate(network, weights, find_images([run.validation]))
-        return {"notes": (f"step {step}: {figure:.2f} dB on the photos for validation",)}
-
-    facts = {"task": "upscale", "scale": factor, "name": out.stem, **run.facts}
-    if layers and run.init_from is not None:
-        facts.setdefault("partner", Path(run.init_from).stem)  # what it can be blended with
+    network.to(device).to(memory_format=torch.channels_last).train()
+    losses = _Losses(recipe, network, _objective(run, device), teachers, device, amp)
     return train(
         Training(
-            out, identity, recipe, network, photos, losses, recipe.weights.sums, report=report, average=recipe.average,
-            half=run.half, facts={**facts, "recipe": training_state.as_json(recipe)}, checkpoint_seconds=run.checkpoint_seconds,
+            out, identity, recipe, network, photos, losses, recipe.weights.sums, report=partial(_report, run, network),
+            facts=_facts(run, out.stem, network.spec.scale), half=run.half, average=recipe.average,
+            checkpoint_seconds=run.checkpoint_seconds,
         ),
         progress,
     )  # fmt: skip
 
 
+def _identity(run: UpscaleTraining, photos: list[Path], amp: torch.dtype | None) -> dict[str, Any]:
+    """Return the facts, apart from teachers, that must be equal for a checkpoint to belong to this run."""
+    loss_weights = run.loss_weights if run.recipe.weights.layers else None
+    return training_state.identity(run.recipe, photos, amp, run.seed, loss_weights, run.init_from)
+
+
+def _objective(run: UpscaleTraining, device: torch.device) -> Objective:
+    recipe, loss_network = run.recipe, None
+    if recipe.weights.layers:
+        loss_network = LossNetwork(recipe.loss_network, run.loss_weights, recipe.weights.layers)
+        loss_network.to(device).to(memory_format=torch.channels_last)
+    return Objective(loss_network, recipe.weights)
+
+
+@dataclass
+class _Losses:
+    """The objective of an upscaler for a batch, and the recipe's terms against grids and meshes."""
+
+    recipe: UpscaleRecipe
+    network: TransformNet
+    objective: Objective
+    teachers: Teachers
+    device: torch.device
+    amp: torch.dtype | None
+
+    def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+        """Return the parts of the objective for pairs (LR, HR) of crops."""
+        recipe, amp = self.recipe, self.amp
+        low, high = (images.to(self.device, memory_format=torch.channels_last) for images in batch)
+        with torch.autocast(self.device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
+            output = self.network(low)
+            parts = self.objective(output, self.teachers.targets(low, high, step))
+            # The paper's networks show the grid of the loss network (section 4.2). Ours should not.
+            if recipe.grid:
+                parts["grid"] = recipe.grid * grid_loss(output, high, self.network.spec.scale)
+            if recipe.mesh:
+                parts["mesh"] = recipe.mesh * total(mesh_loss(output, high, period) for period in recipe.mesh_periods)
+            return parts
+
+
+def _facts(run: UpscaleTraining, name: str, factor: int) -> dict[str, Any]:
+    """Return the facts to save in the finished file."""
+    facts = {"task": "upscale", "scale": factor, "name": name, **run.facts}
+    if run.recipe.weights.layers and run.init_from is not None:
+        facts.setdefault("partner", Path(run.init_from).stem)  # the network that this one can be blended with
+    return {**facts, "recipe": training_state.as_json(run.recipe)}
+
+
+def _report(run: UpscaleTraining, network: TransformNet, step: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return a note on the PSNR of ``weights`` if a measurement is due at this step."""
+    if not run.validation or not run.validation_steps or step % run.validation_steps:
+        return {}
+    figure = validate(network, weights, find_images([run.validation]))
+    return {"notes": (f"step {step}: {figure:.2f} dB on the photos for validation",)}
+
+
 @torch.no_grad()
 def validate(network: TransformNet, weights: Mapping[str, Tensor], photos: list[Path]) -> float:
-    """Mean PSNR (dB, Y channel, border of factor px cropped) of ``weights`` over photos, reduced by bicubic."""
+    """Return the mean PSNR of a network with other weights, on photos that are reduced by bicubic resampling.
+
+    Args:
+        network: the network, which is not changed.
+        weights: the weights to use, by name.
+        photos: files of high resolution photos.
+
+    Returns:
+        Mean PSNR of the Y channel in dB, with a border of factor px cropped.
+    """
     network = copy.deepcopy(network).eval()
     network.load_state_dict(weights)
     device, factor = next(network.parameters()).device, network.spec.scale
@@ -157,13 +234,13 @@ def validate(network: TransformNet, weights: Mapping[str, Tensor], photos: list[
 
 def _initial_network(run: UpscaleTraining) -> TransformNet:
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(run.seed)  # torch.manual_seed would seed other devices for good
+        torch.default_generator.manual_seed(run.seed)  # torch.manual_seed would also seed other devices, permanently
         network = build_network(run.recipe.arch)
         if network.spec.norm == "none":
             initialize(network)
     spec = network.spec
     if spec.scale < 2 or spec.multiple_of != 1 or spec.out_channels != 3:
-        raise InputError(f"{spec} is no upscaler: expected 3 channels, 2 or more times as large, of any size")
+        raise InputError(f"{spec} is no upscaler; expected a scale of 2 or more, 3 channels and images of any size")
     if run.init_from is None:
         return network
     start, _ = load_network(run.init_from)
@@ -174,8 +251,10 @@ def _initial_network(run: UpscaleTraining) -> TransformNet:
 
 
 def _take_over(network: TransformNet, start: TransformNet, source: str | Path) -> None:
-    """Take what is alike from ``start``, a network of another factor or depth: stages from the first on and from the last
-    back, up to one that differs. Residual blocks in between begin as identities, so a deeper network begins as ``start``.
+    """Copy the weights of equal stages from ``start``, a network of another factor or depth.
+
+    Stages are compared from both ends, up to the first that differs. Residual blocks in between start as identities, so
+    that a deeper network starts as ``start``.
     """
     mine, theirs = list(network.stages), list(start.stages)
     head = _alike(mine, theirs)
@@ -192,21 +271,23 @@ def _take_over(network: TransformNet, start: TransformNet, source: str | Path) -
 
 
 def _alike(stages: list[nn.Module], others: list[nn.Module]) -> int:
-    """How many stages, from the first on, are of the same kind and shape."""
+    """Return how many stages at the beginning have the same kind and shape."""
     shapes = [[[(type(s), t.shape) for t in s.state_dict().values()] for s in part] for part in (stages, others)]
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*shapes, strict=False)))
 
 
 @torch.no_grad()
 def initialize(network: TransformNet) -> None:
-    """He initialization, for networks without norms, which torch's default leaves with vanishing signals.
+    """Apply He initialization to a network without norms, in which torch's default makes signals vanish.
 
-    Residual branches and the last layer start small: the network begins as its base, and deep ones stay stable.
+    Residual branches and the last layer start small, so that the network starts as its base and deep networks stay stable.
     """
     for stage in network.modules():
         if isinstance(stage, ConvStage):
             nn.init.kaiming_normal_(stage.conv.weight, nonlinearity="relu")
-            nn.init.zeros_(stage.conv.bias)
+            if stage.conv.bias is not None:
+                nn.init.zeros_(stage.conv.bias)
     small = [stage.second for stage in network.stages if isinstance(stage, ResidualStage)]
     for stage in (*small, network.stages[-1]):
-        stage.conv.weight.mul_(0.1)
+        if isinstance(stage, ConvStage):
+            stage.conv.weight.mul_(0.1)

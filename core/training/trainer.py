@@ -1,8 +1,8 @@
-"""The training loop, for styles and upscalers alike: batches in, losses by name, a network out.
+"""The training loop for styles and upscalers: it trains a network on batches and writes it to a file.
 
-What an interruption must not change is kept in one checkpoint beside the result, NAME.training.safetensors: network,
-optimizer and step. Batches follow from seed and step (data.py), so nothing else has a state, and a resumed training ends
-with the same weights, bit for bit on the CPU. Several processes can share the work, see processes.py.
+One checkpoint beside the result, NAME.training.safetensors, holds the state that an interruption must not change: network,
+optimizer and step. Batches depend only on seed and step (photos.py). A resumed run therefore ends with the same weights,
+bit for bit on the CPU. Several processes can share the work, see processes.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from ..checkpoints.own_format import save_network
 from ..errors import CheckpointError, InputError, TrainingError
 from ..files import remove_leftovers
+from ..losses.functional import total
 from ..network.stages import ConvStage
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
@@ -28,31 +29,39 @@ from . import processes
 from . import state as training_state
 from .gradients import Gradients, Losses
 from .optimizers import build_optimizer
+from .photos import TrainingData
 from .state import CHECKPOINT_SUFFIX, save_checkpoint
 from .style_recipes import Schedule
 
-_PATIENCE = 20  # steps in a row without a finite gradient after which a training stops
+_PATIENCE = 20  # steps in a row without a finite gradient after which training stops
 
 
 @dataclass
 class Training:
-    """One run, as the loop sees it. style_training.py and upscale_training.py make them.
+    """A training run as the loop sees it, made by train_style.py and train_upscaler.py.
 
-    out: the file to write; identity: what must be equal for a checkpoint to be this run's
-    schedule: steps and learning rate; network: on its device, in training mode; data: PhotoFolder or the like
-    losses: from a batch and its step to the parts of the objective; sums: the parts that are sums over its photos
-    start: called before step 0, not when a run is resumed
-    report: what the user is shown after a step, from the weights that would be the result: fields of Progress
-    facts: what the finished file says of itself; half: write it as float16
-    average: decay of an exponential moving average of the weights, which becomes the result (0: the last weights)
-    result: what is written, from the trained network; None: that network itself
+    Attributes:
+        out: the file to write.
+        identity: facts that must be equal for a checkpoint to belong to this run, see `state.identity`.
+        schedule: number of steps and learning rate.
+        network: the network, on its device, in training mode.
+        data: the training data.
+        losses: maps a batch and its step to the parts of the objective.
+        sums: names of the parts that are sums over the photos of a batch. All others are means.
+        start: called before step 0, but not if the run is resumed.
+        report: maps a step, and the weights that would be the result, to fields of Progress.
+        facts: facts to save in the finished file.
+        half: write the network as float16.
+        average: decay of an exponential moving average of the weights, which becomes the result. 0 uses the last weights.
+        checkpoint_seconds: time between checkpoints, s.
+        result: maps the trained network to the network to write. If None, the trained network is written.
     """
 
     out: Path
     identity: Mapping[str, Any]
     schedule: Schedule
     network: TransformNet
-    data: Any
+    data: TrainingData
     losses: Losses
     sums: Set[str] = frozenset()
     start: Callable[[], None] | None = None
@@ -65,13 +74,21 @@ class Training:
 
 
 def checkpoint_path(out: str | Path) -> Path:
-    """Where the checkpoint of an unfinished training of ``out`` is."""
+    """Return the path of the checkpoint while ``out`` is being trained."""
     out = Path(out)
     return out.with_name(out.name.removesuffix(".safetensors") + CHECKPOINT_SUFFIX)
 
 
 def prepare(out: Path, identity: Mapping[str, Any]) -> bool:
-    """Make room for the result; False when it is there already. Raises InputError when ``out`` cannot be it."""
+    """Make the folder of the result and remove leftovers of killed runs.
+
+    Returns:
+        False if the result of this run exists already, else True.
+
+    Raises:
+        InputError: ``out`` is something else.
+        CheckpointError: The folder cannot be made.
+    """
     if training_state.is_finished(out, identity):
         return False
     try:
@@ -84,7 +101,11 @@ def prepare(out: Path, identity: Mapping[str, Any]) -> bool:
 
 
 def check_name(out: str | Path) -> Path:
-    """The path of a result. Raises InputError when it does not end in .safetensors."""
+    """Return the path of a result.
+
+    Raises:
+        InputError: It does not end in .safetensors.
+    """
     out = Path(out)
     if out.suffix != ".safetensors":
         raise InputError(
@@ -94,108 +115,191 @@ def check_name(out: str | Path) -> Path:
 
 
 def train(run: Training, progress: ProgressCallback | None = None) -> Path:
-    """Carry out a run, or go on with one that was interrupted, and write ``run.out``. Returns its path.
+    """Carry out a training run, or resume an interrupted one, and write ``run.out``.
 
-    Whatever the progress callback raises stops the training after a checkpoint was written. Raises CheckpointError for
-    a full disk, TrainingError when the objective stays non-finite, memory does not suffice for a single photo, the
-    checkpoint is another run's or another process of this run has ended.
+    If the progress callback raises, training stops after a checkpoint is written.
+
+    Returns:
+        The path of the result.
+
+    Raises:
+        CheckpointError: The disk is full.
+        TrainingError: The objective stays non-finite, memory does not suffice for a single photo, the checkpoint belongs to
+            another run, or another process of this run has ended.
     """
-    network, schedule, checkpoint = run.network, run.schedule, checkpoint_path(run.out)
-    has_statistics = next(network.buffers(), None) is not None  # which the forward pass changes
-    _rest_idle_biases(network)
-    optimizer = build_optimizer(schedule.optimizer, network.parameters(), schedule.learning_rate)
-    device = next(network.parameters()).device
-    gradients = Gradients(network, run.losses, run.data.batch_size, run.sums)
-    step, history, average = training_state.resume(checkpoint, run.identity, network, optimizer)
-    processes.check_same(f"{run.identity} {step}", device)
-    if not step and run.start is not None:
-        run.start()
-    processes.take_from_first([*network.parameters(), *network.buffers()])
-    if run.average and average is None:
-        average = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    return _Loop(run, progress).carry_out()
 
-    def save() -> None:
+
+class _Loop:
+    """A training run in progress.
+
+    Attributes:
+        step: steps done.
+        first: steps done before this process resumed the run.
+        history: parts of the objective at these steps.
+        average: moving average of the weights by name, or None.
+        parts: parts of the objective at the last step.
+        failures: steps in a row without a finite gradient.
+        consistent: whether network, optimizer, step and history belong together, so that they can be saved.
+    """
+
+    def __init__(self, run: Training, progress: ProgressCallback | None) -> None:
+        self.run, self.progress, self.network, self.schedule = run, progress, run.network, run.schedule
+        self.checkpoint = checkpoint_path(run.out)
+        self.has_statistics = next(run.network.buffers(), None) is not None  # the forward pass changes them
+        _freeze_cancelled_biases(run.network)
+        self.optimizer = build_optimizer(run.schedule.optimizer, run.network.parameters(), run.schedule.learning_rate)
+        self.device = next(run.network.parameters()).device
+        self.gradients = Gradients(run.network, run.losses, run.data.batch_size, run.sums)
+        self.first = self.step = 0
+        self.history: training_state.History = []
+        self.average: dict[str, Tensor] | None = None
+        self.parts: dict[str, Tensor] = {}
+        self.noted: set[Path] = set()
+        self.failures, self.consistent = 0, True
+        self.started = self.saved = 0.0
+
+    def carry_out(self) -> Path:
+        """Train the remaining steps and write the result."""
+        self._resume()
+        self.started = self.saved = time.monotonic()
+        try:
+            for batch in self.run.data.batches(self.step, self.schedule.steps, processes.share()):
+                notes = [*self._train_step(batch), *self._new_skips(), *self._save_in_time()]
+                if self.progress is not None:
+                    self.progress(self._report(notes))
+        except BaseException:
+            if self.failures == 0 and self.consistent and self.step > self.first:
+                self._save()
+            raise
+        if self.failures:
+            raise _diverged(self.step, self.parts, self.failures)
+        self._save()
+        self._finish()
+        return self.run.out
+
+    def _resume(self) -> None:
+        """Load the checkpoint, or start the run, and make all processes equal."""
+        run, network = self.run, self.network
+        self.step, self.history, self.average = training_state.resume(
+            self.checkpoint, run.identity, network, self.optimizer
+        )
+        self.first = self.step
+        processes.check_same(f"{run.identity} {self.step}", self.device)
+        if not self.step and run.start is not None:
+            run.start()
+        processes.take_from_first([*network.parameters(), *network.buffers()])
+        if run.average and self.average is None:
+            self.average = {key: value.detach().clone() for key, value in network.state_dict().items()}
+
+    def _train_step(self, batch: Any) -> list[str]:
+        """Train on one batch and return notes for the user."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.schedule, self.step)
+        self.consistent = not self.has_statistics
+        self.parts, notes = self.gradients(batch, self.step)
+        loss = total(self.parts.values())
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip or math.inf)
+        if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+            self.consistent = False
+            self.optimizer.step()
+            self.failures = 0
+            if self.average is not None:
+                _follow(self.average, self.network, self.run.average, self.step)
+        else:  # skip the update: a single overflow in half precision is harmless
+            self.failures += 1
+            if self.failures >= _PATIENCE:
+                raise _diverged(self.step, self.parts, self.failures)
+        self.history.append([float(value) for value in self.parts.values()])
+        self.step += 1
+        self.consistent = True
+        return notes
+
+    def _new_skips(self) -> list[str]:
+        """Return notes about the photos that were skipped since the last step."""
+        skipped = self.run.data.skipped
+        notes = [f"skipped {path}: {why}" for path, why in skipped.items() if path not in self.noted]
+        self.noted.update(skipped)
+        return notes
+
+    def _save(self) -> None:
         if processes.is_first():
-            save_checkpoint(checkpoint, run.identity, network, optimizer, step, history, average)
+            save_checkpoint(
+                self.checkpoint, self.run.identity, self.network, self.optimizer, self.step, self.history, self.average
+            )
 
-    clock, started, first = time.monotonic(), time.monotonic(), step
-    noted: set[Path] = set()
-    failures, whole = 0, True  # whole: network, optimizer, step and history belong together
-    try:
-        for batch in run.data.batches(step, schedule.steps, processes.share()):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(schedule, step)
-            whole = not has_statistics
-            parts, notes = gradients(batch, step)
-            loss = sum(parts.values())
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), schedule.clip or math.inf)
-            if bool(torch.isfinite(loss) & torch.isfinite(norm)):
-                whole = False
-                optimizer.step()
-                failures = 0
-                if average is not None:
-                    _follow(average, network, run.average, step)
-            else:  # the step is left out; a single overflow in half precision is harmless
-                failures += 1
-                if failures >= _PATIENCE:
-                    raise _diverged(step, parts, failures)
-            history.append([float(value) for value in parts.values()])
-            step += 1
-            whole = True
+    def _save_in_time(self) -> list[str]:
+        """Write a checkpoint if the last one is old enough, and return notes for the user."""
+        if time.monotonic() - self.saved <= self.run.checkpoint_seconds or self.failures:
+            return []
+        self.saved = time.monotonic()
+        try:
+            self._save()
+        except CheckpointError as error:  # a full disk may have room again next time
+            return [f"{error}; training continues without a new checkpoint"]
+        return []
 
-            notes += [f"skipped {p}: {why}" for p, why in run.data.skipped.items() if p not in noted]
-            noted.update(run.data.skipped)
-            if time.monotonic() - clock > run.checkpoint_seconds and failures == 0:
-                clock = time.monotonic()
-                try:
-                    save()
-                except CheckpointError as error:  # a full disk may have room again at the next one
-                    notes.append(f"{error}; the training goes on without a new checkpoint")
-            if progress is not None:
-                left = (time.monotonic() - started) / (step - first) * (schedule.steps - step)
-                losses = dict(zip(parts, history[-1], strict=True))
-                shown = {} if run.report is None else run.report(step, average or network.state_dict())
-                shown["notes"] = (*notes, *shown.get("notes", ()))
-                progress(Progress(step, schedule.steps, losses, seconds_left=left, **shown))
-    except BaseException:
-        if failures == 0 and whole and step > first:
-            save()
-        raise
-    if failures:
-        raise _diverged(step, parts, failures)
-    save()
-    last = torch.tensor(history[-100:]).mean(dim=0).tolist()
-    figures = {"final losses (mean of the last 100 steps)": dict(zip(parts, last, strict=True))} if first < step else {}
-    facts = {**run.facts, "run": run.identity, "figures": figures, "loss curve": training_state.thinned(history)}
-    if average is not None:
-        network.load_state_dict(average)
-    if processes.is_first():
-        save_network(run.out, network if run.result is None else run.result(network), facts, half=run.half)
-        with suppress(OSError):
-            checkpoint.unlink()
-    processes.wait_for_all(device)
-    return run.out
+    def _report(self, notes: list[str]) -> Progress:
+        seconds = time.monotonic() - self.started
+        left = seconds / (self.step - self.first) * (self.schedule.steps - self.step)
+        losses = dict(zip(self.parts, self.history[-1], strict=True))
+        shown: dict[str, Any] = {}
+        if self.run.report is not None:
+            shown = self.run.report(self.step, self.average or self.network.state_dict())
+        shown["notes"] = (*notes, *shown.get("notes", ()))
+        return Progress(self.step, self.schedule.steps, losses, seconds_left=left, **shown)
+
+    def _finish(self) -> None:
+        """Write the result and remove the checkpoint."""
+        run, network = self.run, self.network
+        facts = {
+            **run.facts,
+            "run": run.identity,
+            "figures": self._figures(),
+            "loss curve": training_state.thinned(self.history),
+        }
+        if self.average is not None:
+            network.load_state_dict(self.average)
+        if processes.is_first():
+            save_network(run.out, network if run.result is None else run.result(network), facts, half=run.half)
+            with suppress(OSError):
+                self.checkpoint.unlink()
+        processes.wait_for_all(self.device)
+
+    def _figures(self) -> dict[str, dict[str, float]]:
+        if not self.parts:  # resumed after the last step
+            return {}
+        last = torch.tensor(self.history[-100:]).mean(dim=0).tolist()
+        return {"final losses (mean of the last 100 steps)": dict(zip(self.parts, last, strict=True))}
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """The optimizer's rate at a step (from 0): linear warm-up, then constant or a half cosine down to 0."""
+    """Return the learning rate at a step (from 0): linear warm-up, then constant or a half cosine down to 0."""
     rate = schedule.learning_rate * min(1.0, (step + 1) / (schedule.warmup + 1))
     if schedule.schedule == "cosine":
         rate *= 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     return rate
 
 
-def _rest_idle_biases(network: TransformNet) -> None:
-    """Leave alone the biases that a normalization takes off again: their gradient is rounding noise, which Adam scales up
-    to steps of full size, so that they would walk about and differ between any two ways to compute the same."""
+def _freeze_cancelled_biases(network: TransformNet) -> None:
+    """Freeze the biases that the following normalization cancels.
+
+    Their gradient is rounding noise, which Adam scales up to steps of full size. They would drift, and differ between any
+    two ways to compute the same.
+    """
     for stage in network.modules():
-        if isinstance(stage, ConvStage) and stage.norm is not None and stage.shuffle == 1:
+        if (
+            isinstance(stage, ConvStage)
+            and stage.norm is not None
+            and stage.shuffle == 1
+            and stage.conv.bias is not None
+        ):
             stage.conv.bias.requires_grad_(False)
 
 
 @torch.no_grad()
 def _follow(average: dict[str, Tensor], network: TransformNet, decay: float, step: int) -> None:
-    """Move the average towards the network's weights; at the start, when it has seen little, faster."""
+    """Move the average towards the network's weights, faster in the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
     for key, value in network.state_dict().items():
         if value.is_floating_point():

@@ -1,4 +1,4 @@
-"""Recipes of super-resolution as data; see recipes.py for the sources [P] and [ours]."""
+"""Recipes of super-resolution as data. style_recipes.py explains the sources [P] and [ours]."""
 
 from __future__ import annotations
 
@@ -10,17 +10,31 @@ from ..losses.objective import ObjectiveWeights
 from ..models.upscale_model import SCALES
 from .style_recipes import check_numbers
 
+#: Smallest values of a recipe's numbers.
+_SMALLEST = {"batch_size": 1, "size": 8, "candidates": 1, "grid": 0, "mesh": 0, "average": 0}
+
 
 @dataclass(frozen=True)
 class UpscaleRecipe:
-    """How an upscaler is trained. What is not described here is in recipes.Schedule.
+    """How an upscaler is trained. Attributes that are not listed here are described in `style_recipes.Schedule`.
 
-    arch: arch string, whose scale is the factor; loss_network, weights: the objective (its content is the HR image)
-    batch_size; size: side of the LR crops, px; degradation: how LR is made; candidates: for a crop; see pairs.PairFolder
-    grid: weight of losses.grid_loss with the factor as its period
-    mesh, mesh_periods: weight of losses.mesh_loss, and the periods, px, of which each counts so much
-    average: decay of the moving average of weights that is the result, 0 for the last weights
-    sources: where each number comes from
+    Attributes:
+        name: name of the recipe.
+        arch: arch string, whose scale is the factor.
+        weights: weights of the objective. Its content image is the HR image.
+        batch_size: pairs of crops in a batch.
+        size: side of the LR crops, px.
+        loss_network: name of the loss network, a key of `loss_network.ARCHITECTURES`.
+        degradation: how LR is made, see `photo_pairs.PairFolder`.
+        candidates: number of places to choose a crop from, see `photo_pairs.PairFolder`.
+        grid: weight of `functional.grid_loss` with the factor as its period.
+        mesh: weight of `functional.mesh_loss`, for each of ``mesh_periods``.
+        mesh_periods: periods of the mesh loss, px.
+        average: decay of the moving average of the weights, which becomes the result. 0 uses the last weights.
+        sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
+
+    Raises:
+        InputError: A number is out of range, or the optimizer or schedule is unknown.
     """
 
     name: str
@@ -44,20 +58,20 @@ class UpscaleRecipe:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_numbers(self, {"batch_size": 1, "size": 8, "candidates": 1, "grid": 0, "mesh": 0, "average": 0})
+        check_numbers(self, _SMALLEST)
         if self.average >= 1:
             raise InputError(f"average is {self.average}; expected a decay below 1, such as 0.999")
 
 
 def _ours(factor: int, deeper: bool = False) -> str:
-    """Everything at low resolution; x8 shuffles twice, which costs a fraction of one shuffle by 8."""
+    """Return an arch string that works at low resolution. x8 shuffles twice, far cheaper than one shuffle by 8."""
     body = {2: "R48x5,p2-3", 4: "R48x8,p4-3", 8: "R48x5,p2-48,p4-3"}[factor]
     body = body.replace("R48x8", "R48x16") if deeper else body
     return f"c3s1-48,{body} norm=none padding=zero output=linear base=bicubic"
 
 
 def _paper_arch(factor: int) -> str:
-    """Supplement, table 2: log2 f fractionally strided convolutions after four residual blocks."""
+    """Return the arch string of table 2 (supplement): four residual blocks, log2 f fractionally strided convolutions."""
     ups = {2: "u64", 4: "u64x2", 8: "u64x3"}[factor]
     return f"c9s1-64,R64x4,{ups},c9s1-3 norm=batch padding=zero output=tanh"
 
@@ -84,7 +98,7 @@ def _pixel(factor: int) -> UpscaleRecipe:
 
 
 def _perceptual(factor: int) -> UpscaleRecipe:
-    """From a network of the recipe `pixel` (init_from), which may have fewer residual blocks."""
+    """Return the recipe for training from a network of `pixel` (init_from), which may have fewer residual blocks."""
     return UpscaleRecipe(
         "perceptual", _ours(factor, deeper=True),
         ObjectiveWeights(content={"relu2_2": 2e-5}, pixel=0.3, pixel_form="charbonnier"),
@@ -113,7 +127,11 @@ UPSCALE_RECIPES: dict[str, Callable[[int], UpscaleRecipe]] = {
 
 
 def upscale_recipe(name: str, factor: int) -> UpscaleRecipe:
-    """A recipe by name for a factor of 2, 4 or 8. Raises InputError with what there is."""
+    """Return a recipe by name for a factor of 2, 4 or 8.
+
+    Raises:
+        InputError: There is no such recipe or factor. The message lists what there is.
+    """
     if name not in UPSCALE_RECIPES:
         raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(UPSCALE_RECIPES)}")
     if factor not in SCALES:

@@ -1,4 +1,4 @@
-"""Shared by the tests of training, a run so small that it takes a moment, and by those of the command."""
+"""Fixtures for tests of training (a tiny run) and of the command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RECIPE = StyleRecipe(
 
 @pytest.fixture(scope="session")
 def training_photos(tmp_path_factory):
-    """Nine photos: noise of few colors, one of them broken."""
+    """Nine photos of colored blocks and a broken one."""
     folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(1)
     for n in range(9):
         pixels = random.integers(0, 256, (5, 6, 3), np.uint8).repeat(9, axis=0).repeat(8, axis=1)
@@ -44,7 +44,7 @@ def training_photos(tmp_path_factory):
 
 @pytest.fixture
 def new_run(tmp_path, training_photos, loss_weights):
-    """Make a run that writes ``name`` in the test's folder; keywords change its settings or its recipe."""
+    """Function that makes a run writing ``name`` in the test's folder. Keywords change settings or recipe."""
     style = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(5)).square()
 
     def make(name: str = "style", **changes) -> StyleTraining:
@@ -59,13 +59,13 @@ def new_run(tmp_path, training_photos, loss_weights):
 
 @pytest.fixture
 def uninterrupted(new_run):
-    """The tensors of the tiny run trained in one go."""
+    """Tensors of the tiny run, trained without interruption."""
     return load_file(run_training(new_run("uninterrupted")))
 
 
 @pytest.fixture(scope="session")
 def stop_at():
-    """Make a progress callback that raises once so many steps are done."""
+    """Function that makes a progress callback which raises after ``step`` steps."""
 
     def make(step: int, error: BaseException | None = None):
         def callback(progress):
@@ -79,7 +79,7 @@ def stop_at():
 
 @pytest.fixture(scope="session")
 def same():
-    """Whether a file holds exactly these tensors."""
+    """Function that returns whether a file holds exactly these tensors."""
 
     def same(path, tensors) -> bool:
         found = load_file(path)
@@ -90,12 +90,12 @@ def same():
 
 @pytest.fixture
 def run(capsys):
-    """Run the command; returns its exit status, stdout and lines of stderr without progress bars."""
+    """Function that runs the command and returns exit status, stdout and lines of stderr without progress bars."""
 
     def run(*arguments) -> tuple[int, str, list[str]]:
         try:
             status = cli.main([str(argument) for argument in arguments])
-        except SystemExit as exit_:  # how argparse ends
+        except SystemExit as exit_:  # argparse exits
             status = exit_.code
         out, err = capsys.readouterr()
         assert "Traceback" not in err
@@ -111,7 +111,7 @@ def run(capsys):
 
 @pytest.fixture
 def refused(run):
-    """Run the command, which must end with status 2 and one line on stderr; returns the line."""
+    """Function that runs the command, expects status 2 and one line on stderr, and returns the line."""
 
     def refused(*arguments) -> str:
         status, out, lines = run(*arguments)

@@ -53,7 +53,7 @@ def test_omitted_inputs_use_preset(ready, asked, host, painting):
 
 
 def test_auto_starts_only_quick_from_bundled_style(train, asked, ready):
-    bundled = ready.module("core.hub.manifest").bundled_path(ready.module("core.training.style_recipes").BASES["quick"])
+    bundled = ready.module("core.hub.manifest").bundled_path(ready.module("core.training.base_styles").BASES["quick"])
     assert asked(train, preset="quick", start_from="auto")["init_from"] == bundled
     assert asked(train, preset="standard", start_from="auto")["init_from"] is None
     assert asked(train, preset="quick", start_from="none")["init_from"] is None

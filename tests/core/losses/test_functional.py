@@ -1,4 +1,4 @@
-"""The losses: values by hand, gradients by finite differences, and how the paper's and the code's forms relate."""
+"""Test the losses: values by hand, gradients by finite differences, and how the paper's and the code's forms relate."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rand(rng: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=rng, dtype=torch.float64)
 
 
-def test_the_feature_loss_is_the_squared_distance_over_c_h_w():
+def test_feature_loss_by_hand():
     a, b = torch.zeros(1, 2, 2, 3), torch.zeros(1, 2, 2, 3)
     b[0, 0, 0, 0], b[0, 1, 1, 2] = 3.0, -4.0
     assert float(feature_loss(a, b)) == pytest.approx(25 / (2 * 2 * 3))
@@ -34,7 +34,7 @@ def test_the_feature_loss_is_the_squared_distance_over_c_h_w():
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 128, 96), (1, 64, 7, 9), (1, 3, 1, 1)])
-def test_the_gram_matrix_of_bfloat16_features_is_nearly_that_of_their_values(shape, rng):
+def test_gram_matrix_of_bfloat16_matches_float64(shape, rng):
     features = (rand(rng, *shape) - 0.3).bfloat16().requires_grad_()
     exact = features.detach().double().requires_grad_()
     gram, expected = gram_matrix(features), gram_matrix(exact)
@@ -47,7 +47,7 @@ def test_the_gram_matrix_of_bfloat16_features_is_nearly_that_of_their_values(sha
     assert (features.grad - exact.grad).abs().max() <= exact.grad.abs().max() * 2**-6
 
 
-def test_a_peak_is_what_leaves_four_deviations():
+def test_peak_loss_counts_values_beyond_four_deviations():
     flat = torch.zeros(1, 1, 30, 30)
     flat[0, 0, ::2] = 1.0
     assert float(peak_loss(flat)) == 0
@@ -58,39 +58,39 @@ def test_a_peak_is_what_leaves_four_deviations():
     assert float(peak_loss(one * 7 + 3)) == pytest.approx(expected, rel=1e-3)  # whatever the scale
 
 
-def test_a_grid_is_what_the_blocks_have_in_common(rng):
+def test_grid_loss_counts_only_repeating_patterns(rng):
     target = rand(rng, 2, 3, 32, 48)
     pattern = rand(rng, 1, 3, 4, 4) - 0.5
     repeated = pattern.repeat(2, 1, 8, 12)
     assert float(grid_loss(target, target, 4)) == 0
     assert float(grid_loss(target + repeated, target, 4)) == pytest.approx(float(pattern.square().mean()), rel=1e-9)
-    # detail that is the same in no two blocks hardly counts: 64 blocks a window leave a 64th of its square
+    # Detail that differs in every block hardly counts: 64 blocks a window leave a 64th of its square.
     noise = 0.1 * torch.randn(target.shape, generator=rng, dtype=torch.float64)
     assert float(grid_loss(target + noise, target, 4)) < 0.01 / 40
-    # what does not fill a block, or a window, is no error
+    # Incomplete blocks and windows are allowed.
     assert float(grid_loss(target[..., :30, :47], target[..., :30, :47], 4)) == 0
     assert float(grid_loss(target[..., :5, :5] + repeated[..., :5, :5], target[..., :5, :5], 4)) > 0.01
 
 
-def test_a_mesh_is_what_waves_by_two_pixels():
+def test_mesh_loss_counts_only_waves_of_its_period():
     flat, y, x = torch.zeros(1, 3, 32, 32), *torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
 
     def loss(pattern, **period):
         return float(mesh_loss(flat + pattern, flat, **period))
 
     assert loss((-1.0) ** x) == pytest.approx(1) and loss((-1.0) ** y) == pytest.approx(1)
-    assert loss((-1.0) ** (x + y)) == pytest.approx(3)  # along rows, along columns and crosswise
+    assert loss((-1.0) ** (x + y)) == pytest.approx(3)  # horizontal, vertical and both at once
     assert loss(0.5 * (-1.0) ** x) == pytest.approx(0.25)
     assert loss((x > 15).float()) < 0.04 and loss((x + y > 31).float()) < 0.05, "an edge"
     assert loss(torch.cos(2 * torch.pi * x / 8)) < 1e-3 and loss(x / 31) == pytest.approx(0, abs=1e-12)
-    # of twice the period, each wave is what it was of the one
+    # Doubling the period and the wavelengths changes nothing.
     assert loss((-1.0) ** (x // 2), period=4) == pytest.approx(1) and loss((-1.0) ** x, period=4) == pytest.approx(0)
     assert loss(torch.cos(2 * torch.pi * x / 16), period=4) < 1e-3
     assert loss(x / 31, period=4) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", [feature_loss, pixel_loss])
-def test_distances_are_averaged_over_the_batch_and_do_not_depend_on_the_size(loss, rng):
+def test_distances_are_means_over_batch_and_pixels(loss, rng):
     a, b = rand(rng, 1, 4, 6, 5), rand(rng, 1, 4, 6, 5)
     alone = loss(a, b)
     torch.testing.assert_close(loss(a.expand(3, -1, -1, -1), b.expand(3, -1, -1, -1)), alone)
@@ -98,18 +98,18 @@ def test_distances_are_averaged_over_the_batch_and_do_not_depend_on_the_size(los
     assert float(loss(a, a)) == 0
 
 
-def test_the_gram_matrix_by_hand():
+def test_gram_matrix_by_hand():
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])  # C = 2, H x W = 1 x 2
     assert torch.equal(gram_matrix(features), torch.tensor([[[5.0, 1.0], [1.0, 10.0]]]) / 4)
 
 
-def test_the_gram_matrix_is_the_products_of_channels_over_c_h_w(rng):
+def test_gram_matrix_matches_numpy(rng):
     features = rand(rng, 2, 3, 4, 5) - 0.5
     expected = np.einsum("nchw,ndhw->ncd", features.numpy(), features.numpy()) / (3 * 4 * 5)
     np.testing.assert_allclose(gram_matrix(features).numpy(), expected, rtol=1e-12)
 
 
-def test_the_gram_matrix_of_constant_features_is_their_products_at_any_size():
+def test_gram_matrix_of_constant_features_does_not_depend_on_size():
     constant = torch.tensor([1.0, -2.0, 0.5])
     for height, width in ((1, 1), (7, 3), (32, 64)):
         features = constant.view(1, 3, 1, 1).expand(2, 3, height, width)
@@ -117,7 +117,7 @@ def test_the_gram_matrix_of_constant_features_is_their_products_at_any_size():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_gram_matrix_of_half_features_is_computed_in_float32(dtype):
+def test_gram_matrix_of_half_precision_does_not_overflow(dtype):
     features = torch.full((1, 2, 64, 64), 40.0, dtype=dtype)  # the sum over pixels, 6.5e6, leaves float16's range
     gram = gram_matrix(features)
     assert gram.dtype == torch.float32
@@ -125,7 +125,7 @@ def test_the_gram_matrix_of_half_features_is_computed_in_float32(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_leaves_the_gram_matrix_and_its_gradient_in_float32(dtype, rng):
+def test_autocast_keeps_gram_matrix_and_gradient_in_float32(dtype, rng):
     features = (20 + torch.rand(1, 3, 32, 32, generator=rng)).requires_grad_()
     plain = gram_matrix(features)
     (expected,) = torch.autograd.grad(plain.square().sum(), features)
@@ -138,13 +138,13 @@ def test_autocast_leaves_the_gram_matrix_and_its_gradient_in_float32(dtype, rng)
 
 
 @pytest.mark.parametrize("loss", [feature_loss, pixel_loss])
-def test_small_differences_of_half_features_are_not_lost(loss):
+def test_distances_keep_small_differences_of_half_precision(loss):
     a = torch.full((1, 4, 256, 256), 100.0, dtype=torch.float16)
     b = a + torch.tensor(0.0625, dtype=torch.float16)
     assert float(loss(a, b)) == pytest.approx(0.0625**2)
 
 
-def test_the_style_loss_by_hand():
+def test_style_loss_by_hand():
     gram, target = torch.tensor([[[1.0, 2.0], [2.0, 5.0]]]), torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
     assert float(style_loss(gram, target, "paper")) == 17
     assert float(style_loss(gram, target, "code")) == 17 / 4
@@ -152,19 +152,19 @@ def test_the_style_loss_by_hand():
 
 
 @pytest.mark.parametrize("channels", [2, 8, 64])
-def test_the_papers_style_loss_is_the_codes_times_c_squared(channels, rng):
+def test_paper_style_loss_is_code_style_loss_times_c_squared(channels, rng):
     gram, target = gram_matrix(rand(rng, 3, channels, 5, 5)), gram_matrix(rand(rng, 1, channels, 7, 4))
     assert float(style_loss(gram, target, "paper")) == float(style_loss(gram, target, "code")) * channels**2
 
 
-def test_the_relative_style_loss_does_not_depend_on_the_features_scale(rng):
+def test_relative_style_loss_does_not_depend_on_feature_scale(rng):
     a, b = rand(rng, 2, 4, 6, 6), rand(rng, 1, 4, 6, 6)
     one = style_loss(gram_matrix(a), gram_matrix(b), "relative")
     torch.testing.assert_close(style_loss(gram_matrix(57 * a), gram_matrix(57 * b), "relative"), one)
 
 
 @pytest.mark.parametrize("form", STYLE_FORMS)
-def test_the_style_loss_is_the_mean_over_the_batch_of_a_style_that_is_shared(form, rng):
+def test_style_loss_is_mean_over_batch_for_one_style(form, rng):
     grams, target = gram_matrix(rand(rng, 3, 4, 6, 6)), gram_matrix(rand(rng, 1, 4, 6, 6))
     alone = [style_loss(gram[None], target, form) for gram in grams]
     torch.testing.assert_close(style_loss(grams, target, form), torch.stack(alone).mean())
@@ -179,7 +179,7 @@ def test_total_variation_by_hand():
     assert float(total_variation(image, "mean")) == pytest.approx(down + right)
 
 
-def test_the_gradient_of_total_variation_is_the_authors_codes(rng):
+def test_total_variation_gradient_matches_authors_code(rng):
     image = rand(rng, 2, 3, 5, 6).requires_grad_()
     strength = 1e-3
     total = strength * total_variation(image, "code")
@@ -207,7 +207,7 @@ def test_total_variation_of_a_single_row_is_finite(size, form):
     assert torch.isfinite(total_variation(torch.full((1, 3, *size), 0.5), form))
 
 
-def test_total_variation_code_sums_and_mean_averages(rng):
+def test_total_variation_forms_sum_or_average_over_batch(rng):
     image = rand(rng, 1, 3, 6, 6)
     twice = image.expand(2, -1, -1, -1)
     torch.testing.assert_close(total_variation(twice, "code"), 2 * total_variation(image, "code"))
@@ -215,7 +215,7 @@ def test_total_variation_code_sums_and_mean_averages(rng):
 
 
 @pytest.mark.parametrize("name", ["feature", "pixel", "gram", *STYLE_FORMS, *(f"tv {form}" for form in TV_FORMS)])
-def test_gradients_equal_finite_differences(name, rng):
+def test_gradients_match_finite_differences(name, rng):
     x, target = (rand(rng, 2, 3, 4, 3) - 0.5).requires_grad_(), rand(rng, 2, 3, 4, 3)
     functions = {
         "feature": lambda x: feature_loss(x, target),
@@ -227,14 +227,14 @@ def test_gradients_equal_finite_differences(name, rng):
     assert torch.autograd.gradcheck(functions[name], x)
 
 
-def test_unknown_forms_are_refused_by_name():
+def test_unknown_forms_are_rejected():
     with pytest.raises(InputError, match="'gatys'"):
         style_loss(torch.eye(2)[None], torch.eye(2)[None], "gatys")
     with pytest.raises(InputError, match="'l1'"):
         total_variation(torch.zeros(1, 3, 4, 4), "l1")
 
 
-def test_saturation_counts_only_what_exceeds_its_limit():
+def test_saturation_loss_counts_only_values_beyond_limit():
     raw = torch.tensor([[[[-4.5, -2.5, 0.0, 2.0, 3.5]]]], dtype=torch.float64)
     assert saturation_loss(raw) == pytest.approx((2.0**2 + 1.0**2) / 5)
     assert saturation_loss(raw, limit=5.0) == 0
@@ -242,7 +242,7 @@ def test_saturation_counts_only_what_exceeds_its_limit():
     assert torch.autograd.gradcheck(saturation_loss, noise)
 
 
-def test_the_charbonnier_form_is_the_absolute_difference():
+def test_charbonnier_pixel_loss_is_nearly_absolute_difference():
     a, b = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)).mul(4).chunk(2)
     torch.testing.assert_close(losses.pixel_loss(a, b, "charbonnier"), (a - b).abs().mean(), atol=1e-3, rtol=1e-3)
     with pytest.raises(InputError, match="squared, charbonnier"):

@@ -1,4 +1,4 @@
-"""LossNetwork: torchvision's networks layer by layer, and files that do not fit."""
+"""Test LossNetwork against torchvision layer by layer, and with files that do not fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perceptual_style.core.losses.loss_network import ARCHITECTURES, LossNetwork
 from safetensors.torch import save_file
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-# Place of the ReLU (or fire module) in torchvision's ``features``, channels and stride
+# Index of the ReLU (or fire module) in torchvision's ``features``, channels and stride
 VGG16 = {
     "relu1_1": (1, 64, 1), "relu1_2": (3, 64, 1), "relu2_1": (6, 128, 2), "relu2_2": (8, 128, 2),
     "relu3_1": (11, 256, 4), "relu3_2": (13, 256, 4), "relu3_3": (15, 256, 4), "relu4_1": (18, 512, 8),
@@ -31,7 +31,7 @@ KNOWN = {"vgg16": VGG16, "vgg19": VGG19, "squeezenet1_1": SQUEEZENET}
 
 
 def torchvisions(name: str, rng: torch.Generator) -> tuple[torch.nn.Sequential, dict[str, torch.Tensor]]:
-    """torchvision's ``features`` with small random weights, and its state dict with torchvision's names."""
+    """Return torchvision's ``features`` with small random weights, and its state dict with torchvision's names."""
     options = {} if name == "squeezenet1_1" else {"init_weights": False}
     with torch.device("meta"):
         model = getattr(torchvision.models, name)(weights=None, **options)
@@ -43,7 +43,7 @@ def torchvisions(name: str, rng: torch.Generator) -> tuple[torch.nn.Sequential, 
 
 
 def narrow_vgg16(rng: torch.Generator, until: int = 14) -> dict[str, torch.Tensor]:
-    """Weights in VGG-16's layout up to ``features.until``, a few channels wide."""
+    """Return weights in VGG-16's layout down to ``features.until``, a few channels wide."""
     tensors, channels = {}, 3
     for index, width in {0: 4, 2: 4, 5: 6, 7: 6, 10: 8, 12: 8, 14: 8, 17: 8, 19: 8, 21: 8}.items():
         if index <= until:
@@ -54,7 +54,7 @@ def narrow_vgg16(rng: torch.Generator, until: int = 14) -> dict[str, torch.Tenso
 
 
 def distilled(rng: torch.Generator) -> dict[str, torch.Tensor]:
-    """Weights in the layout of the distilled encoder: 13 narrow convolutions and five heads."""
+    """Return weights in the layout of the distilled encoder: 13 narrow convolutions and five heads."""
 
     def conv(key: str, out: int, into: int, kernel: int = 3) -> dict[str, torch.Tensor]:
         weight = torch.randn(out, into, kernel, kernel, generator=rng) * (2 / (into * kernel**2)) ** 0.5
@@ -70,7 +70,7 @@ def distilled(rng: torch.Generator) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_every_layer_equals_torchvisions(name, rng):
+def test_layers_match_torchvision(name, rng):
     features, tensors = torchvisions(name, rng)
     network = LossNetwork(name, tensors, KNOWN[name])
     image = torch.rand(2, 3, 37, 45, generator=rng)
@@ -86,7 +86,7 @@ def test_every_layer_equals_torchvisions(name, rng):
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
-def test_layers_have_the_papers_strides(name, rng):
+def test_layers_have_strides_of_the_paper(name, rng):
     with torch.device("meta"):
         model = getattr(torchvision.models, name)(weights=None, init_weights=False)
     shapes = {f"features.{key}": tensor.shape for key, tensor in model.features.state_dict().items()}
@@ -99,7 +99,7 @@ def test_layers_have_the_papers_strides(name, rng):
         assert features[layer].shape == (1, 4, 64 // stride, 32 // stride)
 
 
-def test_the_distilled_encoder_is_its_convolutions_and_heads_by_hand(rng):
+def test_distilled_encoder_by_hand(rng):
     tensors = distilled(rng)
     layers = [f"relu{block}_1" for block in range(1, 6)]
     image = torch.rand(1, 3, 40, 33, generator=rng)
@@ -123,7 +123,7 @@ def test_the_distilled_encoder_is_its_convolutions_and_heads_by_hand(rng):
                 torch.testing.assert_close(mine[f"relu{block}_1"], conv(x, f"conv{block}1_aux").relu())
 
 
-def test_the_input_is_normalized_inside_of_the_network():
+def test_network_normalizes_input():
     tensors = {"features.0.weight": torch.zeros(3, 3, 3, 3), "features.0.bias": torch.zeros(3)}
     for channel in range(3):
         tensors["features.0.weight"][channel, channel, 1, 1] = 1
@@ -131,7 +131,7 @@ def test_the_input_is_normalized_inside_of_the_network():
     torch.testing.assert_close(features, ((0.7 - MEAN) / STD).expand(1, 3, 16, 16))
 
 
-def test_a_file_and_a_dict_of_its_tensors_are_the_same(tmp_path, rng):
+def test_file_and_dict_of_tensors_give_same_features(tmp_path, rng):
     tensors, image = narrow_vgg16(rng), torch.rand(1, 3, 20, 24, generator=rng)
     save_file(tensors, tmp_path / "vgg16.safetensors")
     torch.save(tensors, tmp_path / "vgg16.pth")
@@ -141,21 +141,21 @@ def test_a_file_and_a_dict_of_its_tensors_are_the_same(tmp_path, rng):
         assert torch.equal(LossNetwork("vgg16", tmp_path / name, ["relu3_3"])(image)["relu3_3"], expected)
 
 
-def test_the_network_ends_at_the_deepest_layer_asked_for(rng):
+def test_network_ends_at_deepest_requested_layer(rng):
     network = LossNetwork("vgg16", narrow_vgg16(rng, until=7), ["relu2_1", "relu1_2"])
     assert network.steps[-1].name == "relu2_1"
     assert sorted(network.weights) == sorted(f"features/{i}/{part}" for i in (0, 2, 5) for part in ("weight", "bias"))
     assert list(network(torch.rand(1, 3, 16, 16, generator=rng))) == ["relu1_2", "relu2_1"]
 
 
-def test_heads_that_were_not_asked_for_are_left_out(rng):
+def test_heads_of_other_layers_are_not_loaded(rng):
     tensors = distilled(rng)
     del tensors["conv11_aux.weight"], tensors["conv31_aux.bias"]
     network = LossNetwork("vgg19_distilled", tensors, ["relu2_1", "relu4_1"])
     assert list(network(torch.rand(1, 3, 32, 32, generator=rng))) == ["relu2_1", "relu4_1"]
 
 
-def test_until_stops_early_with_the_same_features(rng):
+def test_until_stops_early_with_same_features(rng):
     network = LossNetwork("vgg16", narrow_vgg16(rng), ["relu1_2", "relu2_2", "relu3_3"])
     image = torch.rand(1, 3, 16, 16, generator=rng)
     short, full = network(image, until="relu2_2"), network(image)
@@ -163,7 +163,7 @@ def test_until_stops_early_with_the_same_features(rng):
     assert all(torch.equal(short[layer], full[layer]) for layer in short)
 
 
-def test_the_network_is_frozen_and_the_image_gets_the_gradient(rng):
+def test_network_is_frozen_and_image_gets_gradient(rng):
     tensors = narrow_vgg16(rng)
     network = LossNetwork("vgg16", tensors, ["relu1_1", "relu3_3"])
     assert not network.training and not any(p.requires_grad for p in network.parameters())
@@ -175,14 +175,14 @@ def test_the_network_is_frozen_and_the_image_gets_the_gradient(rng):
     assert network.weights["features/0/weight"].abs().sum() > 0
 
 
-def test_half_precision_files_are_used_in_float32(rng):
+def test_half_precision_files_run_in_float32(rng):
     tensors = {key: tensor.half() for key, tensor in narrow_vgg16(rng).items()}
     network = LossNetwork("vgg16", tensors, ["relu2_2"])
     assert network(torch.rand(1, 3, 16, 16, generator=rng))["relu2_2"].dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_smallest_image_runs_to_the_deepest_layer_and_a_smaller_one_is_refused(name, rng):
+def test_smallest_image_reaches_deepest_layer_and_smaller_one_is_rejected(name, rng):
     architecture = ARCHITECTURES[name]
     tensors = distilled(rng) if name == "vgg19_distilled" else torchvisions(name, rng)[1]
     network, side = LossNetwork(name, tensors, architecture.layers), architecture.smallest
@@ -192,7 +192,7 @@ def test_the_smallest_image_runs_to_the_deepest_layer_and_a_smaller_one_is_refus
         network(torch.rand(1, 3, side - 1, 64, generator=rng))
 
 
-def test_a_missing_layer_is_named(tmp_path, rng):
+def test_missing_layer_is_named(tmp_path, rng):
     path = tmp_path / "short.safetensors"
     save_file(narrow_vgg16(rng, until=7), path)
     with pytest.raises(CheckpointError, match=r"short.safetensors lacks relu3_1 of vgg16 .*features.10.weight"):
@@ -214,7 +214,7 @@ def test_a_missing_layer_is_named(tmp_path, rng):
         ("features.0.weight", (4, 1, 3, 3)),
     ],
 )
-def test_wrong_shapes_are_refused(key, shape, rng):
+def test_wrong_shapes_are_rejected(key, shape, rng):
     tensors = {**narrow_vgg16(rng), key: torch.zeros(shape)}
     with pytest.raises(CheckpointError, match=rf"is not a vgg16: {key.rsplit('.', 1)[0]}"):
         LossNetwork("vgg16", tensors, ["relu3_3"])
@@ -229,7 +229,7 @@ def test_wrong_shapes_are_refused(key, shape, rng):
         ("vgg16", [], "at least one layer"),
     ],
 )
-def test_unknown_networks_and_layers_are_refused(name, layers, named, rng):
+def test_unknown_networks_and_layers_are_rejected(name, layers, named, rng):
     with pytest.raises(InputError, match=named):
         LossNetwork(name, narrow_vgg16(rng), layers)
 
@@ -246,7 +246,7 @@ def test_unknown_networks_and_layers_are_refused(name, layers, named, rng):
         (b"\xff" * 64, "not a readable safetensors file"),
     ],
 )
-def test_other_files_are_refused_in_one_line(content, named, tmp_path):
+def test_other_files_are_rejected_in_one_line(content, named, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=named) as caught:
@@ -260,7 +260,7 @@ class _Payload:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_torch_file_with_code_in_it_is_refused_and_the_code_does_not_run(zipped, tmp_path, capsys):
+def test_torch_file_with_code_is_rejected_and_code_does_not_run(zipped, tmp_path, capsys):
     path = tmp_path / "weights.pth"
     torch.save({"features.0.weight": _Payload()}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match="cannot be opened safely"):
@@ -268,14 +268,14 @@ def test_a_torch_file_with_code_in_it_is_refused_and_the_code_does_not_run(zippe
     assert "code of the file ran" not in capsys.readouterr().out
 
 
-def test_a_torch_file_of_something_else_is_refused(tmp_path):
+def test_torch_file_of_nested_dict_is_rejected(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": {"features.0.weight": torch.zeros(1)}}, path)
     with pytest.raises(CheckpointError, match="plain dict of tensors"):
         LossNetwork("vgg16", path, ["relu1_1"])
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_missing_file_and_folder_are_rejected(tmp_path):
     for path, why in ((tmp_path / "nothing.safetensors", "is not there"), (tmp_path, "is not a file")):
         with pytest.raises(CheckpointError) as error:
             LossNetwork("vgg16", path, ["relu1_1"])
@@ -296,7 +296,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         ),
     ],
 )
-def test_the_real_files_load_with_their_widths(name, file, channels, shared_data, rng):
+def test_real_files_load_with_their_widths(name, file, channels, shared_data, rng):
     network = LossNetwork(name, shared_data / "loss_networks" / f"{file}.safetensors", channels)
     features = network(torch.rand(1, 3, 48, 48, generator=rng))
     assert {layer: feature.shape[1] for layer, feature in features.items()} == channels
@@ -304,27 +304,27 @@ def test_the_real_files_load_with_their_widths(name, file, channels, shared_data
 
 
 @pytest.mark.shared
-def test_the_real_vgg16_stops_where_its_file_does(shared_data):
+def test_real_vgg16_lacks_layers_below_its_file(shared_data):
     path = shared_data / "loss_networks" / "vgg16_caffe_conv1_1-conv2_2.safetensors"
     with pytest.raises(CheckpointError, match="lacks relu3_1 of vgg16"):
         LossNetwork("vgg16", path, ["relu3_3"])
 
 
 @pytest.mark.parametrize("expected", ARCHITECTURES)
-def test_a_file_is_recognized_by_its_tensors(expected, rng, tmp_path):
+def test_recognize_finds_network_by_tensors(expected, rng, tmp_path):
     layers = ("relu1_1", "relu3_1", "relu4_1")
     for name, tensors in (("vgg16", narrow_vgg16(rng, 21)), ("vgg19_distilled", distilled(rng))):
         save_file(tensors, tmp_path / "any.safetensors")
         assert recognize(tmp_path / "any.safetensors", layers, expected) == name
 
 
-def test_a_file_that_could_be_several_is_the_expected_one(rng, tmp_path):
+def test_recognize_prefers_expected_network(rng, tmp_path):
     save_file(narrow_vgg16(rng, 7), tmp_path / "a.safetensors")
     for name in ("vgg16", "vgg19"):
         assert recognize(tmp_path / "a.safetensors", ["relu2_2"], name) == name
 
 
-def test_a_file_of_none_of_them_is_refused_with_what_the_expected_one_lacks(rng, tmp_path):
+def test_recognize_says_what_the_expected_network_lacks(rng, tmp_path):
     save_file(narrow_vgg16(rng, 7), tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match="a.safetensors is not a loss network.* lacks relu3_1 of vgg19"):
         recognize(tmp_path / "a.safetensors", ["relu1_2", "relu3_1"], "vgg19")

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and distances of features, against scikit-image and formulas written out."""
+"""Test PSNR, SSIM and feature distances against scikit-image and written-out formulas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTHS = {
 
 @pytest.fixture
 def pair(rng) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two images of two smooth patterns, one noisier than the other."""
+    """Two noisy images, the second noisier, and their smooth references."""
     reference = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 7, generator=rng), (40, 47), mode="bilinear")
     noise = torch.tensor([0.02, 0.1]).view(2, 1, 1, 1) * torch.randn(2, 3, 40, 47, generator=rng)
     return quantize(reference + noise), quantize(reference)
@@ -37,7 +37,7 @@ def y_of(image: torch.Tensor, border: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("border", [0, 4, 8])
-def test_psnr_and_ssim_are_scikit_images_on_y(pair, border):
+def test_psnr_and_ssim_match_scikit_image_on_y(pair, border):
     for i, (image, reference) in enumerate(zip(*pair, strict=True)):
         y, target = y_of(image, border), y_of(reference, border)
         expected = peak_signal_noise_ratio(target, y, data_range=255)
@@ -48,7 +48,7 @@ def test_psnr_and_ssim_are_scikit_images_on_y(pair, border):
         assert float(ssim(*pair, border)[i]) == pytest.approx(expected, abs=1e-9)
 
 
-def test_y_goes_from_16_to_235(rng):
+def test_y_channel_ranges_and_primaries(rng):
     ends = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
     assert y_channel(ends).flatten().tolist() == [16, 235]
     assert y_channel(ends, full_range=True).flatten().tolist() == [0, 255]
@@ -56,7 +56,7 @@ def test_y_goes_from_16_to_235(rng):
     assert y_channel(primaries).flatten().tolist() == [81, 145, 41]  # as MATLAB's rgb2ycbcr of uint8
 
 
-def test_full_range_takes_the_values_of_grey_images_as_they_are(rng):
+def test_full_range_uses_grey_values_without_conversion(rng):
     reference = quantize(torch.rand(1, 1, 20, 20, generator=rng)).expand(1, 3, -1, -1)
     image = quantize(reference * 0.8)
     arrays = [(each[0, 0].double() * 255).round().numpy() for each in (reference, image)]
@@ -67,13 +67,13 @@ def test_full_range_takes_the_values_of_grey_images_as_they_are(rng):
     assert ssim(image, reference, full_range=True) != ssim(image, reference)
 
 
-def test_equal_images_are_as_near_as_can_be(pair):
+def test_equal_images_have_infinite_psnr_and_ssim_one(pair):
     _, reference = pair
     assert psnr(reference, reference).tolist() == [math.inf, math.inf]
     assert ssim(reference, reference).tolist() == pytest.approx([1, 1], abs=1e-12)
 
 
-def test_only_the_border_is_left_out(pair):
+def test_only_the_border_is_cropped(pair):
     image, reference = pair
     changed = image.clone()
     changed[..., :4, :] = changed[..., -4:] = 0
@@ -82,7 +82,7 @@ def test_only_the_border_is_left_out(pair):
     assert (psnr(changed, reference, 3) < psnr(image, reference, 3)).all()
 
 
-def test_perceptual_distance_is_the_feature_loss_of_each_image(pair, loss_weights):
+def test_perceptual_distance_is_feature_loss_of_each_image(pair, loss_weights):
     network = LossNetwork("vgg16", loss_weights, ["relu1_2", "relu2_2"])
     distances = perceptual_distance(*pair, network)
     both = [network(images)["relu2_2"] for images in pair]
@@ -121,7 +121,7 @@ def squeezenet(tmp_path, rng):
     return tmp_path / "squeezenet.safetensors"
 
 
-def test_lpips_is_its_papers_formula(pair, tmp_path, squeezenet, rng):
+def test_lpips_matches_formula_of_its_paper(pair, tmp_path, squeezenet, rng):
     lpips = Lpips.load(lpips_file(tmp_path / "lin.safetensors", "squeeze", rng), squeezenet)
     assert lpips.variant == "squeeze"
     expected = np.zeros(2)
@@ -134,7 +134,7 @@ def test_lpips_is_its_papers_formula(pair, tmp_path, squeezenet, rng):
     torch.testing.assert_close(lpips(*pair), lpips(*pair[::-1]))
 
 
-def test_lpips_refuses_alexnet_other_files_and_networks_too_short(tmp_path, loss_weights, rng):
+def test_lpips_rejects_alexnet_other_files_and_shallow_networks(tmp_path, loss_weights, rng):
     with pytest.raises(CheckpointError, match="AlexNet, which is not supported; expected those for Squeeze"):
         Lpips.load(lpips_file(tmp_path / "a.safetensors", "alex", rng), loss_weights)
     with pytest.raises(CheckpointError, match="holds no LPIPS weights"):
@@ -143,7 +143,7 @@ def test_lpips_refuses_alexnet_other_files_and_networks_too_short(tmp_path, loss
         Lpips.load(lpips_file(tmp_path / "v.safetensors", "vgg", rng), loss_weights)
 
 
-def test_images_that_cannot_be_compared_are_refused(pair, loss_weights):
+def test_images_that_cannot_be_compared_are_rejected(pair, loss_weights):
     image, reference = pair
     network = LossNetwork("vgg16", loss_weights, ["relu2_2"])
     for measure in (psnr, ssim, lambda x, y: perceptual_distance(x, y, network)):

@@ -1,4 +1,4 @@
-"""The objective: its parts by name, and what makes each of them vanish."""
+"""Test the objective: its parts by name, and when each of them is zero."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def network(loss_weights) -> LossNetwork:
 
 @pytest.fixture
 def images(rng) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Style, content and output: (1, 3, 40, 32), (2, 3, 24, 24), (2, 3, 24, 24)."""
+    """Style, content and output images: (1, 3, 40, 32), (2, 3, 24, 24), (2, 3, 24, 24)."""
     return tuple(torch.rand(shape, generator=rng) for shape in ((1, 3, 40, 32), (2, 3, 24, 24), (2, 3, 24, 24)))
 
 
-def test_the_parts_are_the_losses_times_their_weights_by_name(network, images):
+def test_parts_are_losses_times_weights_by_name(network, images):
     style, content, output = images
     parts = Objective(network, WEIGHTS, style)(output, content)
     ours, target, painting = network(output), network(content), network(style)
@@ -50,7 +50,7 @@ def test_the_parts_are_the_losses_times_their_weights_by_name(network, images):
         torch.testing.assert_close(parts[name], expected[name], msg=name)
 
 
-def test_weights_are_linear_and_those_of_zero_change_nothing_else(network, images):
+def test_parts_are_linear_in_weights_and_zero_removes_a_part(network, images):
     style, content, output = images
     parts = Objective(network, WEIGHTS, style)(output, content)
     more = Objective(network, WEIGHTS.scaled(content=4, style=0.25, tv=0), style)(output, content)
@@ -60,20 +60,20 @@ def test_weights_are_linear_and_those_of_zero_change_nothing_else(network, image
     assert torch.equal(more["pixel"], parts["pixel"])
 
 
-def test_scaling_by_nothing_is_the_same():
+def test_scaled_without_factors_changes_nothing():
     assert WEIGHTS.scaled() == WEIGHTS
     assert WEIGHTS.scaled(style=2).style == {"relu1_2": 6.0, "relu2_1": 10.0}
     assert WEIGHTS.scaled(style=2).content == WEIGHTS.content
 
 
-def test_content_parts_vanish_where_the_output_is_the_content_image(network, images):
+def test_content_parts_are_zero_for_the_content_image(network, images):
     style, content, _ = images
     parts = Objective(network, WEIGHTS, style)(content, content)
     assert float(parts["content relu2_2"]) == 0 and float(parts["pixel"]) == 0
     assert float(parts["style relu1_2"]) > 0
 
 
-def test_style_parts_vanish_where_the_output_is_the_style_image(network, images):
+def test_style_parts_are_zero_for_the_style_image(network, images):
     style, _, _ = images
     parts = Objective(network, WEIGHTS, style)(style.expand(2, -1, -1, -1), torch.zeros(2, 3, 40, 32))
     assert float(parts["style relu1_2"]) == pytest.approx(0, abs=1e-9)
@@ -81,7 +81,7 @@ def test_style_parts_vanish_where_the_output_is_the_style_image(network, images)
     assert float(parts["content relu2_2"]) > 0
 
 
-def test_targets_computed_before_give_the_same(network, images):
+def test_precomputed_targets_give_same_parts(network, images):
     style, content, output = images
     objective = Objective(network, WEIGHTS, style)
     targets = objective.content_targets(content)
@@ -90,7 +90,7 @@ def test_targets_computed_before_give_the_same(network, images):
     assert all(torch.equal(with_targets[name], without[name]) for name in without)
 
 
-def test_several_content_layers_are_compared_in_any_order(loss_weights, images):
+def test_content_layers_may_come_in_any_order(loss_weights, images):
     style, content, output = images
     weights = ObjectiveWeights(content={"relu1_2": 1.0, "relu2_2": 2.0, "relu1_1": 4.0}, style={"relu2_1": 1.0})
     network = LossNetwork("vgg16", loss_weights, weights.layers)
@@ -100,18 +100,18 @@ def test_several_content_layers_are_compared_in_any_order(loss_weights, images):
         torch.testing.assert_close(parts[f"content {layer}"], expected, msg=layer)
 
 
-def test_the_gradient_reaches_the_output_and_nothing_else(network, images):
+def test_gradient_reaches_output_only(network, images):
     style, content, output = images
     for image in images:
         image.requires_grad_()
     sum(Objective(network, WEIGHTS, style)(output, content).values()).backward()
     assert output.grad.abs().sum() > 0
     assert style.grad is None
-    # The pixel loss alone compares with the content image itself.
+    # Only the pixel loss compares with the content image itself.
     torch.testing.assert_close(content.grad, 2 * 7 * (content - output).detach() / content.numel())
 
 
-def test_an_objective_without_a_loss_network_layer_is_pixels_alone(loss_weights, images):
+def test_objective_without_layers_has_only_pixel_loss(loss_weights, images):
     style, content, output = images
     network = LossNetwork("vgg16", loss_weights, ["relu1_1"])
     parts = Objective(network, ObjectiveWeights(pixel=1.0), style)(output, content)
@@ -119,7 +119,7 @@ def test_an_objective_without_a_loss_network_layer_is_pixels_alone(loss_weights,
     torch.testing.assert_close(parts["pixel"], (output - content).square().mean())
 
 
-def test_the_layers_are_those_of_both_groups_each_once():
+def test_layers_are_listed_once():
     weights = ObjectiveWeights(content={"relu2_2": 1.0}, style={"relu1_2": 1.0, "relu2_2": 1.0})
     assert weights.layers == ("relu2_2", "relu1_2")
 
@@ -136,11 +136,21 @@ def test_the_layers_are_those_of_both_groups_each_once():
         ({"tv_form": "l1"}, "'l1'.*code, mean"),
     ],
 )
-def test_bad_weights_are_refused(bad, named):
+def test_bad_weights_are_rejected(bad, named):
     with pytest.raises(InputError, match=named):
         ObjectiveWeights(**bad)
 
 
-def test_a_negative_factor_is_refused():
+def test_negative_factor_is_rejected():
     with pytest.raises(InputError, match="not negative"):
         WEIGHTS.scaled(style=-1)
+
+
+def test_missing_loss_network_or_style_image_is_rejected(network):
+    with pytest.raises(InputError, match="weights of relu2_2, relu1_2, relu2_1 need a loss network; got none"):
+        Objective(None, WEIGHTS, torch.zeros(1, 3, 40, 32))
+    with pytest.raises(InputError, match="need a style image; got none"):
+        Objective(network, WEIGHTS)
+    assert list(Objective(None, ObjectiveWeights(pixel=1.0))(torch.zeros(1, 3, 9, 9), torch.ones(1, 3, 9, 9))) == [
+        "pixel"
+    ]

@@ -1,4 +1,4 @@
-"""What a training starts from: a style by name, a file, the recipe's own base, or nothing."""
+"""Test what training runs start from: a style by name, a file, the recipe's base, or nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from perceptual_style.core.errors import CheckpointError, InputError
 from perceptual_style.core.hub.manifest import bundled_path, find_entry
 from perceptual_style.core.network.arch import ArchSpec
 from perceptual_style.core.network.transform_net import build_network
-from perceptual_style.core.training.base_styles import base_file
-from perceptual_style.core.training.style_recipes import BASES, RECIPES
+from perceptual_style.core.training.base_styles import BASES, base_file
+from perceptual_style.core.training.style_recipes import RECIPES
 
 
-def test_recipes_start_from_bundled_styles_of_their_own_architecture():
+def test_bases_are_bundled_styles_with_architecture_of_their_recipe():
     assert set(BASES) <= set(RECIPES) and "quick" in BASES
     for recipe, base in BASES.items():
         assert find_entry(base, "style").is_bundled
@@ -20,7 +20,7 @@ def test_recipes_start_from_bundled_styles_of_their_own_architecture():
         assert ArchSpec.parse(find_entry(base).arch) == ArchSpec.parse(RECIPES[recipe].arch)
 
 
-def test_other_recipes_start_from_nothing_unless_they_are_told(tmp_path):
+def test_base_file_is_none_unless_recipe_or_user_names_one(tmp_path):
     for recipe in RECIPES.keys() - BASES.keys():
         assert base_file(None, recipe) is None
     assert base_file("none", "quick") is None
@@ -28,7 +28,7 @@ def test_other_recipes_start_from_nothing_unless_they_are_told(tmp_path):
     assert base_file(tmp_path / "mine.safetensors", "quick") == tmp_path / "mine.safetensors"
 
 
-def test_another_width_than_the_bases_is_refused(tmp_path):
+def test_width_other_than_the_base_is_rejected(tmp_path):
     save_network(tmp_path / "mine.safetensors", build_network("c3s1-6,c3s1-3"), {"task": "style"})
     assert base_file("starry_night", "quick", 16) == bundled_path("starry_night")
     assert base_file(tmp_path / "mine.safetensors", "quick", 6)
@@ -38,6 +38,6 @@ def test_another_width_than_the_bases_is_refused(tmp_path):
             base_file(name, "quick", 32)
 
 
-def test_a_style_that_is_not_downloaded_is_an_error_that_says_how_to_get_it():
+def test_missing_style_error_says_how_to_download_it():
     with pytest.raises(CheckpointError, match="perceptual-style download maze_mosaic"):
         base_file("maze_mosaic", "standard")

@@ -1,4 +1,4 @@
-"""Gradients of a batch in pieces: the same as of the whole one, and what happens when memory runs out."""
+"""Test that gradients in pieces equal those of the whole batch, and what happens when memory runs out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def network():
 
 
 def losses_of(network, sizes: list[int] | None = None, room: float = float("inf")):
-    """A mean and a sum over the photos; more than ``room`` of them are out of memory."""
+    """Return losses with a mean and a sum over photos. More than ``room`` photos run out of memory."""
 
     def losses(batch, step):
         image, target = batch if isinstance(batch, tuple) else (batch, 1 - batch)
@@ -47,7 +47,7 @@ def by_autograd(network, batch) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 4, 5, 9])
-def test_pieces_give_the_gradients_and_losses_of_the_whole_batch(at_once, network, rng):
+def test_pieces_give_gradients_and_losses_of_whole_batch(at_once, network, rng):
     batch = torch.rand(5, 3, 16, 16, generator=rng, dtype=torch.float64)
     expected, whole = by_autograd(network, batch), losses_of(network)(batch, 0)
     sizes = []
@@ -61,7 +61,7 @@ def test_pieces_give_the_gradients_and_losses_of_the_whole_batch(at_once, networ
     assert not any(value.requires_grad for value in parts.values())
 
 
-def test_pairs_are_cut_alike(network, rng):
+def test_tuples_are_split_together(network, rng):
     low, high = (torch.rand(3, 3, 16, 16, generator=rng, dtype=torch.float64) for _ in range(2))
     expected = by_autograd(network, (low, high))
     compute = Gradients(network, losses_of(network), 3, sums={"tv"})
@@ -76,7 +76,7 @@ def test_pairs_are_cut_alike(network, rng):
     [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: not enough")],
 )
 @pytest.mark.parametrize("where", ["forward", "backward"])
-def test_when_memory_runs_out_there_are_fewer_at_a_time_from_then_on(where, error, network, rng, monkeypatch):
+def test_out_of_memory_halves_the_pieces_for_good(where, error, network, rng, monkeypatch):
     batch, sizes = torch.rand(6, 3, 16, 16, generator=rng, dtype=torch.float64), []
     expected, original = by_autograd(network, batch), losses_of(network, sizes)
 
@@ -101,7 +101,7 @@ def test_when_memory_runs_out_there_are_fewer_at_a_time_from_then_on(where, erro
     assert compute(batch, 1)[1] == [] and sizes == [1] * 6
 
 
-def test_what_was_taken_is_given_back_before_the_next_attempt(network, rng, monkeypatch):
+def test_memory_of_failed_attempt_is_released_before_the_next(network, rng, monkeypatch):
     alive, released = [], []
 
     class Large:
@@ -112,7 +112,7 @@ def test_what_was_taken_is_given_back_before_the_next_attempt(network, rng, monk
             alive.pop()
 
     def losses(batch, step):
-        large = Large()  # as an activation, which the traceback of the error holds
+        large = Large()  # like an activation, held by the traceback of the error
         if len(batch) > 1:
             raise torch.OutOfMemoryError("out of memory")
         return {"pixel": network(batch).mean() + 0 * len(str(large))}
@@ -122,21 +122,21 @@ def test_what_was_taken_is_given_back_before_the_next_attempt(network, rng, monk
     assert released == [0]
 
 
-def test_batch_normalization_is_pointed_out(rng):
+def test_note_mentions_batch_normalization(rng):
     network = build_network(ARCH.replace("none", "batch")).double()
     compute = Gradients(network, losses_of(network, room=1), 2)
     _, notes = compute(torch.rand(2, 3, 16, 16, generator=rng, dtype=torch.float64), 0)
-    assert "batch normalization has the statistics of these 1 alone" in notes[0]
+    assert "batch normalization uses the statistics of these 1 alone" in notes[0]
 
 
-def test_too_little_memory_for_a_single_photo_is_an_error_in_one_line(network, rng):
+def test_out_of_memory_with_a_single_photo_is_a_one_line_error(network, rng):
     compute = Gradients(network, losses_of(network, room=0), 4)
     with pytest.raises(TrainingError, match="single photo at a time; try a smaller size") as caught:
         compute(torch.rand(4, 3, 16, 16, generator=rng, dtype=torch.float64), 0)
     assert "\n" not in str(caught.value)
 
 
-def test_other_errors_are_no_lack_of_memory(network, rng):
+def test_other_errors_are_raised_unchanged(network, rng):
     def losses(batch, step):
         raise RuntimeError("shapes do not fit")
 
@@ -145,7 +145,7 @@ def test_other_errors_are_no_lack_of_memory(network, rng):
 
 
 def out_of_memory(monkeypatch, room: int, from_call: int = 1) -> None:
-    """Let the objective run out of memory with more than ``room`` photos, from this of its calls on."""
+    """Make the objective run out of memory with more than ``room`` photos, starting with call ``from_call``."""
     original, calls = style_training.Objective.__call__, []
 
     def objective(self, output, content, *more):
@@ -158,7 +158,7 @@ def out_of_memory(monkeypatch, room: int, from_call: int = 1) -> None:
 
 
 @pytest.mark.parametrize("tv_form", ["mean", "code"])
-def test_a_training_that_runs_out_of_memory_ends_with_the_same_weights(tv_form, new_run, monkeypatch):
+def test_training_run_out_of_memory_ends_with_same_weights(tv_form, new_run, monkeypatch):
     weights = ObjectiveWeights({"relu2_1": 1.0}, {"relu2_2": 4.0}, "relative", tv=1e-5, tv_form=tv_form)
     run = new_run(batch_size=3, weights=weights, learning_rate=3e-4)
     expected, notes, seen = load_file(run_training(dataclasses.replace(run, out=run.out.with_stem("whole")))), [], []
@@ -170,7 +170,7 @@ def test_a_training_that_runs_out_of_memory_ends_with_the_same_weights(tv_form, 
     assert len(seen) == 8 and all(losses.keys() == seen[0].keys() for losses in seen)
 
 
-def test_a_training_that_cannot_go_on_for_lack_of_memory_keeps_a_checkpoint(new_run, monkeypatch, uninterrupted, same):
+def test_training_run_stopped_by_lack_of_memory_keeps_checkpoint(new_run, monkeypatch, uninterrupted, same):
     run = new_run()
     with monkeypatch.context() as patch:
         out_of_memory(patch, room=0, from_call=4)

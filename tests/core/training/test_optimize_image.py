@@ -1,4 +1,4 @@
-"""Image optimization: what it minimizes, that it does, from where, and what it refuses; the command over it."""
+"""Test image optimization: its objective, its convergence, its start, bad input, and the command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def network(tmp_path_factory):
 
 
 def picture(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Smooth random colors."""
+    """Return smooth random colors."""
     small = torch.rand(shape[0], 3, 6, 6, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(small, size=shape[1:], mode="bicubic").clamp(0, 1)
 
@@ -45,7 +45,7 @@ def painting():
 
 @pytest.fixture
 def optimize(network):
-    """optimize_image with the small network and few iterations; returns the image and the progress that was reported."""
+    """Function that runs optimize_image with the small network, and returns the image and the reported progress."""
 
     def run(*images, **settings):
         seen = []
@@ -55,7 +55,7 @@ def optimize(network):
     return run
 
 
-def test_bounded_quadratic_ends_at_its_minimum():
+def test_bounded_quadratic_reaches_its_minimum():
     """The minimum of a separable function over a box is the unbounded one, clamped."""
     goal = torch.linspace(-1, 2, 3 * 7 * 8).view(1, 3, 7, 8)
     scale = torch.logspace(0, 1, goal.numel()).view_as(goal)
@@ -66,8 +66,8 @@ def test_bounded_quadratic_ends_at_its_minimum():
     assert parts["far"] == pytest.approx(float((scale * (goal.clamp(0, 1) - goal).square()).mean()), rel=1e-4)
 
 
-def test_as_good_as_the_librarys_bounded_lbfgs(network, photo, painting):
-    """scipy's L-BFGS-B on the same objective, with as many iterations (and a line search more)."""
+def test_result_is_as_good_as_scipys_bounded_lbfgs(network, photo, painting):
+    """Compare with scipy's L-BFGS-B on the same objective, with as many iterations and a line search."""
     objective = build_objective(STANDARD, STANDARD.weights, network, painting, "cpu")
     targets = objective.content_targets(photo)
 
@@ -86,20 +86,20 @@ def test_as_good_as_the_librarys_bounded_lbfgs(network, photo, painting):
     assert min(values) < 1.1 * best
 
 
-def test_large_images_of_a_small_objective_do_not_stall():
-    """torch's L-BFGS leaves out steps of a curvature below 1e-10."""
+def test_large_image_with_small_objective_does_not_stall():
+    """torch's L-BFGS skips steps whose curvature is below 1e-10."""
     goal, start = torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 0.5)
     curve = [parts["far"] for _, parts in descend(lambda x: {"far": 1e-7 * (x - goal).square().mean()}, start, 4)]
     assert curve[-1] < 1e-3 * curve[0]
 
 
-def test_a_start_that_is_the_minimum_stays():
+def test_start_at_the_minimum_stays():
     start = torch.rand(1, 3, 8, 8)
     for image, _ in descend(lambda x: {"far": (x - start).square().mean()}, start, 3):
         assert torch.equal(image, start)
 
 
-def test_the_result_is_a_better_image_of_the_contents_size(optimize, photo, painting):
+def test_result_has_size_of_content_and_lower_objective(optimize, photo, painting):
     original = photo.clone(), painting.clone()
     image, seen = optimize(photo, painting)
     assert image.shape == photo.shape and image.dtype == torch.float32
@@ -111,7 +111,7 @@ def test_the_result_is_a_better_image_of_the_contents_size(optimize, photo, pain
     assert torch.equal(photo, original[0]) and torch.equal(painting, original[1])
 
 
-def test_it_minimizes_what_networks_are_trained_on(optimize, network, photo, painting):
+def test_objective_is_the_one_of_training(optimize, network, photo, painting):
     from perceptual_style.core.training.photos import fit_style_image
 
     image, seen = optimize(photo, painting)
@@ -125,23 +125,23 @@ def test_it_minimizes_what_networks_are_trained_on(optimize, network, photo, pai
     assert set(expected) == {*contents, *styles, "tv"}
 
 
-def test_in_inference_mode_the_result_is_the_same(optimize, photo, painting):
+def test_inference_mode_gives_same_result(optimize, photo, painting):
     expected, _ = optimize(photo, painting)
     with torch.inference_mode():
-        inside, _ = optimize(photo + 0, painting + 0)  # tensors that autograd refuses
+        inside, _ = optimize(photo + 0, painting + 0)  # autograd refuses these tensors
     with torch.no_grad():
         quiet, _ = optimize(photo, painting)
     assert torch.equal(inside, expected) and torch.equal(quiet, expected)
 
 
-def test_noise_depends_on_the_seed_alone(optimize, photo, painting):
+def test_noise_depends_only_on_seed(optimize, photo, painting):
     images = [optimize(photo, painting, start="noise", seed=seed, iterations=2)[0] for seed in (3, 3, 4)]
     assert torch.equal(images[0], images[1]) and (images[0] - images[2]).abs().mean() > 0.1
     state = torch.random.get_rng_state()
     assert noise(photo, 3).shape == photo.shape and torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_images_of_a_batch_are_optimized_each_on_its_own(optimize, painting):
+def test_images_of_a_batch_are_optimized_separately(optimize, painting):
     photos = picture(2, 36, 40)
     together, seen = optimize(photos, painting, iterations=3)
     assert [(each.done, each.total) for each in seen] == [(n, 6) for n in range(1, 7)]
@@ -150,7 +150,7 @@ def test_images_of_a_batch_are_optimized_each_on_its_own(optimize, painting):
         assert torch.equal(together[index : index + 1], alone)
 
 
-def test_inversion_brings_the_photo_back_from_its_features(optimize, photo, loss_weights):
+def test_inversion_recovers_photo_from_features(optimize, photo, loss_weights):
     recipe = dataclasses.replace(STANDARD, loss_network="vgg16")
     weights = inversion(ObjectiveWeights(content={"relu2_1": 3.0}, style={"relu1_1": 1.0}), ["relu1_1"])
     assert weights == ObjectiveWeights(content={"relu1_1": 1.0})
@@ -159,7 +159,7 @@ def test_inversion_brings_the_photo_back_from_its_features(optimize, photo, loss
     assert (image - photo).abs().mean() < 0.1 * (noise(photo, 0) - photo).abs().mean()
 
 
-def test_reconstruction_has_the_style_and_the_paintings_size(optimize, painting):
+def test_reconstruction_has_style_and_size_of_style_image(optimize, painting):
     weights = reconstruction(STANDARD.weights, ["relu1_1", "relu2_1"])
     assert weights.style == {layer: STANDARD.weights.style[layer] for layer in ("relu1_1", "relu2_1")}
     assert not weights.content and weights.tv == STANDARD.weights.tv
@@ -169,12 +169,12 @@ def test_reconstruction_has_the_style_and_the_paintings_size(optimize, painting)
     assert style[-1] < 0.05 * style[0]
 
 
-def test_progress_stops_the_work(optimize, photo, painting, stop_at):
+def test_progress_callback_can_stop(optimize, photo, painting, stop_at):
     with pytest.raises(RuntimeError, match="enough"):
         optimize(photo, painting, progress=stop_at(2, RuntimeError("enough")))
 
 
-def test_half_precision_comes_back_as_it_came(optimize, photo, painting):
+def test_result_keeps_half_precision(optimize, photo, painting):
     image, _ = optimize(photo.half(), painting.half(), iterations=1)
     assert image.dtype == torch.float16
 
@@ -196,14 +196,14 @@ def test_half_precision_comes_back_as_it_came(optimize, photo, painting):
         (("photo", "painting"), {"weights": inversion(STANDARD.weights, ["relu9_9"])}, "no layer 'relu9_9'"),
     ],
 )  # fmt: skip
-def test_bad_input_is_refused(optimize, photo, painting, images, settings, message):
+def test_bad_input_is_rejected(optimize, photo, painting, images, settings, message):
     known = {None: None, "photo": photo, "painting": painting, "paintings": painting.repeat(2, 1, 1, 1)}
     known |= {"tiny": picture(1, 8, 8), "small": picture(1, 20, 90)}
     with pytest.raises(InputError, match=message):
         optimize(*(known[name] for name in images), **settings)
 
 
-def test_images_of_a_wrong_range_and_missing_weights_are_refused(optimize, photo, painting, tmp_path):
+def test_images_out_of_range_and_missing_weights_are_rejected(optimize, photo, painting, tmp_path):
     with pytest.raises(ImageError, match="style_image: .* divide by 255"):
         optimize(photo, 255 * painting)
     with pytest.raises(CheckpointError, match="is not there"):
@@ -212,7 +212,7 @@ def test_images_of_a_wrong_range_and_missing_weights_are_refused(optimize, photo
         optimize(photo, painting, loss_weights=None)
 
 
-def test_an_objective_that_is_not_finite_ends_with_an_error():
+def test_objective_that_is_not_finite_is_an_error():
     with pytest.raises(TrainingError, match="not finite after 0 iterations"):
         list(descend(lambda x: {"bad": math.inf * (x - 0.5).square().sum()}, torch.full((1, 3, 4, 4), 0.5), 3))
 
@@ -231,7 +231,7 @@ def command(files, network):
     return ["optimize", files / "photo.png", files / "painting.png", *settings]
 
 
-def test_the_command_writes_what_the_function_gives(run, optimize, command, files):
+def test_command_writes_result_of_function(run, optimize, command, files):
     status, out, lines = run(*command, "--style-weight", 2, "--tv-weight", 0, "--preview")
     assert (status, out.strip()) == (0, str(files / "out.png"))
     assert all("iteration" in line or "optimiz" in line for line in lines), lines
@@ -244,13 +244,13 @@ def test_the_command_writes_what_the_function_gives(run, optimize, command, file
     assert read_image(files / "out.preview.png").pixels.shape == expected.shape
 
 
-def test_the_command_reduces_large_photos_and_keeps_small_ones(run, command, files):
+def test_command_reduces_large_photos_and_keeps_small_ones(run, command, files):
     for size, expected in ((42, (35, 42)), (512, (40, 48))):
         assert run(*command, "--size", size)[0] == 0
         assert read_image(files / "out.png").pixels.shape[-2:] == expected
 
 
-def test_the_command_inverts_features_and_reconstructs_styles(run, command, files):
+def test_command_inverts_features_and_reconstructs_styles(run, command, files):
     photo, painting, rest = command[1], command[2], command[3:-2]
     assert run("optimize", photo, *rest, "--inversion", "relu2_1")[0] == 0
     assert read_image(files / "out.png").pixels.shape[-2:] == (40, 48)
@@ -258,7 +258,7 @@ def test_the_command_inverts_features_and_reconstructs_styles(run, command, file
     assert read_image(files / "out.png").pixels.shape[-2:] == (40, 50)
 
 
-def test_the_command_complains_in_one_line_before_any_work(refused, command, files):
+def test_command_rejects_bad_arguments_in_one_line(refused, command, files):
     options = command[3:]
     photo = files / "photo.png"
     assert "there is no painting; give one" in refused("optimize", photo, *options)
@@ -277,7 +277,7 @@ def test_the_command_complains_in_one_line_before_any_work(refused, command, fil
     assert not list(files.glob("out*"))
 
 
-def test_an_interrupted_command_leaves_no_image(run, command, files, monkeypatch):
+def test_interrupted_command_leaves_no_image(run, command, files, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -286,7 +286,7 @@ def test_an_interrupted_command_leaves_no_image(run, command, files, monkeypatch
     assert (status, out, lines[-1]) == (130, "", "cancelled") and not (files / "out.png").exists()
 
 
-def test_too_little_memory_for_torch_is_one_line(run, command, files, monkeypatch):
+def test_out_of_memory_is_a_one_line_error(run, command, files, monkeypatch):
     def too_large(*_, **__):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory")
 

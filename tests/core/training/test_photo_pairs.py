@@ -1,4 +1,4 @@
-"""Pairs of crops: they belong together, depend on seed and position alone, and unusable files are left out."""
+"""Test pairs of crops: they match, depend only on seed and position, and skip unusable files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_low_is_high_reduced(folder, factor):
+def test_low_resolution_is_high_resolution_reduced(folder, factor):
     low, high = PairFolder(folder, factor, 16, 6).batch(0)
     assert low.shape == (6, 3, 16, 16) and high.shape == (6, 3, 16 * factor, 16 * factor)
-    # Away from the crop's own edges, where what was beyond them is missing.
+    # Away from the crop's edges, beyond which the degradation of the whole photo saw more.
     difference = (degrade(high, factor) - low)[..., 3:-3, 3:-3].abs().max()
     assert difference < 1.5 / 255
 
 
-def test_a_batch_depends_on_seed_and_index_alone(folder):
+def test_batch_depends_only_on_seed_and_index(folder):
     one, other = (PairFolder(folder, 2, 16, 3, "mix", seed=5) for _ in range(2))
     expected = [one.batch(index) for index in range(4)]
     resumed = list(other.batches(2, 4))
@@ -42,7 +42,7 @@ def test_a_batch_depends_on_seed_and_index_alone(folder):
     assert not torch.equal(expected[0][0], PairFolder(folder, 2, 16, 3, "mix", seed=6).batch(0)[0])
 
 
-def test_unusable_files_are_skipped_with_a_reason_each(folder):
+def test_unusable_files_are_skipped_with_a_reason(folder):
     photos = PairFolder(folder, 4, 16, 4)
     for index in range(4):
         photos.batch(index)
@@ -51,19 +51,19 @@ def test_unusable_files_are_skipped_with_a_reason_each(folder):
 
 
 @pytest.mark.parametrize(("candidates", "least", "most"), [(1, 42, 56), (3, 15, 42)])
-def test_of_several_candidates_the_one_with_most_detail_is_the_crop(tmp_path, candidates, least, most):
-    """A photo that is flat but for a corner: most crops of three candidates show the corner, few places do."""
+def test_crop_is_the_candidate_with_most_detail(tmp_path, candidates, least, most):
+    """Crop a photo that is flat except for a corner, which few places show but most of three candidates do."""
     pixels = np.full((200, 200, 3), 128, np.uint8)
     pixels[:70, :70] = np.random.default_rng(0).integers(0, 256, (70, 70, 3))
     Image.fromarray(pixels).save(tmp_path / "corner.png")
     low, high = PairFolder(tmp_path, 2, 20, 60, candidates=candidates).batch(0)
     flat = sum(detail((image * 255).byte()) < 1 for image in high)
-    # a place shows none of it with a chance of 1 - (71 / 161)^2 = 0.81, three do with 0.52
+    # A place misses the corner with a probability of 1 - (71 / 161)^2 = 0.81, and all of three with 0.52.
     assert least < flat < most
     assert detail((low[0] * 0).byte()) == 0
 
 
-def test_bad_folders_and_settings_are_refused(folder, tmp_path):
+def test_bad_folders_and_settings_are_rejected(folder, tmp_path):
     with pytest.raises(ImageError):
         PairFolder(tmp_path, 4, 16, 4)
     with pytest.raises(ImageError, match="none of the 6 photos can be used"):
@@ -72,7 +72,7 @@ def test_bad_folders_and_settings_are_refused(folder, tmp_path):
         PairFolder(folder, 4, 16, 4, "jpeg")
 
 
-def test_the_shares_of_a_batch_make_up_the_whole(folder):
+def test_shares_of_a_batch_make_up_the_whole(folder):
     photos = PairFolder(folder, 2, 16, 3, "mix", seed=5)
     whole = photos.batch(1)
     for part in range(2):

@@ -1,4 +1,4 @@
-"""Photos to batches: what a batch depends on, what a crop shows, and files that cannot be read."""
+"""Test batches of photos: what they depend on, what crops show, and unreadable files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def save(path, width: int, height: int, mode: str = "RGB", value: int | None = None, **options):
-    """A photo of noise, or of one value."""
+    """Save a photo of noise, or of one value."""
     shape = (height, width, len(mode)) if len(mode) > 1 else (height, width)
     pixels = np.random.default_rng([width, height, len(path.name)]).integers(0, 256, shape, np.uint8)
     pixels = pixels if value is None else np.full_like(pixels, value)
@@ -24,18 +24,18 @@ def save(path, width: int, height: int, mode: str = "RGB", value: int | None = N
 
 @pytest.fixture
 def photos(tmp_path):
-    """Eleven photos, each of one grey of its own: 20, 40, ..., 220."""
+    """Eleven photos, each of a single grey: 20, 40, ..., 220."""
     for n in range(1, 12):
         save(tmp_path / "photos" / f"{n:02}.png", 40 + n, 60 - n, value=20 * n)
     return tmp_path / "photos"
 
 
 def greys(batch: torch.Tensor) -> list[int]:
-    """Which of the photos of one grey a batch shows."""
+    """Return the greys of the photos in a batch."""
     return [round(float(image.mean()) * 255) for image in batch]
 
 
-def test_a_batch_depends_on_the_seed_and_its_number_alone(tmp_path):
+def test_batch_depends_only_on_seed_and_index(tmp_path):
     for n in range(5):
         save(tmp_path / f"{n}.png", 50 + n, 40)
     forward, backward = (PhotoFolder(tmp_path, 32, 2, seed=7) for _ in range(2))
@@ -46,7 +46,7 @@ def test_a_batch_depends_on_the_seed_and_its_number_alone(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 30])
-def test_an_epoch_shows_every_photo_once(photos, batch_size):
+def test_epoch_shows_every_photo_once(photos, batch_size):
     folder = PhotoFolder(photos, 32, batch_size, seed=3)
     shown = [grey for i in range(-(-33 // batch_size)) for grey in greys(folder.batch(i))]
     epochs = [shown[start : start + 11] for start in (0, 11, 22)]
@@ -54,7 +54,7 @@ def test_an_epoch_shows_every_photo_once(photos, batch_size):
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_seeds_differ_in_order_and_in_crops(photos):
+def test_seed_changes_order_and_crops(photos):
     folders = [PhotoFolder(photos, 32, 11, seed=seed) for seed in range(4)]
     assert len({tuple(greys(folder.batch(0))) for folder in folders}) == 4
     noise = save(photos.parent / "one" / "noise.png", 70, 90).parent
@@ -69,7 +69,7 @@ def test_batches_prepared_ahead_are_the_same(photos, start, stop):
     assert all(torch.equal(batch, folder.batch(i)) for i, batch in enumerate(ahead, start))
 
 
-def test_a_batch_is_float_rgb_in_0_to_1(photos):
+def test_batch_is_float_rgb_from_0_to_1(photos):
     batch = PhotoFolder(photos, 48, 4).batch(0)
     assert batch.shape == (4, 3, 48, 48) and batch.dtype == torch.float32
     assert batch.min() >= 0 and batch.max() <= 1
@@ -79,8 +79,8 @@ def test_a_batch_is_float_rgb_in_0_to_1(photos):
     ("width", "height"), [(64, 64), (300, 40), (40, 300), (33, 32), (2000, 16), (16, 900), (5, 7), (1, 1), (1, 64)]
 )
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_crop_of_any_photo_has_its_size_and_stays_within(width, height, suffix, tmp_path):
-    # Black outside would show at once: the photo is one grey.
+def test_crop_of_any_photo_has_its_size_and_stays_inside(width, height, suffix, tmp_path):
+    # The photo is a single grey, in which black from outside would be visible.
     path = save(tmp_path / f"photo{suffix}", width, height, value=200)
     for seed in range(20):
         crop = random_crop(path, 32, np.random.default_rng(seed))
@@ -104,13 +104,13 @@ def test_crops_reach_every_side_and_show_most_of_the_photo(width, height, tmp_pa
         assert crop[1, 0].mean() < crop[1, -1].mean(), "crops are never upside down"
     assert (torch.stack(lows).amin(dim=0) < 20).all() and (torch.stack(highs).amax(dim=0) > 235).all()
     assert 15 < flips < 45
-    short = min(width, height)  # a crop shows 1 to 1 / 1.25 of the short side, in both directions alike
+    short = min(width, height)  # a crop shows 1 to 1 / 1.25 of the short side in both directions
     assert min(shown) > 0.74 * short and max(shown) <= 1.02 * short
 
 
-def test_photos_are_shown_upright(tmp_path):
+def test_crops_are_upright(tmp_path):
     pixels = np.zeros((48, 48, 3), np.uint8)
-    pixels[:24] = 255  # the upper half as stored; orientation 3 says: turn by 180 degrees
+    pixels[:24] = 255  # the upper half as stored; orientation 3 means a rotation by 180 degrees
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif)
@@ -131,7 +131,7 @@ def test_photos_are_shown_upright(tmp_path):
 def test_photos_of_any_mode_become_rgb(name, mode, value, tmp_path):
     crop = random_crop(save(tmp_path / name, 50, 40, mode, value), 32, np.random.default_rng(0))
     if mode == "CMYK":
-        value = 255 - 100 - 100 * 155 / 255  # black is one more ink: (255 - c)(255 - k) / 255
+        value = 255 - 100 - 100 * 155 / 255  # black is a fourth ink: (255 - c)(255 - k) / 255
     assert crop.shape == (3, 32, 32)
     assert (crop * 255 - value).abs().max() <= 3
 
@@ -145,7 +145,7 @@ def test_grey_of_more_than_8_bits_is_not_clipped(values, suffix, tmp_path):
 
 
 def broken_files(folder) -> set:
-    """Files that are named as photos and cannot be read."""
+    """Write files with names of photos that cannot be read."""
     whole = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)).save(whole, "JPEG")
     contents = {
@@ -160,7 +160,7 @@ def broken_files(folder) -> set:
     return {folder / name for name in contents}
 
 
-def test_photos_that_cannot_be_read_are_skipped_and_named_once(photos):
+def test_unreadable_photos_are_skipped_with_a_reason(photos):
     broken = broken_files(photos)
     folder = PhotoFolder(photos, 32, 4, seed=1)
     shown = [grey for i in range(8) for grey in greys(folder.batch(i))]
@@ -169,7 +169,7 @@ def test_photos_that_cannot_be_read_are_skipped_and_named_once(photos):
     assert set(shown) == {20 * n for n in range(1, 12)}
 
 
-def test_a_batch_does_not_depend_on_which_broken_photos_were_met_before(tmp_path):
+def test_batch_does_not_depend_on_earlier_broken_photos(tmp_path):
     for n in range(6):
         save(tmp_path / f"{n:02}.png", 50 + n, 70)
     broken_files(tmp_path)
@@ -179,27 +179,27 @@ def test_a_batch_does_not_depend_on_which_broken_photos_were_met_before(tmp_path
         assert torch.equal(PhotoFolder(tmp_path, 32, 2, seed=11).batch(start), batches[start]), f"batch {start}"
 
 
-def test_a_photo_that_vanishes_is_skipped(photos):
+def test_deleted_photo_is_skipped(photos):
     folder = PhotoFolder(photos, 32, 11)
     (photos / "05.png").unlink()
     assert 100 not in greys(folder.batch(0))
     assert list(folder.skipped) == [photos / "05.png"]
 
 
-def test_a_folder_of_broken_photos_alone_is_refused(tmp_path):
+def test_folder_of_broken_photos_is_rejected(tmp_path):
     broken_files(tmp_path)
     with pytest.raises(ImageError, match="none of the 5 photos can be read") as caught:
         PhotoFolder(tmp_path, 32, 2).batch(0)
     assert "\n" not in str(caught.value)
 
 
-def test_an_error_while_preparing_ahead_reaches_the_caller(tmp_path):
+def test_error_while_preparing_ahead_reaches_the_caller(tmp_path):
     broken_files(tmp_path)
     with pytest.raises(ImageError, match="none of the 5"):
         list(PhotoFolder(tmp_path, 32, 2).batches(0, 3))
 
 
-def test_missing_and_empty_folders_and_bad_seeds_are_refused(tmp_path, photos):
+def test_missing_and_empty_folders_and_bad_seeds_are_rejected(tmp_path, photos):
     for folder in (tmp_path / "nothing", tmp_path / "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(ImageError, match=folder.name):
@@ -213,7 +213,7 @@ def test_missing_and_empty_folders_and_bad_seeds_are_refused(tmp_path, photos):
     ("height", "width", "expected"),
     [(100, 200, (128, 256)), (300, 150, (256, 128)), (640, 640, (256, 256)), (64, 90, (182, 256))],
 )
-def test_the_longest_side_of_the_style_image_gets_the_size(height, width, expected, rng):
+def test_style_size_is_the_longest_side(height, width, expected, rng):
     image = torch.rand(1, 3, height, width, generator=rng)
     fitted = fit_style_image(image, 256)
     assert tuple(fitted.shape[-2:]) == expected
@@ -221,13 +221,13 @@ def test_the_longest_side_of_the_style_image_gets_the_size(height, width, expect
     torch.testing.assert_close(fitted.mean(), image.mean(), atol=0.01, rtol=0)
 
 
-def test_a_long_style_image_keeps_what_loss_networks_need_and_a_small_one_is_refused():
+def test_style_image_keeps_32_px_and_small_one_is_rejected():
     assert fit_style_image(torch.zeros(1, 3, 64, 4096), 256).shape[-2:] == (32, 256)
     with pytest.raises(InputError, match="style image is 63x200 px"):
         fit_style_image(torch.zeros(1, 3, 200, 63), 256)
 
 
-def test_shadows_darken_some_crops_and_never_brighten(tmp_path):
+def test_shadows_darken_some_crops_and_brighten_none(tmp_path):
     Image.new("RGB", (40, 40), (200, 180, 160)).save(tmp_path / "a.png")
     plain = PhotoFolder(tmp_path, 32, 40).batch(0)
     shaded = PhotoFolder(tmp_path, 32, 40, shadows=0.5).batch(0)
@@ -237,20 +237,20 @@ def test_shadows_darken_some_crops_and_never_brighten(tmp_path):
     assert torch.equal(shaded, PhotoFolder(tmp_path, 32, 40, shadows=0.5).batch(0))
 
 
-def test_shading_keeps_the_range_and_makes_large_flat_areas():
+def test_shaded_keeps_range_and_makes_flat_areas():
     crop = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1))
     flat = 0
     for seed in range(40):
         result = shaded(crop, np.random.default_rng(seed))
         assert result.shape == crop.shape and result.min() >= 0 and result.max() <= 1
         still = torch.nn.functional.max_pool2d(result.diff(dim=2).abs()[None], 24).amax(dim=1) < 0.02
-        flat += bool(still.any())  # 24 px without a change
+        flat += bool(still.any())  # 24 px without change
     assert flat >= 8
     assert torch.equal(shaded(crop, np.random.default_rng(7)), shaded(crop, np.random.default_rng(7)))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_the_shares_of_a_batch_make_up_the_whole(parts, photos):
+def test_shares_of_a_batch_make_up_the_whole(parts, photos):
     folder = PhotoFolder(photos, 32, 5, seed=3)
     shares = [list(PhotoFolder(photos, 32, 5, seed=3).batches(1, 3, (part, parts))) for part in range(parts)]
     for index in (1, 2):

@@ -1,4 +1,4 @@
-"""Several processes that train one network, as torchrun starts them: the same weights as of a single one."""
+"""Test that several processes, started by torchrun, train the same weights as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perceptual_style.core.training.gradients import Gradients
 from perceptual_style.core.training.train_style import run_training
 from safetensors.torch import load_file
 
-#: Trains a pickled run; "die" as the third argument ends the second process without a word after its fourth step.
+#: Trains a pickled run. With "die" as the second argument, the second process kills itself after its fourth step.
 TRAIN = """
 import dataclasses, os, pickle, signal, sys, torch
 from pathlib import Path
@@ -40,7 +40,7 @@ with process_group("cpu") as check:
 
     try:
         run_training(run, progress)
-        os.write(1, f"{part} of {parts} done\\n".encode())  # in one piece: print may write the end of the line apart
+        os.write(1, f"{part} of {parts} done\\n".encode())  # in one call: print may write the line break separately
     except PerceptualStyleError as error:
         print(f"{part} of {parts}: {error}", file=sys.stderr)
         leave(2)
@@ -48,12 +48,12 @@ leave(0)
 """
 
 
-CALM = 3e-4  # Adam's rate at which rounding stays rounding: at the tiny run's own, ties of the pooling soon decide
+CALM = 3e-4  # learning rate that does not amplify rounding: at the tiny run's own, ties in the pooling soon do
 
 
 @pytest.fixture
 def torchrun(python_environment, tmp_path):
-    """Run a script, or a module with -m, in two processes of torchrun's; returns the finished process of torchrun."""
+    """Function that runs a script, or a module with -m, in two processes and returns the process of torchrun."""
 
     def run(*command) -> subprocess.CompletedProcess[str]:
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -65,7 +65,7 @@ def torchrun(python_environment, tmp_path):
 
 @pytest.fixture
 def train_together(torchrun, tmp_path):
-    """Carry out a run in two processes."""
+    """Function that trains a run in two processes."""
 
     def train(run, what: str = "train") -> subprocess.CompletedProcess[str]:
         (tmp_path / "run.pickle").write_bytes(pickle.dumps(run))
@@ -80,7 +80,7 @@ def close(path, expected) -> bool:
     return found.keys() == expected.keys() and all((found[k] - expected[k]).abs().max() < 1e-5 for k in expected)
 
 
-def test_a_process_alone_has_everything_to_itself():
+def test_single_process_has_the_whole_batch():
     assert processes.share() == (0, 1) and processes.is_first() and not processes.are_several()
     tensor = torch.ones(3)
     processes.add_up([tensor])
@@ -90,7 +90,7 @@ def test_a_process_alone_has_everything_to_itself():
     assert torch.equal(tensor, torch.ones(3))
 
 
-def test_more_processes_than_photos_in_a_batch_are_refused(monkeypatch):
+def test_more_processes_than_photos_in_a_batch_are_rejected(monkeypatch):
     monkeypatch.setattr(processes, "share", lambda: (2, 3))
     with pytest.raises(InputError, match="batch size is 2; expected at least one photo for each of 3 processes"):
         Gradients(torch.nn.Conv2d(3, 3, 1), lambda batch, step: {}, 2)
@@ -102,7 +102,7 @@ def test_more_processes_than_photos_in_a_batch_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     "optimizer", [{}, {"optimizer": "muon", "arch": "c3s1-16,d16,R16,n2,c3s1-3 padding=reflect"}], ids=["adam", "muon"]
 )
-def test_processes_give_the_weights_of_a_single_one(optimizer, new_run, train_together):
+def test_several_processes_give_weights_of_one(optimizer, new_run, train_together):
     changes = {"batch_size": 3, "identity_steps": 3, "learning_rate": CALM, **optimizer}  # two photos and one
     expected = load_file(run_training(new_run("one", **changes)))
     assert not close(run_training(new_run("fewer", **changes | {"batch_size": 2})), expected)
@@ -115,7 +115,7 @@ def test_processes_give_the_weights_of_a_single_one(optimizer, new_run, train_to
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_worker_that_is_killed_ends_the_training_which_goes_on_where_it_was(new_run, train_together):
+def test_run_with_killed_worker_stops_and_resumes(new_run, train_together):
     expected = load_file(run_training(new_run("one", batch_size=4, learning_rate=CALM)))
     run = new_run(batch_size=4, learning_rate=CALM)
     process = train_together(run, "die")
@@ -129,7 +129,7 @@ def test_a_worker_that_is_killed_ends_the_training_which_goes_on_where_it_was(ne
 
 
 @pytest.mark.slow
-def test_processes_with_different_settings_are_refused(new_run, train_together):
+def test_processes_with_different_settings_are_rejected(new_run, train_together):
     run = new_run()
     process = train_together(run, "differ")
     assert process.returncode != 0 and not run.out.exists() and not run.checkpoint.exists()
@@ -137,9 +137,7 @@ def test_processes_with_different_settings_are_refused(new_run, train_together):
 
 
 @pytest.mark.slow
-def test_the_command_shares_the_work_and_its_first_process_alone_speaks(
-    torchrun, training_photos, deep_loss_weights, tmp_path, run
-):
+def test_command_shares_work_and_only_rank_0_prints(torchrun, training_photos, deep_loss_weights, tmp_path, run):
     save_image(tmp_path / "painting.png", torch.rand(3, 70, 80, generator=torch.Generator().manual_seed(2)))
     command = [
         "train-style",

@@ -1,4 +1,4 @@
-"""The recipes: numbers of the paper, and what the two ways to write its style weight have in common."""
+"""Test the recipes: numbers of the paper, and that both forms of its style weight are equal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perceptual_style.core.training.upscale_recipes import upscale_recipe
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_a_recipe_fits_together(recipe):
+def test_recipe_is_consistent(recipe):
     spec = ArchSpec.parse(recipe.arch)
     assert spec.scale == 1 and spec.out_channels == 3
     assert recipe.size % spec.multiple_of == 0 and recipe.size >= spec.smallest_side
@@ -28,7 +28,7 @@ def test_a_recipe_fits_together(recipe):
     )
 
 
-def test_the_papers_numbers():
+def test_paper_recipe_has_numbers_of_the_paper():
     paper = get_recipe("paper")
     assert (paper.steps, paper.batch_size, paper.size, paper.learning_rate) == (40_000, 4, 256, 1e-3)
     assert (paper.schedule, paper.warmup, paper.clip) == ("constant", 0, 0)
@@ -40,14 +40,14 @@ def test_the_papers_numbers():
     assert (spec.norm, spec.padding, spec.output, spec.width) == ("batch", "reflect-start", "tanh", 32)
 
 
-def test_the_authors_networks_are_half_as_wide_with_instance_norm():
+def test_authors_networks_are_half_as_wide_with_instance_norm():
     paper, authors = (ArchSpec.parse(get_recipe(name).arch) for name in ("paper", "authors"))
     assert authors.norm == "instance"
     assert [2 * layer.channels for layer in authors.layers[:-1]] == [layer.channels for layer in paper.layers[:-1]]
     assert dataclasses.replace(authors.layers[0], channels=32) == paper.layers[0]
 
 
-def test_the_papers_and_the_authors_style_weights_give_the_same_loss(rng):
+def test_style_weights_of_paper_and_authors_give_same_loss(rng):
     paper, authors = get_recipe("paper").weights, get_recipe("authors").weights
     for layer, channels in zip(paper.style, (64, 128, 256, 512), strict=True):
         gram, target = (losses.gram_matrix(torch.rand(1, channels, 4, 4, generator=rng)) for _ in range(2))
@@ -56,7 +56,7 @@ def test_the_papers_and_the_authors_style_weights_give_the_same_loss(rng):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_an_unknown_recipe_is_refused_with_the_names_there_are():
+def test_unknown_recipe_error_lists_the_names():
     with pytest.raises(InputError, match="'fast'.*paper, authors, standard"):
         get_recipe("fast")
 
@@ -78,26 +78,26 @@ def test_an_unknown_recipe_is_refused_with_the_names_there_are():
         ({"optimizer": "sgd"}, "'sgd'.*adam, muon"),
     ],
 )
-def test_numbers_without_meaning_are_refused(change, named):
+def test_numbers_out_of_range_are_rejected(change, named):
     with pytest.raises(InputError, match=named):
         dataclasses.replace(get_recipe("standard"), **change)
 
 
-def test_recipes_cannot_be_changed_in_place():
+def test_recipes_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         get_recipe("standard").steps = 1
 
 
-def test_quick_is_standard_with_fewer_steps_and_more_of_the_content():
+def test_quick_is_standard_with_fewer_steps_and_more_content():
     quick, standard = get_recipe("quick"), get_recipe("standard")
     assert (quick.steps, quick.batch_size, quick.size) == (600, 2, 256) and quick.optimizer == "muon"
-    assert quick.weights == standard.weights.scaled(content=2.0)  # forms stay readable
+    assert quick.weights == standard.weights.scaled(content=2.0)  # keeps forms readable
     other = {"name", "steps", "batch_size", "optimizer", "warmup", "style_size", "weights", "sources"}
     for field in {field.name for field in dataclasses.fields(quick)} - other:
         assert getattr(quick, field) == getattr(standard, field), field
 
 
-def test_a_recipe_is_adjusted_where_something_is_given():
+def test_adjusted_replaces_only_given_numbers():
     standard = get_recipe("standard")
     assert adjusted(standard, {}, width=None, steps=None) == standard
     other = adjusted(standard, {"style": 2.0, "tv": 0.0, "content": None}, width=8, steps=7)

@@ -1,4 +1,4 @@
-"""Training upscalers: it learns, resumes exactly, and its result is the average of the weights."""
+"""Test training of upscalers: it learns, resumes exactly, and returns the average of the weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def stop_at(step: int):
     return progress
 
 
-def test_it_learns_what_bicubic_does_not_know(train):
+def test_training_improves_on_bicubic(train):
     losses = []
     train(
         recipe=dataclasses.replace(RECIPE, steps=150, learning_rate=1e-2),
@@ -71,7 +71,7 @@ def test_it_learns_what_bicubic_does_not_know(train):
 
 
 @pytest.mark.parametrize("step", [1, 5])
-def test_an_interrupted_training_ends_with_the_same_weights(train, step):
+def test_resumed_run_gives_same_weights(train, step):
     whole = load_file(train("whole"))
     with pytest.raises(Cancelled):
         train("parts", progress=stop_at(step))
@@ -79,15 +79,15 @@ def test_an_interrupted_training_ends_with_the_same_weights(train, step):
     assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
-def test_the_result_is_the_average_of_the_weights(train):
+def test_result_is_average_of_weights(train):
     last = load_file(train("last", dataclasses.replace(RECIPE, average=0.0)))
     average = load_file(train("average"))
     assert any(not torch.equal(last[key], average[key]) for key in last)
-    start = build_network(RECIPE.arch)  # not the one of the run, but of its size
+    start = build_network(RECIPE.arch)  # not the run's own start, but as large
     assert max((average[key] - last[key]).abs().max() for key in last) < start.stages[0].conv.weight.abs().max()
 
 
-def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights):
+def test_perceptual_run_starts_from_pixel_network(train, loss_weights):
     pixel = train("pixel", dataclasses.replace(RECIPE, average=0.0))
     recipe = dataclasses.replace(
         RECIPE, weights=ObjectiveWeights({"relu2_2": 1.0}), steps=1, learning_rate=1e-9, average=0.0
@@ -102,7 +102,7 @@ def test_the_feature_loss_and_a_start_from_the_pixel_network(train, loss_weights
 
 
 @pytest.mark.parametrize(("factor", "upsampling", "periods"), [(4, "p4-3", (2,)), (8, "p2-8,p4-3", (2, 4))])
-def test_the_mesh_loss_is_of_waves_of_2_px_and_at_x8_of_4_px_too(tmp_path, factor, upsampling, periods):
+def test_mesh_loss_uses_every_period_of_the_recipe(tmp_path, factor, upsampling, periods):
     assert (ours := upscale_recipe("perceptual", factor)).mesh_periods == periods
     pixels = np.random.default_rng(5).integers(0, 256, (96, 80, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "sharp.png")
@@ -119,7 +119,7 @@ def test_the_mesh_loss_is_of_waves_of_2_px_and_at_x8_of_4_px_too(tmp_path, facto
     assert seen[-1].losses["mesh"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_network_learns_the_mean_of_what_its_teacher_makes_of_flipped_and_turned_images(train):
+def test_network_learns_mean_of_teacher_over_flips_and_rotations(train):
     teacher = train("teacher", dataclasses.replace(RECIPE, steps=30, learning_rate=1e-2))
     recipe = dataclasses.replace(RECIPE, steps=150, learning_rate=3e-3)
     learner = train("learner", recipe, init_from=teacher, teachers=[teacher])
@@ -132,7 +132,7 @@ def test_a_network_learns_the_mean_of_what_its_teacher_makes_of_flipped_and_turn
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_share_of_the_crops_is_taught_and_the_rest_are_the_photos(train, share):
+def test_teachers_replace_a_share_of_the_photos(train, share):
     network, _ = load_network(file := train("teacher"))
     teachers = Teachers([file], share, network, 0, torch.device("cpu"))
     low, high, taught = torch.rand(50, 3, 8, 8), torch.rand(50, 3, 16, 16), 0
@@ -146,13 +146,13 @@ def test_a_share_of_the_crops_is_taught_and_the_rest_are_the_photos(train, share
     assert taught / 200 == pytest.approx(share, abs=0.1)
 
 
-def test_without_teachers_the_photos_are_the_targets(train):
+def test_targets_without_teachers_are_the_photos(train):
     network, _ = load_network(train("learner"))
     high = torch.rand(2, 3, 16, 16)
     assert Teachers([], 1.0, network, 0, torch.device("cpu")).targets(torch.rand(2, 3, 8, 8), high, 0) is high
 
 
-def test_a_training_with_a_teacher_resumes_exactly_and_is_not_one_without(train):
+def test_run_with_teacher_resumes_exactly_and_is_another_run_than_without(train):
     pixel = train("teacher")
     whole = load_file(train("whole", teachers=[pixel]))
     with pytest.raises(Cancelled):
@@ -161,7 +161,7 @@ def test_a_training_with_a_teacher_resumes_exactly_and_is_not_one_without(train)
         train("parts")
     with pytest.raises(TrainingError, match="another teachers"):
         train("parts", teachers=[pixel], teachers_share=0.5)
-    parts = load_file(train("parts", teachers=pixel))  # a single one may be given by itself
+    parts = load_file(train("parts", teachers=pixel))  # a single teacher without a list
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
@@ -184,7 +184,7 @@ def test_several_teachers_take_turns(train):
     assert len(seen) == 16
 
 
-def test_teachers_that_do_not_fit_are_refused(train):
+def test_teachers_of_another_factor_and_bad_shares_are_rejected(train):
     x3 = dataclasses.replace(RECIPE, arch=RECIPE.arch.replace("p2-3", "p3-3"))
     with pytest.raises(InputError, match="upscales x3; expected a teacher for x2"):
         train("learner", teachers=[train("x3", x3)])
@@ -193,15 +193,15 @@ def test_teachers_that_do_not_fit_are_refused(train):
 
 
 @pytest.mark.parametrize("way", range(8))
-def test_every_way_turns_back(way):
-    """Bicubic enlargement gives the same for an image in every way, so the way there and back must change nothing."""
+def test_in_way_undoes_flip_and_rotation(way):
+    """Bicubic enlargement commutes with flips and rotations, so applying and undoing them must change nothing."""
     low = torch.rand(2, 3, 9, 7)
     torch.testing.assert_close(
         in_way(lambda x: bicubic_resize(x, 2), low, way), bicubic_resize(low, 2), rtol=0, atol=1e-6
     )
 
 
-def test_another_factor_starts_from_the_same_body(train, tmp_path):
+def test_network_of_another_factor_starts_from_same_body(train, tmp_path):
     start = train("start")
     other = dataclasses.replace(
         RECIPE, arch=RECIPE.arch.replace("p2-3", "p4-3"), size=12, steps=1, learning_rate=1e-9, average=0.0
@@ -216,7 +216,7 @@ def test_another_factor_starts_from_the_same_body(train, tmp_path):
         train("strange", strange, init_from=start)
 
 
-def test_a_deeper_network_starts_as_the_shallower_one(train):
+def test_deeper_network_starts_as_the_shallower_one(train):
     start = train("start")
     deeper = dataclasses.replace(
         RECIPE, arch=RECIPE.arch.replace("R8", "R8x3"), steps=1, learning_rate=1e-9, average=0.0
@@ -227,7 +227,7 @@ def test_a_deeper_network_starts_as_the_shallower_one(train):
         torch.testing.assert_close(network(image), load_network(start)[0](image), rtol=0, atol=1e-5)
 
 
-def test_validation_is_reported_and_other_settings_are_another_run(train, photos):
+def test_validation_is_reported_and_another_seed_is_another_run(train, photos):
     notes = []
     train(validation=photos, validation_steps=4, progress=lambda p: notes.extend(p.notes))
     assert [note.split(":")[0] for note in notes] == ["step 4", "step 8"]
@@ -238,33 +238,33 @@ def test_validation_is_reported_and_other_settings_are_another_run(train, photos
         train("other", seed=9)
 
 
-def test_networks_that_do_not_enlarge_are_refused(train):
+def test_networks_that_do_not_enlarge_are_rejected(train):
     with pytest.raises(InputError, match="no upscaler"):
         train(recipe=dataclasses.replace(RECIPE, arch="c3s1-8,c3s1-3 norm=none"))
 
 
 @pytest.mark.parametrize("factor", SCALES)
 @pytest.mark.parametrize("name", UPSCALE_RECIPES)
-def test_every_recipe_describes_an_upscaler_by_its_factor(name, factor):
+def test_every_recipe_describes_an_upscaler_of_its_factor(name, factor):
     recipe = upscale_recipe(name, factor)
     network = build_network(recipe.arch)
     assert (network.spec.scale, network.spec.out_channels) == (factor, 3)
     assert network.eval()(torch.rand(1, 3, 9, 7)).shape == (1, 3, 9 * factor, 7 * factor)
 
 
-def test_the_papers_networks_have_their_parameter_counts():
+def test_networks_of_the_paper_have_their_parameter_counts():
     counts = {f: sum(p.numel() for p in build_network(upscale_recipe("paper", f).arch).parameters()) for f in (4, 8)}
     assert counts == {4: 401_859, 8: 438_915}
 
 
-def test_unknown_recipes_and_factors_are_named():
+def test_unknown_recipes_and_factors_are_rejected():
     with pytest.raises(InputError, match="'best'.*pixel, perceptual"):
         upscale_recipe("best", 4)
     with pytest.raises(InputError, match="factor is 3"):
         upscale_recipe("pixel", 3)
 
 
-def test_initialization_starts_at_the_base_and_keeps_the_signal():
+def test_initialize_starts_near_base_and_keeps_signal():
     network = build_network(upscale_recipe("pixel", 4).arch)
     with torch.random.fork_rng():
         torch.manual_seed(0)

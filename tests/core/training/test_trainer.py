@@ -1,4 +1,4 @@
-"""The trainer on a tiny network: it learns, and does what its settings say."""
+"""Test the training loop on a tiny network: it learns and follows its settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perceptual_style.core.training.trainer import learning_rate
 from safetensors.torch import load_file
 
 
-def test_the_objective_falls(new_run):
+def test_objective_falls(new_run):
     seen = []
     run_training(new_run(steps=30), seen.append)
     totals = [sum(progress.losses.values()) for progress in seen]
@@ -26,7 +26,7 @@ def test_the_objective_falls(new_run):
     assert all(progress.seconds_left >= 0 for progress in seen) and seen[-1].seconds_left == 0
 
 
-def test_the_finished_file_is_a_style_that_tells_its_history(new_run):
+def test_finished_file_is_a_style_with_recipe_and_losses(new_run):
     run = new_run(facts={"title": "Noise", "license": "CC0-1.0"})
     path = run_training(run)
     model = load_style(path)
@@ -39,7 +39,7 @@ def test_the_finished_file_is_a_style_that_tells_its_history(new_run):
     assert model.stylize(torch.rand(1, 3, 21, 34)).shape == (1, 3, 21, 34)
 
 
-def test_equal_settings_give_equal_weights_and_another_seed_others(new_run, uninterrupted, same):
+def test_equal_settings_give_equal_weights_and_another_seed_does_not(new_run, uninterrupted, same):
     assert same(run_training(new_run("again")), uninterrupted)
     assert not same(run_training(new_run("other", seed=4)), uninterrupted)
 
@@ -50,7 +50,7 @@ def test_skipped_photos_are_noted_once(new_run):
     assert len(notes) == 1 and "4_broken.jpg" in notes[0] and notes[0].startswith("skipped ")
 
 
-def test_previews_come_every_so_many_steps_and_at_the_end(new_run):
+def test_previews_come_at_intervals_and_at_the_end(new_run):
     seen = {}
     run = new_run(preview_steps=3, preview_image=torch.rand(1, 3, 17, 23))
     run_training(run, lambda progress: seen.update({progress.done: progress.preview}))
@@ -64,7 +64,7 @@ def test_previews_do_not_change_the_result(new_run, uninterrupted, same):
     assert same(run_training(new_run(preview_steps=2, preview_image=torch.rand(1, 3, 16, 16))), uninterrupted)
 
 
-def test_the_learning_rate_warms_up_and_then_stays_or_falls_to_zero(new_run):
+def test_learning_rate_warms_up_and_stays_or_falls_to_zero(new_run):
     constant = dataclasses.replace(new_run().recipe, learning_rate=1e-3, warmup=4, schedule="constant", steps=100)
     assert [learning_rate(constant, step) for step in (0, 1, 3, 4, 99)] == pytest.approx([2e-4, 4e-4, 8e-4, 1e-3, 1e-3])
     assert learning_rate(dataclasses.replace(constant, warmup=0), 0) == 1e-3
@@ -74,7 +74,7 @@ def test_the_learning_rate_warms_up_and_then_stays_or_falls_to_zero(new_run):
     assert all(late < early for early, late in zip(rates, rates[1:], strict=False)) and rates[-1] > 0
 
 
-def test_adam_gets_the_rate_of_each_step(new_run, monkeypatch, stop_at):
+def test_optimizer_gets_rate_of_each_step(new_run, monkeypatch, stop_at):
     rates, original = [], torch.optim.Adam.step
 
     def step(self, *arguments):
@@ -89,7 +89,7 @@ def test_adam_gets_the_rate_of_each_step(new_run, monkeypatch, stop_at):
     assert rates == [learning_rate(run.recipe, step) for step in range(8)]
 
 
-def test_a_large_gradient_is_clipped(new_run, monkeypatch):
+def test_large_gradient_is_clipped(new_run, monkeypatch):
     norms, original = [], torch.optim.Adam.step
 
     def step(self, *arguments):
@@ -104,7 +104,7 @@ def test_a_large_gradient_is_clipped(new_run, monkeypatch):
     assert min(norms[8:]) > 2e-3
 
 
-def test_a_training_can_start_from_a_trained_style_and_has_its_architecture(new_run, tmp_path):
+def test_run_from_trained_style_has_its_architecture(new_run, tmp_path):
     start = build_network("c3s1-6,R6,c3s1-3 padding=zero")
     save_network(tmp_path / "start.safetensors", start, {"task": "style"})
     run = new_run(steps=1, learning_rate=1e-9, init_from=tmp_path / "start.safetensors", schedule="constant")
@@ -115,7 +115,7 @@ def test_a_training_can_start_from_a_trained_style_and_has_its_architecture(new_
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_half_files_and_mixed_precision_train(precision, new_run):
+def test_half_files_and_mixed_precision(precision, new_run):
     path = run_training(new_run(half=True, precision=precision))
     stored = load_file(path)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
@@ -123,19 +123,19 @@ def test_half_files_and_mixed_precision_train(precision, new_run):
     assert load_style(path).facts["run"]["precision"] == {"fp32": "float32", "bf16": "bfloat16"}[precision]
 
 
-def test_torchs_global_generator_and_settings_are_left_alone(new_run):
+def test_training_keeps_torchs_global_generator_and_settings(new_run):
     state, grad = torch.get_rng_state(), torch.is_grad_enabled()
     run_training(new_run())
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled() == grad and not torch.is_autocast_enabled("cpu")
 
 
-def test_the_global_generator_does_not_change_the_result(new_run, uninterrupted, same):
+def test_global_generator_does_not_change_the_result(new_run, uninterrupted, same):
     torch.manual_seed(12345)
     assert same(run_training(new_run()), uninterrupted)
 
 
-def test_the_painting_and_the_photos_are_left_alone(new_run, training_photos):
+def test_training_keeps_style_image_and_photos(new_run, training_photos):
     run, before = new_run(), {path: path.read_bytes() for path in training_photos.iterdir()}
     style = run.style_image.clone()
     run_training(run)
@@ -156,7 +156,7 @@ def test_the_painting_and_the_photos_are_left_alone(new_run, training_photos):
         ({"style_image": torch.zeros(1, 3, 20, 90)}, InputError, "90x20"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_before_anything_is_written(change, error, named, new_run, tmp_path):
+def test_bad_settings_are_rejected_before_anything_is_written(change, error, named, new_run, tmp_path):
     change = {
         k: tmp_path / v if isinstance(v, str) and k not in ("precision", "device") else v for k, v in change.items()
     }
@@ -179,13 +179,13 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(change
         ({"loss_network": "squeezenet1_1"}, "no layer 'relu2_1'"),
     ],
 )
-def test_recipes_that_cannot_work_are_refused(change, named, new_run):
+def test_bad_recipes_are_rejected(change, named, new_run):
     with pytest.raises(InputError, match=named) as caught:
         run_training(new_run(**change))
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_made_is_refused_at_once(new_run, tmp_path):
+def test_folder_that_cannot_be_made_is_rejected_at_once(new_run, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     seen = []
     with pytest.raises(CheckpointError, match="cannot write"):
@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_made_is_refused_at_once(new_run, tmp_path):
     assert seen == []
 
 
-def test_train_style_takes_a_recipes_name(new_run, same):
+def test_train_style_accepts_name_of_recipe(new_run, same):
     run = new_run()
     with pytest.raises(InputError, match="unknown recipe 'fast'"):
         train_style(run.style_image, run.content, run.out, loss_weights=run.loss_weights, recipe="fast")
@@ -204,7 +204,7 @@ def test_train_style_takes_a_recipes_name(new_run, same):
     assert path == run.out and same(run.out, load_file(run_training(new_run("again"))))
 
 
-def test_a_new_network_first_learns_to_reproduce_its_input(new_run):
+def test_new_network_first_learns_to_reproduce_its_input(new_run):
     seen = []
     run = new_run("identity", steps=2, identity_steps=60)
     run_training(run, seen.append)
@@ -213,7 +213,7 @@ def test_a_new_network_first_learns_to_reproduce_its_input(new_run):
     assert [progress.done for progress in seen if progress.done] == [1, 2]
 
 
-def test_a_training_stopped_while_it_learns_to_reproduce_its_input_is_exact_too(new_run, same):
+def test_run_stopped_in_identity_pretraining_gives_same_weights(new_run, same):
     expected = load_file(run_training(new_run("whole", steps=3, identity_steps=6)))
 
     def stop(progress):
@@ -227,7 +227,7 @@ def test_a_training_stopped_while_it_learns_to_reproduce_its_input_is_exact_too(
     assert same(run_training(new_run("stopped", steps=3, identity_steps=6)), expected)
 
 
-def test_a_training_from_a_style_does_not_learn_to_reproduce_its_input(new_run):
+def test_run_from_trained_style_skips_identity_pretraining(new_run):
     seen = []
     style = run_training(new_run("base", steps=1))
     run_training(new_run("from", steps=2, identity_steps=5, init_from=style), seen.append)
@@ -235,7 +235,7 @@ def test_a_training_from_a_style_does_not_learn_to_reproduce_its_input(new_run):
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-def test_biases_that_a_normalization_takes_off_again_are_left_alone(norm, new_run):
+def test_biases_cancelled_by_normalization_are_frozen(norm, new_run):
     run = new_run(norm, arch=f"c3s1-4,R4,c3s1-3 padding=zero norm={norm}", steps=3, learning_rate=1e-3, warmup=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)

@@ -1,4 +1,4 @@
-"""Trainings that are interrupted, one way or another: the result is the same, and no half file is ever seen."""
+"""Test interrupted training runs: the result is the same, and no incomplete file is ever visible."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -25,9 +26,7 @@ from safetensors.torch import load_file, save_file
 
 
 @pytest.mark.parametrize("steps", [(1,), (5,), (7,), (8,), (2, 3, 6)])
-def test_a_training_stopped_by_its_callback_and_resumed_is_the_same_bit_for_bit(
-    steps, new_run, uninterrupted, same, stop_at
-):
+def test_run_stopped_by_callback_resumes_bit_for_bit(steps, new_run, uninterrupted, same, stop_at):
     run = new_run()
     for step in steps:
         with pytest.raises(Cancelled):
@@ -39,9 +38,21 @@ def test_a_training_stopped_by_its_callback_and_resumed_is_the_same_bit_for_bit(
     assert [progress.done for progress in seen] == list(range(steps[-1] + 1, 9))
 
 
+@pytest.mark.parametrize("prefix", ["optimizer", "adam"])
+def test_checkpoint_of_this_or_an_earlier_version_resumes_bit_for_bit(prefix, new_run, uninterrupted, same, stop_at):
+    run = new_run()
+    with pytest.raises(Cancelled):
+        run_training(run, stop_at(3))
+    tensors, header = load_tensors(run.checkpoint)
+    assert {key.split(".")[0] for key in tensors} == {"network", "optimizer", "history"}
+    renamed = {re.sub(r"^optimizer\.", f"{prefix}.", key): tensor for key, tensor in tensors.items()}
+    training_state.save_tensors(run.checkpoint, renamed, header)
+    assert same(run_training(run), uninterrupted)
+
+
 @pytest.mark.parametrize("arch", ["c3s1-4,d4,R4,n2,c3s1-3 padding=reflect", "c3s1-4,R4,c3s1-3 padding=zero norm=batch"])
 @pytest.mark.parametrize("place", ["the optimizer", "the network"])
-def test_an_interrupt_in_the_middle_of_a_step_is_no_exception(place, arch, new_run, monkeypatch, same):
+def test_run_interrupted_inside_a_step_resumes_bit_for_bit(place, arch, new_run, monkeypatch, same):
     expected = load_file(run_training(new_run("expected", arch=arch)))
     run, calls = new_run(arch=arch, checkpoint_seconds=0), []
     owner, name = (torch.optim.Adam, "step") if place == "the optimizer" else (style_training.Objective, "__call__")
@@ -50,7 +61,7 @@ def test_an_interrupt_in_the_middle_of_a_step_is_no_exception(place, arch, new_r
     def interrupted(self, *arguments):
         result = original(self, *arguments)
         calls.append(1)
-        if len(calls) == 4:  # as Ctrl-C would, after the work was done and before it was noted
+        if len(calls) == 4:  # like Ctrl-C after the work is done and before it is recorded
             raise KeyboardInterrupt
         return result
 
@@ -61,7 +72,7 @@ def test_an_interrupt_in_the_middle_of_a_step_is_no_exception(place, arch, new_r
     assert same(run_training(run), expected)
 
 
-def test_the_callbacks_own_exception_reaches_the_caller(new_run, stop_at):
+def test_exception_of_callback_reaches_the_caller(new_run, stop_at):
     error = RuntimeError("the host's own way to cancel")
     with pytest.raises(RuntimeError) as caught:
         run_training(new_run(), stop_at(2, error))
@@ -81,16 +92,14 @@ run_training(run, lambda progress: print(progress.done, flush=True))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("wait", [0.0, 0.003, 0.011])
-def test_a_training_that_is_killed_and_resumed_is_the_same_bit_for_bit(
-    wait, new_run, uninterrupted, python_environment, tmp_path, same
-):
+def test_killed_run_resumes_bit_for_bit(wait, new_run, uninterrupted, python_environment, tmp_path, same):
     run = new_run(checkpoint_seconds=0)
     (tmp_path / "run.pickle").write_bytes(pickle.dumps(run))
     command = [sys.executable, "-c", KILLED, str(tmp_path / "run.pickle")]
     with subprocess.Popen(command, env=python_environment, stdout=subprocess.PIPE, text=True) as process:
         while int(process.stdout.readline() or 99) < 4:
             pass
-        time.sleep(wait)  # somewhere in a step, or in the writing of its checkpoint
+        time.sleep(wait)  # at some point in a step, or while its checkpoint is written
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not run.out.exists()
     assert 3 <= load_tensors(run.checkpoint)[1]["step"] <= 8
@@ -99,7 +108,7 @@ def test_a_training_that_is_killed_and_resumed_is_the_same_bit_for_bit(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_no_file_has_the_final_name_before_the_end_and_none_is_left_over(new_run, tmp_path):
+def test_final_name_appears_only_at_the_end_and_no_other_file_remains(new_run, tmp_path):
     run = new_run(checkpoint_seconds=0)
     names = []
     run_training(run, lambda progress: names.append(sorted(path.name for path in tmp_path.iterdir())))
@@ -107,7 +116,7 @@ def test_no_file_has_the_final_name_before_the_end_and_none_is_left_over(new_run
     assert list(tmp_path.iterdir()) == [run.out]
 
 
-def test_leftovers_of_killed_trainings_are_removed(new_run, tmp_path):
+def test_leftovers_of_killed_runs_are_removed(new_run, tmp_path):
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     left = tmp_path / f".perceptual-style-{files._host()}-{int(process.stdout)}-0123abcd.style.training.safetensors"
     left.write_bytes(b"half a checkpoint")
@@ -124,7 +133,7 @@ def test_leftovers_of_killed_trainings_are_removed(new_run, tmp_path):
         ({"precision": "bf16"}, "another precision;"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused_naming_what_differs(change, named, new_run, stop_at):
+def test_checkpoint_of_another_run_is_rejected_naming_the_difference(change, named, new_run, stop_at):
     with pytest.raises(Cancelled):
         run_training(new_run(), stop_at(3))
     before = new_run().checkpoint.read_bytes()
@@ -134,7 +143,7 @@ def test_a_checkpoint_of_another_run_is_refused_naming_what_differs(change, name
     assert new_run().checkpoint.read_bytes() == before and not new_run().out.exists()
 
 
-def test_another_painting_loss_network_or_folder_of_photos_is_another_run(
+def test_other_style_image_loss_network_or_photos_are_another_run(
     new_run, loss_weights, training_photos, tmp_path, stop_at
 ):
     with pytest.raises(Cancelled):
@@ -152,7 +161,7 @@ def test_another_painting_loss_network_or_folder_of_photos_is_another_run(
             run_training(dataclasses.replace(new_run(), **change))
 
 
-def test_a_finished_run_is_not_trained_again(new_run):
+def test_finished_run_is_not_trained_again(new_run):
     path = run_training(new_run())
     before, seen = path.stat().st_mtime_ns, []
     assert run_training(new_run(), seen.append) == path
@@ -160,7 +169,7 @@ def test_a_finished_run_is_not_trained_again(new_run):
 
 
 @pytest.mark.parametrize("content", ["a text", "another run", "a foreign file"])
-def test_another_file_under_the_final_name_is_refused_and_kept(content, new_run):
+def test_other_file_with_the_final_name_is_rejected_and_kept(content, new_run):
     run = new_run()
     if content == "a text":
         run.out.write_text("my notes")
@@ -174,14 +183,14 @@ def test_another_file_under_the_final_name_is_refused_and_kept(content, new_run)
     assert run.out.read_bytes() == before and not run.checkpoint.exists()
 
 
-def test_a_broken_checkpoint_is_refused_by_name(new_run):
+def test_broken_checkpoint_error_names_the_file(new_run):
     run = new_run()
     run.checkpoint.write_bytes(b"half a checkpoint, cut off")
     with pytest.raises(CheckpointError, match="style.training.safetensors"):
         run_training(run)
 
 
-def test_loss_weights_of_nan_end_in_a_training_error(new_run, loss_weights, tmp_path):
+def test_nan_in_loss_network_is_a_training_error(new_run, loss_weights, tmp_path):
     tensors = load_file(loss_weights)
     tensors["features.7.weight"].fill_(float("nan"))
     save_file(tensors, tmp_path / "nan.safetensors")
@@ -193,7 +202,7 @@ def test_loss_weights_of_nan_end_in_a_training_error(new_run, loss_weights, tmp_
     assert not run.out.exists() and not run.checkpoint.exists()
 
 
-def test_a_short_training_without_a_finite_end_says_so(new_run, monkeypatch):
+def test_short_run_without_finite_end_is_an_error(new_run, monkeypatch):
     explode(monkeypatch, from_call=6)
     with pytest.raises(TrainingError, match="non-finite for 3 steps"):
         run_training(new_run())
@@ -201,7 +210,7 @@ def test_a_short_training_without_a_finite_end_says_so(new_run, monkeypatch):
 
 
 def explode(monkeypatch, from_call: int, until_call: float = math.inf) -> None:
-    """Let the objective be infinite in these of its calls, counted from 1."""
+    """Make the objective infinite in calls from ``from_call`` to before ``until_call``, counted from 1."""
     original, calls = Objective.__call__, []
 
     def objective(self, *arguments):
@@ -212,7 +221,7 @@ def explode(monkeypatch, from_call: int, until_call: float = math.inf) -> None:
     monkeypatch.setattr(Objective, "__call__", objective)
 
 
-def test_the_last_good_checkpoint_outlives_an_explosion(new_run, uninterrupted, monkeypatch, same):
+def test_last_good_checkpoint_survives_divergence(new_run, uninterrupted, monkeypatch, same):
     run = new_run(steps=40, checkpoint_seconds=0)
     with monkeypatch.context() as patch:
         explode(patch, from_call=6)
@@ -224,14 +233,14 @@ def test_the_last_good_checkpoint_outlives_an_explosion(new_run, uninterrupted, 
     assert same(run_training(run), expected)
 
 
-def test_single_steps_without_a_finite_gradient_are_left_out(new_run, monkeypatch):
+def test_single_steps_without_finite_gradient_are_skipped(new_run, monkeypatch):
     explode(monkeypatch, from_call=3, until_call=6)
     network, _ = load_network(run_training(new_run()))
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
 def full_disk(monkeypatch, names: tuple[str, ...]) -> list[str]:
-    """Let writing files of these names fail as on a full disk; returns the names that were tried."""
+    """Make writing files of these names fail as on a full disk, and return the list of names tried."""
     original, tried = training_state.save_tensors, []
 
     def save(path, tensors, header):
@@ -245,7 +254,7 @@ def full_disk(monkeypatch, names: tuple[str, ...]) -> list[str]:
     return tried
 
 
-def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_note(new_run, uninterrupted, monkeypatch, same):
+def test_disk_full_for_a_while_only_gives_notes(new_run, uninterrupted, monkeypatch, same):
     notes = []
 
     def progress(progress):
@@ -256,14 +265,12 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_note(new_run, unint
     with monkeypatch.context() as patch:
         full_disk(patch, ("style.training.safetensors",))
         path = run_training(new_run(checkpoint_seconds=0), progress)
-    assert len(notes) == 5 and all("goes on without a new checkpoint" in note for note in notes)
+    assert len(notes) == 5 and all("continues without a new checkpoint" in note for note in notes)
     assert same(path, uninterrupted)
 
 
 @pytest.mark.parametrize("name", ["style.training.safetensors", "style.safetensors"])
-def test_a_disk_that_is_full_at_the_end_is_an_error_and_can_be_gone_on_from(
-    name, new_run, uninterrupted, monkeypatch, same
-):
+def test_disk_full_at_the_end_is_an_error_and_run_resumes(name, new_run, uninterrupted, monkeypatch, same):
     run = new_run()
     with monkeypatch.context() as patch:
         full_disk(patch, (name,))
