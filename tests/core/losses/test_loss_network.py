@@ -276,7 +276,7 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path, why in ((tmp_path / "nothing.safetensors", "is not there"), (tmp_path, "is not a file")):
+    for path, why in ((tmp_path / "nothing.safetensors", "does not exist"), (tmp_path, "is not a file")):
         with pytest.raises(CheckpointError) as error:
             LossNetwork("vgg16", path, ["relu1_1"])
         assert str(error.value) == f"{path} {why}"

@@ -225,7 +225,7 @@ def test_a_file_of_several_styles_needs_a_choice_and_one_of_a_single_style_has_n
         load_style(file)
     with pytest.raises(InputError, match="no style named 'night'"):
         load_style(f"{file}#night")
-    with pytest.raises(CheckpointError, match="gone.safetensors is not there"):
+    with pytest.raises(CheckpointError, match="gone.safetensors does not exist"):
         load_style(tmp_path / "gone.safetensors#wave")
     save_network(tmp_path / "one.safetensors", build_network(ARCH), {"task": "style"})
     with pytest.raises(InputError, match="has one style only"):
