@@ -82,7 +82,7 @@ def plan_passes(
     operations: list[Operation], channels: int, height: int, width: int, dtype: torch.dtype, block_dtype: torch.dtype,
     *, band_bytes: int, band_rows: int | None, store_ends: bool,
 ) -> Plan:  # fmt: skip
-    """Plan a run over an image of ``channels`` x H x W. The other arguments are those of `BandedNetwork`."""
+    """Plan a run over an image of ``channels`` x H x W. See `BandedNetwork` for the other arguments."""
 
     def rows_of(row_bytes: int) -> int:
         most = max(band_bytes // row_bytes, min(_LEAST_ROWS, 4 * band_bytes // row_bytes))
