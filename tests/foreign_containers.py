@@ -1,6 +1,7 @@
-"""Writers of the containers that other programs use: Torch7, ONNX, Keras, raw variables. Tiny, random, for tests.
+"""Writers of other programs' containers: Torch7, ONNX, Keras, raw variables, with tiny random networks.
 
-Each writes a network and returns what its program makes of an image in [0, 1] (not clamped), in plain torch functions.
+Each writes a network and returns the forward of its program in plain torch functions, from an image in [0, 1] to one
+that is not clamped. The ONNX writer returns the state instead.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ Run = Callable[[Tensor], Tensor]
 
 
 class Torch7Writer:
-    """Lua values in Torch7's binary format. A module is (class, fields); tensors become views into one storage."""
+    """A writer of Lua values in Torch7's binary format.
+
+    A module is (class, fields). Each tensor is a view into a storage of its own, at an offset.
+    """
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -66,7 +70,7 @@ class Torch7Writer:
 
 
 def torch7_modules(state: State, norm: str) -> Any:
-    """jcjohnson's network as modules, from a state of rrmina's keys (the same layers in the same order)."""
+    """Return jcjohnson's network as modules, from a state with rrmina's keys (the same layers in the same order)."""
 
     def conv(name: str, k: int, s: int, pad: int, full: bool = False) -> Any:
         fields = {"weight": state[f"{name}.weight"], "bias": state[f"{name}.bias"], "train": False}
@@ -107,7 +111,7 @@ def torch7_modules(state: State, norm: str) -> Any:
 
 
 def write_torch7(path: Path, norm: str = "instance", wrapped: bool = True) -> Run:
-    """jcjohnson's .t7: {opt, model}, or the bare model."""
+    """Write jcjohnson's .t7: {opt, model}, or the bare model."""
     state = make("rrmina")
     generator = torch.Generator().manual_seed(1)
     for key in [key for key in state if key.endswith("norm_layer.weight")]:
@@ -146,7 +150,7 @@ def write_torch7(path: Path, norm: str = "instance", wrapped: bool = True) -> Ru
 
 
 def write_variables(folder: Path, width: int = 4) -> Run:
-    """lengstrom's folder: raw little-endian float32 and manifest.json."""
+    """Write lengstrom's folder: raw little-endian float32 and manifest.json."""
     random = torch.Generator().manual_seed(2)
     w = width
     layers = [
@@ -208,7 +212,7 @@ def write_variables(folder: Path, width: int = 4) -> Run:
 
 
 def write_keras(path: Path, width: int = 4) -> Run:
-    """rajatdv's .h5 of weights only."""
+    """Write rajatdv's .h5 with only weights."""
     import h5py
 
     random = torch.Generator().manual_seed(3)
@@ -232,6 +236,7 @@ def write_keras(path: Path, width: int = 4) -> Run:
             add("activation")
 
     conv(9, 3, width)
+    state["conv2d_1/kernel:0"] /= 255  # pixels are 0..255; unscaled, tanh would saturate and amplify rounding
     for _ in range(4):
         conv(3, width, width)
         conv(3, width, width, relu=False)
@@ -276,7 +281,7 @@ def write_keras(path: Path, width: int = 4) -> Run:
 
 
 def write_onnx(path: Path, family: str, named: bool = True, residual: str = "plain") -> State:
-    """A graph of pytorch/examples' network (or one that differs in ``residual``) as current exporters write it."""
+    """Write pytorch/examples' network, or one that differs in ``residual``, as current exporters do; return its state."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,7 +1,7 @@
-"""Tiny checkpoints of every family that is a dict of tensors, and what their programs compute with them.
+"""Tiny checkpoints of every family that is a dict of tensors, and the forward of their programs.
 
-Each family is written down twice: ``state`` makes its keys with random weights, ``run`` is its program's forward in
-plain torch functions, from an image in [0, 1] to one (not clamped). Neither knows anything of the package.
+Each family has two functions: ``state`` makes its keys with random weights. ``run`` is its program's forward in plain
+torch functions, from an image in [0, 1] to one that is not clamped. Neither uses the package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 @dataclass(frozen=True)
 class Program:
-    """``state(generator)`` makes a checkpoint's tensors, ``run(tensors, image)`` what its program makes of an image."""
+    """The program of a family.
+
+    Attributes:
+        state: makes a checkpoint's tensors
+        run: forward of the program, from tensors and an image to an image
+        scale: factor of upscaling
+    """
 
     state: Callable[[torch.Generator], State]
     run: Callable[[State, Tensor], Tensor]
@@ -74,7 +80,7 @@ def transformer(
     widths=(WIDTH, 2 * WIDTH, 4 * WIDTH),
     never: State | None = None,
 ) -> Callable[[torch.Generator], State]:
-    """The keys of pytorch/examples' TransformerNet and its kin."""
+    """Return a function that makes the tensors of pytorch/examples' TransformerNet, or of its relatives."""
 
     def state(random: torch.Generator) -> State:
         a, b, c = widths
@@ -97,7 +103,7 @@ def transform(
     s: State, x: Tensor, ups=("deconv1.conv2d", "deconv2.conv2d", "deconv3.conv2d"), downs=("in1", "in2", "in3"),
     up_norms=("in4", "in5"), add=lambda branch, x: branch + x, eps=1e-5, names=("weight", "bias"), strides=True,
 ) -> Tensor:  # fmt: skip
-    """The forward of pytorch/examples' TransformerNet, with what its kin do differently as arguments."""
+    """Run pytorch/examples' TransformerNet; arguments are what its relatives do differently."""
     stride, up = (2, 2) if strides else (1, 1)
     norm = lambda name, x: normalize(s, name, x, eps, names)  # noqa: E731
     y = F.relu(norm(downs[0], convolve(s, "conv1.conv2d", x)))
@@ -128,7 +134,7 @@ def on_imagenet(run: Callable[[State, Tensor], Tensor]) -> Callable[[State, Tens
 
 
 def sequential_state(random: torch.Generator) -> State:
-    """eriklindernoren's keys."""
+    """Return tensors with eriklindernoren's keys."""
     w = WIDTH
     block = lambda n, out, inner, k: merge(  # noqa: E731
         [conv_keys(f"model.{n}.block.1", out, inner, k, random), norm_keys(f"model.{n}.norm", out, random)]
@@ -158,7 +164,7 @@ def run_sequential(s: State, x: Tensor) -> Tensor:
 
 
 def layers_state(random: torch.Generator) -> State:
-    """igreat's keys."""
+    """Return tensors with igreat's keys."""
     w, up = WIDTH, 9 + BLOCKS
     parts = []
     for n, out, inner, k in ((0, w, 3, 9), (3, 2 * w, w, 3), (6, 4 * w, 2 * w, 3)):
@@ -221,7 +227,7 @@ def run_rrmina(s: State, x: Tensor) -> Tensor:
 
 
 def tied_state(random: torch.Generator) -> State:
-    """A-Jacobson's keys."""
+    """Return tensors with A-Jacobson's keys."""
     w, statistics = WIDTH, ("running_mean", "running_var")
     parts = [conv_keys("conv_in.conv", w, 3, 9, random), norm_keys("conv_in.batchnorm", w, random, *statistics)]
     parts += [conv_keys("resblock.conv3x3", w, w, 3, random), norm_keys("resblock.batchnorm", w, random, *statistics)]
@@ -275,5 +281,5 @@ PROGRAMS = {
 
 
 def make(family: str, seed: int = 0) -> State:
-    """A checkpoint of ``family`` with random weights."""
+    """Return a checkpoint of ``family`` with random weights."""
     return PROGRAMS[family].state(torch.Generator().manual_seed(seed))

@@ -1,10 +1,10 @@
-"""Damage small checkpoints of every kind in many ways and see that each is opened, or refused as it should be.
+"""Damage small checkpoints of every kind in many ways, and check that each is opened or rejected properly.
 
     python tests/fuzz_checkpoints.py --count 10000
 
-Each file must be dealt with in 5 seconds of processor time and 1 GiB, and nothing but CheckpointError may come of it.
-Files are tried in child processes, so that a crash of one is seen, counted and survived. Exit status 1 when anything was
-wrong; the files that did it are kept in --folder.
+Each file may take 5 seconds of processor time and 1 GiB, and may raise nothing but CheckpointError. Child processes open
+the files, so that a crash is noticed and counted, and the run goes on. The exit status is 1 if anything went wrong. The
+files that caused it are kept in --folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WORST_NUMBERS = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2*
 
 
 def write_seeds(folder: Path) -> list[Path]:
-    """One small undamaged file of each kind; a lengstrom network's folder stands for its manifest."""
+    """Write one small undamaged file of each kind; a lengstrom network is a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     state = make("pytorch/examples")
     torch.save(state, folder / "zip.pth")
@@ -51,7 +51,7 @@ def write_seeds(folder: Path) -> list[Path]:
     for name, write in writers:
         try:
             write(folder / name)
-        except ImportError:  # without an extra its kind is left out
+        except ImportError:  # the kind of a missing extra is left out
             (folder / name).unlink(missing_ok=True)
     write_variables(folder / "variables")
     ours = folder / "ours.safetensors"
@@ -78,7 +78,11 @@ def write_seeds(folder: Path) -> list[Path]:
 def mutants(folder: Path, count: int, seed: int, real: Sequence[Path] = ()) -> Iterator[Path]:
     """Write ``count`` damaged files, one after the other, always in the same place, and yield each.
 
-    real: damage these files instead of small ones made here
+    Args:
+        folder: where to write
+        count: number of files
+        seed: random seed of the damage
+        real: files to damage instead of small ones made here
     """
     chance = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +101,9 @@ def mutants(folder: Path, count: int, seed: int, real: Sequence[Path] = ()) -> I
 
 
 def mutate(data: bytearray, others: list[bytes], chance: random.Random) -> bytes:
-    """Damage in one of the ways that files are damaged, or that somebody who means harm would choose."""
+    """Damage a file as accidents do, or as an attacker would."""
 
-    # Weights are most of a file and damage to them is harmless: half of the time the place is near either end.
+    # Most of a file is weights, where damage is harmless: two of three places are near an end.
     def place() -> int:
         near = min(len(data), 3000)
         return chance.choice(
@@ -184,18 +188,18 @@ def inside_a_zip(data: bytes, chance: random.Random) -> bytes:
 
 
 def attempt(path: Path) -> str:
-    """Open a file: 'opened', 'refused', or what went wrong."""
+    """Open a file and return 'opened', 'rejected', or what went wrong."""
     from perceptual_style.core.errors import CheckpointError
     from perceptual_style.core.models.loading import open_network
 
-    started = time.process_time()  # of this process: others may keep it waiting
+    started = time.process_time()  # processor time: other processes may keep it waiting
     try:
         open_network(path)
         outcome = "opened"
     except CheckpointError as error:
         text = str(error)
         outcome = (
-            "refused"
+            "rejected"
             if "\n" not in text and len(text) < 2000
             else f"a message of {len(text)} characters: {text!r:.200}"
         )
@@ -206,7 +210,7 @@ def attempt(path: Path) -> str:
 
 
 def work() -> None:
-    """A child process: a path a line comes in, an outcome a line goes out."""
+    """Run as a child process: read a path per line, write an outcome per line."""
     import resource
 
     torch.set_num_threads(1)
@@ -221,7 +225,7 @@ def work() -> None:
 
 
 class Worker:
-    """A child process that is started again after a crash or a hang."""
+    """A child process that is restarted after a crash or a hang."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen | None = None
@@ -249,15 +253,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--real", type=Path, nargs="*", default=[], help="checkpoints to damage instead of made ones")
-    parser.add_argument("--folder", type=Path, help="where files are written (default: a temporary folder)")
+    parser.add_argument(
+        "--real", type=Path, nargs="*", default=[], help="checkpoints to damage instead of generated ones"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the damaged files (default: a temporary folder)")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         work()
         return 0
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
-    worker, counts, wrong = Worker(), {"opened": 0, "refused": 0}, 0
+    worker, counts, wrong = Worker(), {"opened": 0, "rejected": 0}, 0
     for n, path in enumerate(mutants(folder, arguments.count, arguments.seed, arguments.real)):
         outcome = worker.run(path)
         if outcome in counts:
@@ -267,7 +273,9 @@ def main() -> int:
         kept = folder / f"wrong_{n}{path.suffix}"
         kept.write_bytes(path.read_bytes())
         print(f"{kept}: {outcome}")
-    print(f"{arguments.count} files: {counts['opened']} opened, {counts['refused']} refused, {wrong} wrong ({folder})")
+    print(
+        f"{arguments.count} files: {counts['opened']} opened, {counts['rejected']} rejected, {wrong} wrong ({folder})"
+    )
     return 1 if wrong else 0
 
 

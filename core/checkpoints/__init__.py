@@ -1,1 +1,1 @@
-"""Files of weights: this project's own format, and safe readers for everybody else's."""
+"""Files of weights: this project's own format, and safe readers for other formats."""

@@ -1,8 +1,15 @@
-"""Our own files of networks: safetensors that say what they hold.
+"""This project's own format: safetensors files that describe the network they hold.
 
-The metadata's ``perceptual_style`` entry is JSON: format (1), task (style | upscale), arch (an arch string), pixels (a
-pixel convention, left out for RGB in [0, 1]), and facts: name, title, license, credit, recipe, figures and whatever else
-is known; of a network of several styles also ``styles``, see styles.py. Loading asks for nothing beside the file.
+The metadata's ``perceptual_style`` entry is JSON with these keys:
+
+- format: 1
+- task: style | upscale
+- arch: an arch string
+- pixels: a pixel convention, left out for RGB in [0, 1]
+- facts: name, title, license, credit, recipe, figures and whatever else is known
+- styles: only in a network of several styles, see network/styles.py
+
+Loading needs nothing but the file.
 """
 
 from __future__ import annotations
@@ -31,7 +38,11 @@ _KEY, _FORMAT = "perceptual_style", 1
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header to a safetensors file: whole, or not at all. Raises CheckpointError."""
+    """Write tensors and a JSON header to a safetensors file, completely or not at all.
+
+    Raises:
+        CheckpointError: if the file cannot be written
+    """
     try:
         on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         # save_file would write to a temporary file of its own, which a kill leaves behind.
@@ -43,7 +54,11 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappin
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote. Raises CheckpointError for other files, saying what is there instead."""
+    """Read the tensors and the header that `save_tensors` wrote.
+
+    Raises:
+        CheckpointError: for other files; the message says what the file holds
+    """
     tensors, metadata = read_safetensors(path)
     try:
         header = json.loads(metadata[_KEY])
@@ -60,7 +75,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The JSON header of a file of ours, read without its tensors; empty for whatever is none. Raises nothing."""
+    """Return the JSON header of a file in our format without reading its tensors, {} for any other. Raises nothing."""
     try:
         header = json.loads(read_metadata(path)[_KEY])
     except (KeyError, ValueError):
@@ -69,9 +84,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def style_names(path: str | Path) -> tuple[str, ...]:
-    """Names of the styles in a file of several; empty for any other file, readable or not.
+    """Return the names of the styles in a file of several; () for any other file, readable or not.
 
-    Only the header is read, and once while the file is the same: cheap enough for a list of many files.
+    Only the header is read, and only again when the file changes. This is cheap enough for a list of many files.
     """
     try:
         state = os.stat(path)
@@ -84,12 +99,12 @@ def style_names(path: str | Path) -> tuple[str, ...]:
 def _style_names(path: str, *_: int) -> tuple[str, ...]:
     try:
         return tuple(each["name"] for each in styles_in(read_header(path)))
-    except CheckpointError:  # whoever opens it says so
+    except CheckpointError:  # opening the file reports the error
         return ()
 
 
 def is_ours(path: str | Path) -> bool:
-    """Whether this is a safetensors file with our metadata. Raises nothing: what cannot be read is not ours."""
+    """Return whether this is a safetensors file with our metadata; False if it cannot be read."""
     return _KEY in read_metadata(path)
 
 
@@ -101,9 +116,17 @@ def save_network(
     half: bool = False,
     pixels: PixelConvention = OURS,
 ) -> None:
-    """Write a network, its facts and its pixel convention; half: as float16, which halves the file.
+    """Write a network, its facts and its pixel convention.
 
-    Raises CheckpointError, also when the facts do not name the styles of a network of several.
+    Args:
+        path: the file
+        network: the network
+        facts: JSON values; ``format`` and ``arch`` are overwritten
+        half: whether to store float16, which halves the file
+        pixels: the network's pixel convention
+
+    Raises:
+        CheckpointError: if the file cannot be written, or the facts do not name the styles of a network of several
     """
     check_styles(facts, network.spec)
     tensors = network.state_dict()
@@ -116,10 +139,18 @@ def save_network(
 
 
 def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
-    """The network (float32, in eval mode) and the facts of a file written by `save_network`, pixels as text if not ours."""
+    """Read a file that `save_network` wrote.
+
+    Returns:
+        The network (float32, in eval mode) and its facts. They include ``arch``, and ``pixels`` as text unless the
+        network takes RGB in [0, 1].
+
+    Raises:
+        CheckpointError: if the file is something else, is damaged, or does not fit its own architecture
+    """
     tensors, header = load_tensors(path)
     if header.get("task") == "training":
-        raise CheckpointError(f"{path} is the checkpoint of an unfinished training; resume it to get the network")
+        raise CheckpointError(f"{path} is the checkpoint of an unfinished training run; resume it to get the network")
     if not isinstance(header.get("arch"), str):
         raise CheckpointError(f"{path} does not say its architecture (no arch string in its metadata)")
     network = network_from(tensors, header["arch"], str(path))
@@ -131,7 +162,16 @@ def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
 
 
 def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> TransformNet:
-    """Build the network that ``arch`` describes around ``tensors``; every tensor must fit."""
+    """Build the network that ``arch`` describes around ``tensors``.
+
+    Args:
+        tensors: the state dict, in any floating-point format
+        arch: an arch string
+        source: what to call the file in messages
+
+    Raises:
+        CheckpointError: if the architecture cannot be built, or a tensor is missing, superfluous or does not fit
+    """
     try:
         with torch.device("meta"):
             network = TransformNet(ArchSpec.parse(arch))

@@ -1,8 +1,12 @@
-"""A reader of pickles that can only build plain values and descriptions of tensors: nothing in them is ever called.
+"""A reader of pickles that only builds plain values and descriptions of tensors, and never calls anything in them.
 
-``torch.load(weights_only=True)`` is as safe against code, but allocates what a legacy file claims and reads beyond the
-end of a storage whose claimed size is wrong. Here a pickle's operations, as the standard library's ``pickletools``
-decodes them, only push and pop plain values; the few functions that torch writes into its files are names known below.
+``torch.load(weights_only=True)`` is as safe against code, but allocates what a file claims. Examples with torch 2.14:
+
+- A legacy file of 344 bytes whose storage claims 2**31 float32 elements: 8 GiB are allocated before "unexpected EOF".
+- A zip archive of 1 MB whose storage is 1 GiB of compressed zeros: it is loaded, although torch never compresses.
+
+Here, the standard library's ``pickletools`` decodes the operations of a pickle, which only push and pop plain values.
+The few functions that torch writes into its files are names listed below.
 """
 
 from __future__ import annotations
@@ -25,7 +29,14 @@ _PLAIN_KEYS = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True)
 class Storage:
-    """``count`` elements from ``start`` on, in the file's storage named ``key``."""
+    """A part of a storage in the file.
+
+    Attributes:
+        dtype: name of the number format, such as float32
+        key: name of the storage
+        count: number of elements
+        start: first element
+    """
 
     dtype: str
     key: str
@@ -35,7 +46,14 @@ class Storage:
 
 @dataclass(frozen=True)
 class TensorView:
-    """A tensor described: elements of a storage, offset and strides in elements. Sizes are those that the file claims."""
+    """A description of a tensor, with the sizes that the file claims.
+
+    Attributes:
+        storage: where the elements are
+        offset: first element, counted from the start of ``storage``
+        shape: sides
+        stride: in elements, one for each side
+    """
 
     storage: Storage
     offset: int
@@ -44,7 +62,7 @@ class TensorView:
 
 
 class Opaque:
-    """What an unknown function would have made. It stands in for it so that everything else in the file can be named."""
+    """A stand-in for the result of an unknown function, so that the rest of the file can be read and named."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +73,23 @@ class _Name:
 
 
 class PickleError(CheckpointError):
-    """A pickle that is damaged, or holds more than tensors; the file's name is added by the caller."""
+    """A pickle that is damaged or holds more than tensors. The caller adds the file's name."""
 
 
 def read_pickle(stream: BinaryIO) -> Any:
-    """The value of the pickle at the stream's position, which ends up behind it.
+    """Read the pickle at the stream's position, which then is after it.
 
-    Tensors come as TensorView, dicts of any kind as dict. Raises PickleError, in one line that names every global that
-    does not belong to plain tensors.
+    Returns:
+        The value, with tensors as `TensorView` and dicts of any kind as dict.
+
+    Raises:
+        PickleError: in one line that names every global that does not belong to plain tensors
     """
     reader = _Reader()
     failure = None
     try:
         value = reader.run(stream)
-    except Exception as error:  # mutated opcodes fail in every way there is; none of them matters but the reason
+    except Exception as error:  # damaged opcodes fail in many ways; only the reason matters
         failure = error
     if reader.foreign:
         raise PickleError(_refusal(sorted(reader.foreign)))
@@ -81,7 +102,7 @@ def read_pickle(stream: BinaryIO) -> Any:
 def _refusal(names: list[str]) -> str:
     shown = ", ".join(name[:60] for name in names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (
-        f"it holds more than tensors and plain values: {_line(shown)}. Nothing of it was run. In the program that it "
+        f"it holds more than tensors and plain values: {_line(shown)}. Nothing in it was run. In the program that it "
         "comes from, save torch.save(model.state_dict(), FILE) and open that"
     )
 
@@ -132,7 +153,7 @@ class _Reader:
     def pop_tuple(self, length: int) -> None:
         items = self.stack[-length:]
         if len(items) != length:
-            raise PickleError("a tuple of what is not there")
+            raise PickleError("a tuple of more items than there are")
         self.stack[-length:] = [tuple(items)]
 
     def set_items(self, items: list[Any]) -> None:
@@ -161,11 +182,23 @@ class _Reader:
         arguments, function = self.stack.pop(), self.stack.pop()
         self.push(_call(function, arguments))
 
-    def new_object(self) -> None:
-        self.reduce()
+    def inst(self, text: str) -> None:
+        self.name(text)
+        self.to_mark()
+        self.push(Opaque())
+
+    def obj(self) -> None:
+        self.to_mark()
+        self.push(Opaque())
+
+    def pop(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.to_mark()
 
     def build(self) -> None:
-        self.stack.pop()  # the attributes of an OrderedDict or a parameter, such as _metadata: not needed
+        self.stack.pop()  # attributes of an OrderedDict or a parameter, such as _metadata, are not needed
 
     def persistent(self) -> None:
         self.push(_storage(self.stack.pop()))
@@ -205,11 +238,14 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorView:
 
 
 def _storage(reference: Any) -> Any:
-    """('storage', type, key, location, count) in zip files, in legacy ones with (view's key, start, count) or None."""
+    """Return the storage of a persistent reference.
+
+    It is ('storage', type, key, location, count) in zip files. Legacy files add (view's key, start, count) or None.
+    """
     if not isinstance(reference, tuple) or len(reference) < 2:
         raise PickleError("a reference to something unknown")
     if reference[0] == "module":
-        return reference[1]  # a whole module: its class is among the names found
+        return reference[1]  # a whole module; its class is among the names found
     tag, kind, key, _location, count, *view = reference
     dtype = _KNOWN.get(kind.text) if isinstance(kind, _Name) else None
     if tag != "storage" or not dtype or not isinstance(key, (str, int)) or type(count) is not int or count < 0:
@@ -222,7 +258,7 @@ def _storage(reference: Any) -> Any:
     return Storage(dtype, str(key), count)
 
 
-#: every global that a file of plain tensors names; for storages their dtype
+#: every global that a file of plain tensors names, with the dtype if it is a storage
 _KNOWN: dict[str, str] = {
     **{f"torch.{kind}Storage": dtype for kind, dtype in _STORAGES.items()},
     **{f"torch.cuda.{kind}Storage": dtype for kind, dtype in _STORAGES.items()},
@@ -240,7 +276,7 @@ def _pushes(make: Callable[[Any], Any]) -> Callable[[_Reader, Any], None]:
     return lambda reader, argument: reader.push(make(argument))
 
 
-_OPERATIONS: dict[str, Callable[[_Reader, Any], None]] = {
+_OPERATIONS: dict[str, Callable[[_Reader, Any], object]] = {
     **dict.fromkeys(
         ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
          "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
@@ -250,7 +286,7 @@ _OPERATIONS: dict[str, Callable[[_Reader, Any], None]] = {
     "NONE": _pushes(lambda _: None), "NEWTRUE": _pushes(lambda _: True), "NEWFALSE": _pushes(lambda _: False),
     "EMPTY_LIST": _pushes(lambda _: []), "EMPTY_TUPLE": _pushes(lambda _: ()), "EMPTY_DICT": _pushes(lambda _: {}),
     "MARK": lambda reader, _: reader.mark(),
-    "POP": lambda reader, _: reader.stack.pop() if reader.stack else reader.to_mark(),
+    "POP": lambda reader, _: reader.pop(),
     "POP_MARK": lambda reader, _: reader.to_mark(),
     "DUP": lambda reader, _: reader.push(reader.stack[-1]),
     "APPEND": lambda reader, _: reader.extend([reader.stack.pop()]),
@@ -270,11 +306,11 @@ _OPERATIONS: dict[str, Callable[[_Reader, Any], None]] = {
     "BINGET": lambda reader, index: reader.push(reader.memo[index]),
     "LONG_BINGET": lambda reader, index: reader.push(reader.memo[index]),
     "GLOBAL": lambda reader, text: reader.name(".".join(text.split(" "))),
-    "INST": lambda reader, text: (reader.name(".".join(text.split(" "))), reader.to_mark(), reader.push(Opaque())),
-    "OBJ": lambda reader, _: (reader.to_mark(), reader.push(Opaque())),
+    "INST": lambda reader, text: reader.inst(".".join(text.split(" "))),
+    "OBJ": lambda reader, _: reader.obj(),
     "STACK_GLOBAL": lambda reader, _: reader.stack_global(),
     "REDUCE": lambda reader, _: reader.reduce(),
-    "NEWOBJ": lambda reader, _: reader.new_object(),
+    "NEWOBJ": lambda reader, _: reader.reduce(),
     "BUILD": lambda reader, _: reader.build(),
     "BINPERSID": lambda reader, _: reader.persistent(),
 }  # fmt: skip

@@ -1,6 +1,6 @@
-"""Files of tensors that are safe to open: safetensors, and what torch.save wrote of plain tensors.
+"""Files of tensors that are safe to open: safetensors, and plain tensors that torch.save wrote.
 
-`kind_of` looks at a file's first bytes, never at its name, and says in one line what is there instead of weights.
+`kind_of` looks at a file's first bytes, never at its name. For other files, its error says in one line what they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ _AGAIN = "copy or download it again"
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises CheckpointError in one line."""
+    """Return the tensors and the metadata of a safetensors file.
+
+    Raises:
+        CheckpointError: in one line, if the file cannot be read
+    """
     path = existing(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -32,23 +36,27 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file; empty for any other file, readable or not."""
+    """Return the metadata of a safetensors file; {} for any other file, readable or not."""
     try:
         if kind_of(path) != "safetensors":
             return {}
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except Exception:  # whoever reads the tensors says what is wrong
+    except Exception:  # reading the tensors reports the error
         return {}
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, or of a torch file that holds a plain dict of tensors."""
+    """Return all tensors of a safetensors file, or of a torch file that holds a plain dict of tensors.
+
+    Raises:
+        CheckpointError: for any other file
+    """
     kind = kind_of(path)
     if kind == "safetensors":
         return read_safetensors(path)[0]
     if kind != "torch":
-        raise CheckpointError(f"{path} is a file of kind {kind}; expected safetensors, or torch's with plain tensors")
+        raise CheckpointError(f"{path} is a file of kind {kind}; expected safetensors, or plain tensors saved by torch")
     file = TorchFile(path)
     if not isinstance(file.value, dict) or not all(isinstance(value, TensorView) for value in file.value.values()):
         raise CheckpointError(
@@ -58,7 +66,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def kind_of(path: str | Path) -> str:
-    """safetensors | torch | torch7 | onnx | hdf5. Raises CheckpointError, with what is there, for any other file."""
+    """Return the kind of a file: safetensors | torch | torch7 | onnx | hdf5.
+
+    Raises:
+        CheckpointError: for any other file; the message says what it is
+    """
     path = existing(path)
     size = path.stat().st_size
     try:
@@ -68,11 +80,11 @@ def kind_of(path: str | Path) -> str:
             end = file.read(1)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    if start[8:9] == b"{":  # before all others: the length in front of it can look like anything
+    if start[8:9] == b"{":  # checked first: the length in front of it can look like any other kind
         header = int.from_bytes(start[:8], "little")
         if header + 8 > size:
             raise CheckpointError(
-                f"{path} is not whole: its safetensors header claims {header} bytes, the file has {size}; {_AGAIN}"
+                f"{path} is incomplete: its safetensors header claims {header} bytes, the file has {size}; {_AGAIN}"
             )
         return "safetensors"
     if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] <= b"\x05"):
@@ -84,7 +96,7 @@ def kind_of(path: str | Path) -> str:
     if start[:1] == b"\x08" and 0 < (start + b"\0\0")[1] < 64 and start[2:3] in b'\x12"\x1a*2:B':
         return "onnx"
     if start[:1] in b"c(]}lid" and end == b".":
-        return "torch"  # a pickle of the oldest protocols: whatever it names is named in the refusal
+        return "torch"  # a pickle of the oldest protocols; its error lists what it names
     raise CheckpointError(f"{path} {_what_else(start, size)}")
 
 
@@ -103,11 +115,11 @@ def _what_else(start: bytes, size: int) -> str:
     if start[:6] == b"\x93NUMPY":
         return "is a numpy array, not a network"
     if not start.strip(b"\0"):
-        return f"holds nothing but zeros; {_AGAIN}"
+        return f"contains only zeros; {_AGAIN}"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
         kind = "JSON" if head[:1] in (b"{", b"[") and _is_json(start) else "text"
         return f"is {kind} ({start[:40].decode('ascii')!r}), not a readable safetensors file or other weights"
-    return f"is not a readable safetensors file or any other weights known here (it starts with {start[:8]!r})"
+    return f"is not a readable safetensors file or another known kind of weights (it starts with {start[:8]!r})"
 
 
 def _is_json(start: bytes) -> bool:
@@ -119,14 +131,18 @@ def _is_json(start: bytes) -> bool:
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a file that is there and not empty. Raises CheckpointError."""
+    """Return the path of a file that exists and is not empty.
+
+    Raises:
+        CheckpointError: if there is no such file, or it is empty
+    """
     path = Path(path)
     try:
         size = path.stat().st_size if path.is_file() else None
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
         raise CheckpointError(f"{path!s:.200} cannot be read: {first_line(error)}") from None
     if size is None:
-        raise CheckpointError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
+        raise CheckpointError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
     if size == 0:
         raise CheckpointError(f"{path} is empty (0 bytes); {_AGAIN}")
     return path

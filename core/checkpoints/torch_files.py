@@ -1,6 +1,6 @@
-"""Files that torch.save wrote, both kinds: the zip archive, and the legacy stream of pickles before torch 1.6.
+"""Files that torch.save wrote: the zip archive, and the legacy stream of pickles from before torch 1.6.
 
-Every size that such a file claims is compared with the file's own before anything is read or allocated.
+Every size that such a file claims is compared with the size of the file before anything is read or allocated.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -21,12 +21,20 @@ from .safe_pickle import PickleError, Storage, TensorView, read_pickle
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_PICKLE, _MAX_MEMBERS = 64 * 2**20, 100_000
+_CHUNK = 16 * 2**20  # bytes read at a time
 
 
 class TorchFile:
-    """value: what was saved, with TensorView for tensors; `tensor` reads one of these.
+    """An open torch file, whose tensors are read on request.
 
-    Raises CheckpointError in one line for everything that is not tensors and plain values, damaged, or oversized.
+    Args:
+        path: the file
+
+    Attributes:
+        value: what was saved, with a `TensorView` for each tensor
+
+    Raises:
+        CheckpointError: in one line, if the file holds more than tensors and plain values, or is damaged or oversized
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -39,13 +47,17 @@ class TorchFile:
         except CheckpointError as error:
             raise CheckpointError(f"{path} cannot be opened safely: {error}") from None
         except MemoryError:
-            raise CheckpointError(f"{path} cannot be opened safely: it needs more memory than there is") from None
+            raise CheckpointError(f"{path} cannot be opened safely: it needs more memory than available") from None
         except Exception as error:  # zipfile and pickletools fail on damaged files in many ways
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise CheckpointError(f"{path} cannot be opened safely: it is damaged or incomplete ({reason})") from None
 
     def tensor(self, view: TensorView) -> Tensor:
-        """The tensor, sharing memory with others of the same storage."""
+        """Read the tensor that ``view`` describes; tensors of the same storage share memory.
+
+        Raises:
+            CheckpointError: if the tensor claims more than the file holds
+        """
         storage = view.storage
         try:
             base = self._read[storage.key]
@@ -58,7 +70,7 @@ class TorchFile:
         for n in view.shape:
             count *= n
         if base.dtype != getattr(torch, storage.dtype) or storage.start + storage.count > len(base):
-            raise CheckpointError(f"{self.path} is damaged: two tensors disagree about the storage that they share")
+            raise CheckpointError(f"{self.path} is damaged: two tensors disagree about their common storage")
         if count and (reach > storage.count or count > storage.count):
             raise CheckpointError(f"{self.path} is damaged: a tensor {view.shape} claims more than its storage holds")
         return base.as_strided(view.shape, view.stride, storage.start + view.offset)
@@ -99,7 +111,9 @@ class TorchFile:
         return value
 
     def _open_legacy(self) -> Any:
-        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        # A read from a mapped file never allocates more than the file holds.
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            stream = cast(BinaryIO, mapped)  # it has the methods that pickletools calls
             first = read_pickle(stream)
             if type(first) is not int or first != _LEGACY_MAGIC:
                 raise PickleError(f"it is a pickle of {type(first).__name__}, not a file of torch.save")
@@ -115,7 +129,7 @@ class TorchFile:
         return self._index_legacy(value, [str(key) for key in keys], places)
 
     def _index_legacy(self, value: Any, keys: list[str], position: int) -> Any:
-        """Storages lie behind the pickles, in the order of ``keys``, each with its count of elements in front."""
+        """Find the storages: after the pickles, in the order of ``keys``, each preceded by its number of elements."""
         itemsizes: dict[str, int] = {}
         for view in views(value):
             itemsizes[view.storage.key] = getattr(torch, view.storage.dtype).itemsize
@@ -163,21 +177,22 @@ class TorchFile:
         return safe
 
 
-def _read_exactly(file: BinaryIO, size: int) -> bytearray:
-    """``size`` bytes in memory that a tensor can take over, and not one more: for zip files that checks them too."""
+def _read_exactly(file: IO[bytes], size: int) -> bytearray:
+    """Return ``size`` bytes in memory that a tensor can take over."""
     data = bytearray(size)
-    place = memoryview(data)
-    while place:
-        count = file.readinto(place)
-        if not count:
+    filled = 0
+    while filled < size:
+        part = file.read(min(_CHUNK, size - filled))
+        if not part:
             raise EOFError("it ends early")
-        place = place[count:]
-    file.read(1)
+        data[filled : filled + len(part)] = part
+        filled += len(part)
+    file.read(1)  # at its end, a zip member's checksum is compared
     return data
 
 
 def views(value: Any) -> list[TensorView]:
-    """Every tensor anywhere in ``value``, each object looked at once."""
+    """Return every tensor anywhere in ``value``, visiting each object once."""
     found, seen, waiting = [], set(), [value]
     while waiting:
         item = waiting.pop()
@@ -197,5 +212,5 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
     total = sum(member.file_size for member in members)
     if total > size:  # torch stores, never compresses
         raise CheckpointError(
-            f"it is a zip archive that claims {total} bytes in a file of {size}; torch writes no such"
+            f"it is a zip archive that claims {total} bytes in a file of {size}; torch does not write such files"
         )

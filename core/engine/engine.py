@@ -1,6 +1,6 @@
-"""The streaming engine: any network over images of any size, in planned memory, the same result as in one piece.
+"""The streaming engine: any network over images of any size, in planned memory, with the same result as in one piece.
 
-It decides what passes.py carries out: number formats, how much is stored, the height of bands, and what to do when
+It decides what passes.py carries out: number formats, how much is stored, the height of bands, and what happens if
 memory runs out after all.
 """
 
@@ -22,18 +22,26 @@ from ..progress import Progress, ProgressCallback
 from .passes import BandedNetwork
 
 _CACHE_BAND = 3 << 20  # bytes of a band on a CPU: what stays in the cache beside its neighbors
-_GPU_BAND = 256 << 20  # on a GPU: enough to fill it
-_COMFORT = 1 << 30  # storing the largest maps saves a tenth of the time: worth this much memory, or, for large images,
-_COMFORT_RATIO = 3  # so many times what image and result take
-_FRACTION = 0.6  # of the free memory that may be used unasked
-_RETRIES = 5
+_GPU_BAND = 256 << 20  # bytes of a band on a GPU: enough to fill it
+_LEAST_GPU_BAND = 1 << 20  # bytes, however small the budget
+# Storing the largest maps saves a tenth of the time. It may take this many bytes, or more for large images.
+_COMFORT = 1 << 30
+_COMFORT_RATIO = 3  # times what the image and the result take
+_FRACTION = 0.6  # share of the free memory that may be used if no budget is given
+_RETRIES = 5  # how often bands are halved
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How an image is run. bytes: of maps and bands beside the input and the result, and ``budget``: what there is.
+    """How an image is run.
 
-    slab: input rows per run of the network, for networks without statistics (0: the whole image)
+    Attributes:
+        bytes: memory of maps and bands, not counting the input and the result
+        budget: bytes available for them
+        band_bytes: intended size of a band
+        store_ends: whether the largest maps are stored, or else computed twice
+        host_maps: whether maps stay in the host's memory, from where bands move to the device
+        slab: input rows per run of the network, for networks without statistics; 0 means the whole image
     """
 
     bytes: int
@@ -45,11 +53,19 @@ class MemoryPlan:
 
 
 def number_formats(device: torch.device, precision: str) -> tuple[torch.dtype, torch.dtype]:
-    """The formats outside of residual blocks and in them.
+    """Return the number formats outside residual blocks and inside them.
 
-    auto: where bfloat16 is in the hardware, residual blocks from the fourth one on use it: on the example photos with the
-    bundled styles that is 0.02 to 0.04 of 255 away from fp32 on the mean, and up to 1.1 at the worst pixel; bf16 throughout is up
-    to 30 away. The aim is 2, for other styles too (benchmarks/README.md compares choices of blocks). fp32 is exact.
+    With "auto", residual blocks from the fourth one on use bfloat16 if the hardware has it. On the example photos with
+    the bundled styles, the mean difference from fp32 is 0.02 to 0.04 of 255, and up to 1.1 at the worst pixel. With
+    bf16 throughout, it is up to 30. The aim is 2, for other styles too (benchmarks/README.md compares choices of
+    blocks). fp32 is exact.
+
+    Args:
+        device: where the network runs
+        precision: auto | fp32 | bf16 | fp16
+
+    Raises:
+        InputError: for another precision
     """
     if precision == "auto":
         return torch.float32, torch.bfloat16 if has_fast_bf16(device) else torch.float32
@@ -59,7 +75,7 @@ def number_formats(device: torch.device, precision: str) -> tuple[torch.dtype, t
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free where ``device`` computes."""
+    """Return the bytes that are free where ``device`` computes."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
@@ -70,50 +86,64 @@ def plan_memory(
     network: TransformNet, height: int, width: int, device: torch.device, *,
     dtype: torch.dtype = torch.float32, memory: int | None = None, band_rows: int | None = None, beside: int = 0,
 ) -> MemoryPlan:  # fmt: skip
-    """Plan a run over one image of H x W.
+    """Plan a run over one image: the fastest way that fits into the budget.
 
-    memory: bytes for maps and bands, beside input and result; None: a part of what is free. Raises InputError when a
-    given budget does not even hold one band.
-    beside: bytes of the budget that are needed for something else
+    Args:
+        network: the network
+        height: H of the image
+        width: W of the image
+        device: where the network runs
+        dtype: number format outside residual blocks
+        memory: bytes for maps and bands, not counting input and result; if None, a share of the free memory
+        band_rows: height of the bands, overriding the size that suits the device
+        beside: bytes of the budget that are needed for something else
+
+    Raises:
+        InputError: if a given budget does not even hold one band
     """
     budget = (memory if memory is not None else int(free_memory(device) * _FRACTION)) - beside
-    band = _CACHE_BAND if device.type == "cpu" else min(_GPU_BAND, max(budget // 16, 1 << 20))
+    band = _CACHE_BAND if device.type == "cpu" else min(_GPU_BAND, max(budget // 16, _LEAST_GPU_BAND))
 
-    def plan(store_ends: bool, band_bytes: int, host_maps: bool = False, slab: int = 0) -> MemoryPlan:
+    def plan(band_bytes: int, store_ends: bool = False, host_maps: bool = False, slab: int = 0) -> MemoryPlan:
         banded = BandedNetwork(network, dtype, band_bytes=band_bytes, band_rows=band_rows, store_ends=store_ends)
-        plan = banded.plan(slab or height, width)
-        return MemoryPlan(
-            4 * plan.band + (0 if host_maps else plan.maps), budget, band_bytes, store_ends, host_maps, slab
-        )
+        passes = banded.plan(slab or height, width)
+        size = 4 * passes.band + (0 if host_maps else passes.maps)
+        return MemoryPlan(size, budget, band_bytes, store_ends, host_maps, slab)
 
     comfort = budget
     if memory is None and device.type == "cpu":
         both = 4 * height * width * (network.spec.in_channels + network.spec.out_channels * network.spec.scale**2)
         comfort = min(budget, max(_COMFORT, _COMFORT_RATIO * both))
-    if (wanted := plan(True, band)).bytes <= comfort:
-        return wanted
-    wanted = plan(False, band)
-    for smaller in range(_RETRIES):
-        if (tried := plan(False, band >> smaller)).bytes <= budget:
-            return tried
-    if network.spec.norm != "instance":
-        for rows in _slabs(network, height):
-            if (tried := plan(False, band >> _RETRIES, slab=rows)).bytes <= budget:
-                return tried
-    if device.type != "cpu":  # maps in the host's memory, bands of them moving over
-        for smaller in range(_RETRIES):
-            if (tried := plan(False, band >> smaller, host_maps=True)).bytes <= budget:
-                return tried
-    if memory is None:  # what is free is an estimate: try
-        return wanted
+    tried: list[MemoryPlan] = []
+    for candidate in _candidates(plan, network, height, device, band):
+        if candidate.bytes <= (comfort if candidate.store_ends else budget):
+            return candidate
+        tried.append(candidate)
+    if memory is None:  # the free memory is an estimate: try the fastest way that does not store the largest maps
+        return next(one for one in tried if not one.store_ends)
     raise InputError(
-        f"an image of {width}x{height} px needs {_readable(tried.bytes + beside)} of memory beside itself and the "
+        f"an image of {width}x{height} px needs {_readable(tried[-1].bytes + beside)} of memory beside itself and the "
         f"result, but the budget is {_readable(memory)}; allow more, or make the image smaller"
     )
 
 
+def _candidates(
+    plan: Callable[..., MemoryPlan], network: TransformNet, height: int, device: torch.device, band: int
+) -> Iterator[MemoryPlan]:
+    """Yield plans, fastest first: each needs less memory or more time than the one before."""
+    yield plan(band, store_ends=True)
+    for halvings in range(_RETRIES):
+        yield plan(band >> halvings)
+    if network.spec.norm != "instance":
+        for rows in _slabs(network, height):
+            yield plan(band >> _RETRIES, slab=rows)
+    if device.type != "cpu":
+        for halvings in range(_RETRIES):
+            yield plan(band >> halvings, host_maps=True)
+
+
 def _slabs(network: TransformNet, height: int) -> Iterator[int]:
-    """Heights of runs over parts of an image, of which ``halo`` rows at each end are computed for nothing."""
+    """Yield heights of runs over parts of an image, of which ``halo`` rows at each end are discarded."""
     unit = network.spec.multiple_of
     least = 4 * network.spec.halo + unit
     rows = height
@@ -127,13 +157,20 @@ def _readable(size: int) -> str:
 
 
 class Engine:
-    """Runs ``network`` on images of one size, one after the other, in planned memory.
+    """A network that runs on images of one size, one after the other, in planned memory.
 
-    height, width: sides of the images, at least network.spec.smallest_side
-    precision: "auto" | "fp32" | "bf16" | "fp16", see `number_formats`; memory, beside: bytes, see `plan_memory`
-    band_rows: height of the bands, instead of what suits the cache
+    Args:
+        network: the network
+        height: H of the images, at least ``network.spec.smallest_side``
+        width: W of the images, likewise
+        device: where the network runs
+        precision: "auto" | "fp32" | "bf16" | "fp16", see `number_formats`
+        memory: bytes, see `plan_memory`
+        band_rows: height of the bands, overriding the size that suits the device
+        beside: bytes, see `plan_memory`
 
-    ``plan`` says what it will use.
+    Attributes:
+        plan: the memory that a run will use
     """
 
     def __init__(
@@ -156,10 +193,16 @@ class Engine:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, progress: ProgressCallback | None = None) -> Tensor:
-        """(1, 3, H, W) float in the network's pixel convention, never changed -> (1, C, H', W') float32, same device.
+        """Run the network on one image.
 
-        What ``network(image)`` gives, within 1e-4 in fp32. progress is called for every band; what it raises stops the
-        work. When memory runs out after all, less is stored and bands are halved, for this image and all that follow.
+        If memory runs out after all, less is stored and bands are halved, for this image and all that follow.
+
+        Args:
+            image: (1, 3, H, W) float in the network's pixel convention, never changed
+            progress: called for every band; whatever it raises stops the work
+
+        Returns:
+            What ``network(image)`` returns, within 1e-4 in fp32: (1, C, H', W') float32 on the same device.
         """
         image = image.float()
         for _ in range(_RETRIES):
@@ -177,7 +220,7 @@ class Engine:
         return self._run(image, progress)
 
     def _run(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:
-        """One image, as a whole or in slabs of rows with a halo."""
+        """Run one image, as a whole or in slabs of rows with a halo."""
         spec, scale = self.network.spec, self.network.spec.scale
         if not self.plan.slab:
             return self._banded(image, self._ticker([self.height], progress))
@@ -193,7 +236,7 @@ class Engine:
         return torch.cat(pieces, dim=2)
 
     def _ticker(self, heights: list[int], progress: ProgressCallback | None) -> Callable[[], None] | None:
-        """Counts the bands of all runs."""
+        """Return a callback that counts the bands of all runs."""
         if progress is None:
             return None
         total = sum(step.bands for height in heights for step in self._banded.plan(height, self.width).passes)

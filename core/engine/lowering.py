@@ -1,18 +1,19 @@
 """The algebra before the streaming: a TransformNet as a list of convolutions over windows of rows.
 
-Every convolution of a network becomes one form, `Window`: position p (a row, likewise a column) of the result is computed
-from ``kernel`` input rows that start at ``p * stride - before``, and holds S x S pixels of the output, ``phases`` S:
+Every convolution of a network takes one form, `Window`. Position p (a row, likewise a column) of the result is computed
+from ``kernel`` input rows that start at ``p * stride - before``. It holds S x S pixels of the output, ``phases`` S:
 
-- a plain convolution: S = 1
-- nearest upsampling by S and a convolution, or a transposed convolution: each of the S x S pixels that one input pixel
-  becomes has a small kernel of its own on the small image (four 2x2 kernels instead of a 3x3 one on four times the
-  pixels). Their windows start at different rows, so pixel a of input row m is found at position m + shifts[a]
-- a sub-pixel convolution: its S x S pixels are phases, all with the same window
-- a convolution to few channels fills vector lanes badly; over blocks of S x S pixels it has S x S times as many outputs
+- Plain convolution: S = 1.
+- Nearest upsampling by S and a convolution, or a transposed convolution: each of the S x S pixels that one input pixel
+  becomes has its own small kernel on the small image (four 2x2 kernels instead of a 3x3 one on four times the pixels).
+  Their windows start at different rows, so pixel a of input row m is found at position m + shifts[a].
+- Sub-pixel convolution: its S x S pixels are phases, all with the same window.
+- Convolution to few channels, which would fill vector lanes badly: over blocks of S x S pixels it has S x S times as
+  many outputs.
 
-A reflection by one pixel after an upsampling is a replication before it. Batch normalization is folded into the
-weights. The sign of an instance normalization's scale is moved into the weights before it, so that its ReLU is a maximum
-(see stream.py), and the convolution's bias, which the normalization would remove, is left out.
+Reflection by one pixel after an upsampling equals replication before it. Batch normalization is folded into the
+weights. The sign of an instance normalization's scale moves into the weights before it, so that its ReLU is a maximum
+(see feature_maps.py). The convolution's bias, which the normalization would remove, is left out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ _FEW_CHANNELS = 4
 
 @dataclass(frozen=True)
 class Norm:
-    """An instance normalization: scale >= 0 and shift (C), float32."""
+    """An instance normalization.
+
+    Attributes:
+        scale: (C) float32, not negative
+        shift: (C) float32
+        eps: added to the variance
+    """
 
     scale: Tensor
     shift: Tensor
@@ -40,10 +47,20 @@ class Norm:
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution in the form above.
+    """A convolution in the form that the module describes.
 
-    weight: (S * S * C, C_in, kernel, kernel), bias: (S * S * C), float32; output channel (a * S + b) * C + c is pixel (a, b)
-    stage: knows its padding; up: output pixels per input pixel; norm: what follows; relu: what follows that
+    Attributes:
+        weight: (S * S * C, C_in, kernel, kernel) float32; output channel (a * S + b) * C + c is pixel (a, b)
+        bias: (S * S * C) float32
+        stride: input rows between two positions
+        phases: S
+        shifts: position of pixel a of input row m, relative to m; one for each phase
+        channels: C
+        stage: the convolution's stage, which knows its padding
+        up: output pixels per input pixel
+        before_up: rows of padding before the input if ``up`` > 1
+        norm: the normalization that follows, if any
+        relu: whether a ReLU follows that
     """
 
     weight: Tensor
@@ -60,17 +77,18 @@ class Window:
 
     @property
     def kernel(self) -> int:
+        """Rows that one position reads."""
         return self.weight.shape[-1]
 
     @property
     def padding(self) -> str:
-        """How rows outside of the input are made up: reflect | replicate | zero."""
+        """How rows outside the input are filled: reflect | replicate | zero."""
         if self.stage.transposed or self.stage.padding not in ("reflect", "replicate"):
             return "zero"
         return "replicate" if self.up > self.stage.shuffle else self.stage.padding
 
     def geometry(self, side: int) -> tuple[int, int, int]:
-        """For an input side: (rows of padding before, positions, output side)."""
+        """Return (rows of padding before, positions, output side) for an input side."""
         if self.up > 1:
             return self.before_up, side + max(self.shifts), side * self.up
         before, after = self.stage.edges(side)
@@ -80,19 +98,25 @@ class Window:
 
 @dataclass(frozen=True)
 class Pad:
-    """Reflect the image by ``pixels`` at each edge."""
+    """A reflection of the image by ``pixels`` at each edge."""
 
     pixels: int
 
 
 @dataclass(frozen=True)
 class Remember:
-    """Keep the current feature map for the next Add."""
+    """A mark: the current feature map is kept for the next `Add`."""
 
 
 @dataclass(frozen=True)
 class Add:
-    """Add the remembered feature map, cropped by ``crop``, ``times`` times; then a ReLU, or not."""
+    """The addition of the remembered feature map.
+
+    Attributes:
+        crop: pixels that the remembered map loses at each edge
+        times: how often it is added
+        relu: whether a ReLU follows
+    """
 
     crop: int
     times: int
@@ -101,7 +125,12 @@ class Add:
 
 @dataclass(frozen=True)
 class Normalize:
-    """An instance normalization, batch normalization or none (scale and shift), then a ReLU, of a map that exists."""
+    """A normalization of a map that exists.
+
+    Attributes:
+        norm: instance normalization, batch normalization or None
+        relu: whether a ReLU follows
+    """
 
     norm: nn.Module | None
     relu: bool
@@ -109,7 +138,7 @@ class Normalize:
 
 @dataclass(frozen=True)
 class Upsample:
-    """Nearest upsampling that no convolution could take in."""
+    """Nearest upsampling that is not part of a convolution."""
 
     factor: int
 
@@ -119,15 +148,17 @@ Operation = Window | Pad | Remember | Add | Normalize | Upsample
 
 @torch.no_grad()
 def lower(network: TransformNet) -> list[Operation]:
-    """The operations that compute ``network`` up to its output function; weights are float32 copies on its device.
+    """Return the operations that compute ``network`` up to its output function.
 
-    Raises InputError for a network of several styles: `styles.select` makes the network of one.
+    Weights are float32 copies on the network's device.
+
+    Raises:
+        InputError: for a network of several styles; `styles.select` makes a network of one
     """
     check_row(network.spec)
     operations: list[Operation] = []
     stages = list(network.stages)
     for i, stage in enumerate(stages):
-        previous = stages[i - 1] if i else None
         if isinstance(stage, PadStage):
             operations.append(Pad(stage.pixels))
         elif isinstance(stage, UpsampleStage):
@@ -139,22 +170,29 @@ def lower(network: TransformNet) -> list[Operation]:
         elif isinstance(stage, ResidualStage):
             operations += [Remember(), _plain(stage.first), _plain(stage.second)]
             operations.append(Add(stage.crop, 2 if stage.kind == "twice" else 1, stage.kind == "relu"))
-        elif stage.transposed:
-            operations.append(_transposed(stage))
-        elif stage.shuffle > 1:
-            operations.append(_subpixel(stage))
-        elif isinstance(previous, UpsampleStage) and _takes_in(stage):
-            operations.append(_upsampled(stage, previous.factor))
+        elif isinstance(stage, ConvStage):
+            operations.append(_window(stage, stages[i - 1] if i else None))
         else:
-            operations.append(_plain(stage))
+            raise TypeError(f"expected a stage of a TransformNet, got {type(stage).__name__}")
     return operations
 
 
+def _window(stage: ConvStage, previous: nn.Module | None) -> Window:
+    """Return the window of a convolution, together with an upsampling before it."""
+    if stage.transposed:
+        return _transposed(stage)
+    if stage.shuffle > 1:
+        return _subpixel(stage)
+    if isinstance(previous, UpsampleStage) and _takes_in(stage):
+        return _upsampled(stage, previous.factor)
+    return _plain(stage)
+
+
 def _takes_in(stage: nn.Module | None) -> bool:
-    """Whether a convolution can work on the small image instead of the upsampled one."""
+    """Return whether a convolution can work on the small image instead of the upsampled one."""
     if not isinstance(stage, ConvStage) or stage.transposed or stage.shuffle > 1 or stage.stride != 1:
         return False
-    # A reflection by more than one pixel is no replication.
+    # A reflection by more than one pixel is not a replication.
     return stage.padding in ("replicate", "zero", "same") or (stage.padding == "reflect" and stage.kernel <= 3)
 
 
@@ -175,7 +213,7 @@ def _plain(stage: ConvStage) -> Window:
 
 
 def _upsampled(stage: ConvStage, factor: int) -> Window:
-    """Nearest upsampling, then a convolution: tap t of output row factor * m + a reads small row m + offset."""
+    """Combine nearest upsampling and a convolution: tap t of output row factor * m + a reads small row m + offset."""
     weight, bias, norm = _folded(stage)
     half = (stage.kernel - 1) // 2
     taps = [[(a + t - half) // factor for t in range(stage.kernel)] for a in range(factor)]
@@ -183,15 +221,18 @@ def _upsampled(stage: ConvStage, factor: int) -> Window:
 
 
 def _transposed(stage: ConvStage) -> Window:
-    """Output row stride * m + a = stride * i - padding + t: tap t reads input row i = m + (a + padding - t) / stride."""
+    """Turn around output row stride * m + a = stride * i - padding + t.
+
+    Tap t reads input row i = m + (a + padding - t) / stride.
+    """
     weight, bias, norm = _folded(stage)
-    s, p = stage.stride, stage.conv.padding[0] + stage.shave
+    s, p = stage.stride, int(stage.conv.padding[0]) + stage.shave
     taps = [[(a + p - t) // s if (a + p - t) % s == 0 else None for t in range(stage.kernel)] for a in range(s)]
     return _phased(stage, weight, bias, norm, s, taps)
 
 
 def _subpixel(stage: ConvStage) -> Window:
-    """The X x X pixels of a sub-pixel convolution are phases already, only in another order."""
+    """Reorder the S x S pixels of a sub-pixel convolution, which already are phases."""
     weight, bias, norm = _folded(stage)
     s = stage.shuffle
     weight, bias = (part.unflatten(0, (-1, s, s)).movedim(0, 2).flatten(0, 2) for part in (weight, bias))
@@ -200,7 +241,10 @@ def _subpixel(stage: ConvStage) -> Window:
 
 
 def _phased(stage: ConvStage, weight: Tensor, bias: Tensor, norm: Norm | None, factor: int, taps: list) -> Window:
-    """One window for all phases; taps[a][t]: which row, relative to its own, tap t of phase a reads (None: no row)."""
+    """Return one window for all phases.
+
+    taps[a][t] is the row, relative to its own, that tap t of phase a reads; None if it reads no row.
+    """
     used = [[offset for offset in phase if offset is not None] or [0] for phase in taps]
     first = min(map(min, used))
     starts = [min(offsets) for offsets in used]
@@ -219,7 +263,7 @@ def _phased(stage: ConvStage, weight: Tensor, bias: Tensor, norm: Norm | None, f
 
 
 def _folded(stage: ConvStage) -> tuple[Tensor, Tensor, Norm | None]:
-    """Weight as (C, C_in, k, k), bias and instance norm; a batch norm is in the weights, the norm's sign as well."""
+    """Return weight (C, C_in, k, k), bias and instance norm; the weights include a batch norm and the norm's sign."""
     weight = stage.conv.weight.detach().float()
     weight = weight.transpose(0, 1) if stage.transposed else weight
     bias = stage.conv.bias.detach().float() if stage.conv.bias is not None else weight.new_zeros(len(weight))
@@ -228,15 +272,17 @@ def _folded(stage: ConvStage) -> tuple[Tensor, Tensor, Norm | None]:
         scale = norm.weight.detach().float()
         sign = torch.where(scale < 0, -1.0, 1.0).repeat_interleave(stage.shuffle**2)
         bias = (bias * sign).unflatten(0, (-1, stage.shuffle**2))
-        bias = (bias - bias.mean(dim=1, keepdim=True)).flatten()  # of what all phases share, the norm leaves nothing
+        bias = (bias - bias.mean(dim=1, keepdim=True)).flatten()  # the norm removes what all phases share
         return weight * sign[:, None, None, None], bias, Norm(scale.abs(), norm.bias.detach().float(), norm.eps)
-    if norm is not None:
+    if isinstance(norm, nn.BatchNorm2d):
         scale, shift = (part.repeat_interleave(stage.shuffle**2) for part in batch_norm_affine(norm))
         return weight * scale[:, None, None, None], bias * scale + shift, None
     return weight.clone(), bias.clone(), None
 
 
 def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift (C) that a batch normalization is in eval mode."""
+    """Return the scale and shift (C) that a batch normalization applies in eval mode."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a batch normalization without running statistics cannot be folded")
     scale = norm.weight.detach().float() * torch.rsqrt(norm.running_var.float() + norm.eps)
     return scale, norm.bias.detach().float() - norm.running_mean.float() * scale

@@ -1,12 +1,12 @@
-"""Networks from other people's programs: every family of checkpoints that is recognized, by keys and shapes alone.
+"""Networks from other people's programs: families of checkpoints, recognized by keys and shapes alone.
 
-A family is a file of this folder. Most are dicts of tensors, described by a `Family` and listed here; others bring a
-reader of their own container. The order does not matter: no two families accept the same file.
+Each family is a file of this folder. Most are dicts of tensors, described by a `Family` and listed here. Others have
+their own container and reader. The order does not matter, because no two families accept the same file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,17 @@ _MAX_WRAPPING, _FEWEST_TENSORS = 4, 6
 
 
 def load_foreign(path: str | Path) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
-    """Load a network that another program saved: a file, or the folder of a lengstrom network.
+    """Load a network that another program saved.
 
-    Returns the network (float32, in eval mode), its pixel convention, and facts: task ("style", or "upscale" with
-    ``network.spec.scale``), name (the file's), family, and source, the family's repository.
-    Raises CheckpointError, in one line, for everything that cannot be opened safely or is not recognized.
+    Args:
+        path: a file, or the folder of a lengstrom network
+
+    Returns:
+        The network (float32, in eval mode), its pixel convention, and facts: task ("style", or "upscale" with
+        ``network.spec.scale``), name (the file's), family, and source (the family's repository).
+
+    Raises:
+        CheckpointError: in one line, if the file cannot be opened safely or is not recognized
     """
     path = Path(path)
     try:
@@ -97,8 +103,8 @@ def _read(path: Path) -> Foreign:
     return _recognize(path, _states(file.value), file.tensor)
 
 
-def _recognize(path: Path, states: list[dict[str, Any]], load: Any) -> Foreign:
-    """The first state that a family accepts; ``load`` makes a tensor of a state's value."""
+def _recognize(path: Path, states: list[dict[str, Any]], load: Callable[[Any], Tensor]) -> Foreign:
+    """Convert the first state that a family accepts; ``load`` returns the tensor of a state's value."""
     size = path.stat().st_size
     for state in states:
         for keys in _namings(list(state)):
@@ -112,6 +118,7 @@ def _recognize(path: Path, states: list[dict[str, Any]], load: Any) -> Foreign:
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
+    """Raise CheckpointError for tensors larger than their file, or not of floating-point numbers."""
     if sum(tensor.numel() for tensor in tensors.values()) > 4 * size:  # tied weights share their bytes
         raise CheckpointError(f"{path} is damaged: its tensors claim far more than its {size} bytes")
     for key, tensor in tensors.items():
@@ -123,17 +130,17 @@ def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
 
 def _unknown(states: list[dict[str, Any]]) -> str:
     if not states:
-        return "holds no state dict of a network; expected a dict of tensors by name, as model.state_dict() gives"
+        return "holds no state dict of a network; expected a dict of tensors by name, as model.state_dict() returns"
     state = max(states, key=len)
     some = ", ".join(f"{key[:60]} {tuple(state[key].shape)}" for key in list(state)[:3])
     return (
-        f"holds a network of an unknown architecture ({len(state)} tensors such as {some}); known are the shapes and "
-        f"names of {', '.join(NAMES)}"
+        f"holds a network of an unknown architecture ({len(state)} tensors such as {some}); recognized by names and "
+        f"shapes are {', '.join(NAMES)}"
     )
 
 
 def _states(value: Any) -> list[dict[str, Any]]:
-    """Dicts of tensors in what was saved, likely ones first, an optimizer's never."""
+    """Return the dicts of tensors in what was saved, likely ones first, without those of optimizers."""
     found: list[tuple[int, dict[str, Any]]] = []
     waiting = [(value, 0, 0)]
     seen: set[int] = set()
@@ -152,7 +159,7 @@ def _states(value: Any) -> list[dict[str, Any]]:
 
 
 def _namings(keys: list[str]) -> Iterator[dict[str, str]]:
-    """The keys as they are, and without the prefixes that wrappers such as DataParallel put before all of them."""
+    """Yield the keys as they are, then without prefixes that wrappers such as DataParallel add to all of them."""
     names = {key: key for key in keys}
     yield names
     for _ in range(3):

@@ -1,7 +1,7 @@
 """A-Jacobson, Super_Resolution: Johnson-type x4 super-resolution with tied weights.
 
-One residual block is used four times and one upsampling block twice. Its batch norms ran on the image's own statistics
-(the stored running ones mix all uses of a layer), which for one image is instance normalization.
+One residual block is used four times and one upsampling block twice. Its batch norms use the image's own statistics,
+which for one image is instance normalization. (The stored running statistics mix all uses of a layer.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .layout import Names, Shapes, Slot, conv, nearest, residual
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """conv_in, resblock, upblock, conv_out: see `tied` for how often each is used."""
+    """Return conv_in, resblock four times, upblock twice, conv_out."""
     return [
         conv("conv_in.conv", "conv_in.batchnorm", 9),
         *[residual("resblock.conv3x3", "resblock.batchnorm", "resblock.conv3x3", "resblock.batchnorm")] * 4,
@@ -25,7 +25,7 @@ def slots(shapes: Shapes) -> list[Slot] | None:
 
 
 def one_width(layers: tuple[Layer, ...]) -> bool:
-    """Whether the shared layers can follow each other."""
+    """Return whether the shared layers can follow each other."""
     return {layer.channels for layer in layers[:-1] if layer.channels} == {layers[0].channels}
 
 

@@ -1,4 +1,4 @@
-"""Folding of the constant parts of an ONNX graph: shapes, paddings and reshaped weights that exporters spell out."""
+"""Folding of the constant parts of an ONNX graph: shapes, paddings and reshaped weights that exporters write as nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ _MAX_ELEMENTS = 2**16
 
 
 def fold(node: Any, attributes: dict[str, Any], constants: dict[str, Any], to_array: Callable[[Any], Any]) -> None:
-    """Add a node's result to ``constants`` if its inputs are there and it is one of the few kinds that are needed."""
+    """Add a node's result to ``constants`` if its inputs are constants and its operation is supported.
+
+    Args:
+        node: the node
+        attributes: its attributes by name
+        constants: arrays by name, extended here
+        to_array: converts an ONNX tensor to an array
+    """
     operation = _OPERATIONS.get(node.op_type)
     names = [name for name in node.input if name]
     if operation is None or not all(name in constants for name in names):
@@ -19,7 +26,7 @@ def fold(node: Any, attributes: dict[str, Any], constants: dict[str, Any], to_ar
     try:
         result = operation([constants[name] for name in names], attributes, to_array)
     except (ValueError, TypeError, IndexError, KeyError, OverflowError):
-        return  # whoever needs it will say that it is no constant
+        return  # using it reports that it is not a constant
     constants[node.output[0]] = result
 
 
@@ -44,7 +51,7 @@ def _slice(inputs: list[Any], attributes: dict[str, Any], to_array: Callable[[An
     steps = rest[1].ravel().tolist() if len(rest) > 1 else [1] * len(starts)
     index = [slice(None)] * data.ndim
     for axis, start, end, step in zip(axes, starts.ravel().tolist(), ends.ravel().tolist(), steps, strict=True):
-        # below the first element, as numpy has no number for "past the front"
+        # an end before the first element: numpy has no number for it
         index[axis] = slice(start, None if end < -data.shape[axis] else end, step)
     return data[tuple(index)]
 

@@ -10,9 +10,11 @@ from .layout import Names, Shapes, Slot, conv, nearest, numbered, residual
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """conv1..3 with in1_e..in3_e, res1.., deconv3 and deconv2 with in3_d and in2_d, deconv1."""
+    """Return conv1..3 with in1_e..in3_e, res1.., deconv3 and deconv2 with in3_d and in2_d, deconv1."""
     blocks = numbered(shapes, "res")
-    return blocks and [
+    if not blocks:
+        return None
+    return [
         conv("conv1.conv2d", "in1_e", 9),
         conv("conv2.conv2d", "in2_e", stride=2),
         conv("conv3.conv2d", "in3_e", stride=2),

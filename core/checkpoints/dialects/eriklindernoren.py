@@ -7,7 +7,7 @@ from .layout import Shapes, Slot, conv, nearest, residual
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """Blocks ``model.N.block.1`` (after its padding) with ``model.N.norm``; from model.3 on residual ones."""
+    """Return the layers: blocks ``model.N.block.1`` (after padding) with ``model.N.norm``; residual blocks from model.3 on."""
     places = [int(key.split(".")[1]) for key in shapes if key.startswith("model.") and key.split(".")[1].isdigit()]
     last = max(places, default=0)
     if last < 6 or last > 100:

@@ -1,4 +1,4 @@
-"""Family: what one kind of checkpoint looks like, and what its file cannot say."""
+"""Families: the layout of one kind of checkpoint, and the facts that its files do not record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ INSTANCE_REFLECT = {"norm": "instance", "padding": "reflect", "output": "linear"
 
 
 class Foreign(NamedTuple):
-    """A network that was read, how it takes pixels, and facts: family, source and whatever the file itself said."""
+    """A network from another program.
+
+    Attributes:
+        network: the network
+        pixels: its pixel convention
+        facts: family, source, and whatever the file records
+    """
 
     network: TransformNet
     pixels: PixelConvention
@@ -29,11 +35,15 @@ class Foreign(NamedTuple):
 class Family:
     """A family whose files are dicts of tensors.
 
-    name, source: what to call it, and the repository it comes from
-    slots: the layers for these keys, None when they are not the family's
-    options: ArchSpec's options, which no tensor tells; pixels: likewise
-    names: of the tensors of its norms; extra: prefixes of norms that are stored and never used
-    accepts: what else must hold of the layers, by default channels that double with each stride
+    Attributes:
+        name: what to call it
+        source: the repository it comes from
+        slots: returns the layers for these keys, or None if the keys belong to another family
+        pixels: pixel convention, which no tensor records
+        options: options of `ArchSpec`, which no tensor records
+        names: names of the tensors of its norms
+        extra: prefixes of norms that are stored but never used
+        accepts: a further condition on the layers; by default, channels double with each stride
     """
 
     name: str
@@ -46,7 +56,7 @@ class Family:
     accepts: Callable[[tuple[Layer, ...]], bool] = doubles
 
     def recognize(self, shapes: Shapes) -> tuple[ArchSpec, Fit] | None:
-        """What these keys and shapes describe, None unless they are exactly a network of this family."""
+        """Return the architecture of a network of this family, or None unless keys and shapes match exactly."""
         slots = self.slots(shapes)
         found = fit(slots, shapes, self.names, self.extra) if slots else None
         if found is None or not self.accepts(found.layers):
@@ -54,7 +64,7 @@ class Family:
         return ArchSpec(found.layers, **self.options), found
 
     def convert(self, recognized: tuple[ArchSpec, Fit], tensors: Mapping[str, Tensor]) -> Foreign:
-        """Build the network around the tensors of the file that was recognized."""
+        """Build the network of a recognized file around its tensors."""
         spec, found = recognized
         facts = {"family": self.name, "source": self.source}
         return Foreign(build(spec, found, tensors), PixelConvention.parse(self.pixels), facts)

@@ -8,7 +8,7 @@ from .pytorch_examples import transformer
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """up1 and up2 are modules around a padding convolution, up3 is one."""
+    """Return the layers of pytorch/examples with up1..3: up1 and up2 are modules around a padding convolution, up3 is one."""
     return transformer(numbered(shapes, "res"), ("up1.conv2d.conv2d", "up2.conv2d.conv2d", "up3.conv2d"))
 
 

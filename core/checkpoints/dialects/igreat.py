@@ -7,12 +7,14 @@ from .layout import Shapes, Slot, conv, nearest, residual
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """Convolution, norm, ReLU at 0, 3, 6; residual blocks from 9 on; upsampling convolutions, and the last one."""
+    """Return the layers: convolution, norm, ReLU at 0, 3, 6; residual blocks from 9 on; then three more convolutions."""
     blocks = 0
     while f"layers.{9 + blocks}.conv1.conv.weight" in shapes:
         blocks += 1
     up = 9 + blocks
-    return blocks and [
+    if not blocks:
+        return None
+    return [
         conv("layers.0.conv", "layers.1", 9),
         conv("layers.3.conv", "layers.4", stride=2),
         conv("layers.6.conv", "layers.7", stride=2),

@@ -1,7 +1,7 @@
 """jcjohnson, fast-neural-style: the authors' own networks, Torch7 files of an nn.Sequential or of {opt, model}.
 
-The modules say everything: kernels, strides, paddings, eps, tanh's constant. Pixels are Caffe's (BGR, 0..255 minus the
-mean) unless ``opt.preprocessing`` is resnet, which is torchvision's. Batch norms use their running statistics.
+The modules record everything: kernels, strides, paddings, eps, tanh's constant. Pixels are Caffe's (BGR, 0..255 minus
+the mean) unless ``opt.preprocessing`` is resnet, which means torchvision's. Batch norms use their running statistics.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ _PIXELS = {"vgg": "bgr in=caffe out=caffe", "resnet": "rgb in=imagenet out=image
 
 
 def read(path: Any) -> Foreign:
-    """Raises CheckpointError when the file holds another network than Johnson's, naming the module that shows it."""
+    """Read a .t7 file.
+
+    Raises:
+        CheckpointError: if the file holds another network than Johnson's; the message names the module that differs
+    """
     content = read_torch7(path)
     options = content.get("opt") if isinstance(content, dict) else None
     model = content.get("model") if isinstance(content, dict) else content
@@ -38,7 +42,7 @@ def read(path: Any) -> Foreign:
     try:
         return _convert(model, options)
     except (CheckpointError, ArchError) as error:
-        raise CheckpointError(f"{path} is no fast-neural-style network: {error}") from None
+        raise CheckpointError(f"{path} is not a fast-neural-style network: {error}") from None
     except Exception as error:  # fields of the wrong kind end in TypeError, KeyError, ValueError, ...
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error!s:.100} in a module") from None
 
@@ -66,7 +70,7 @@ def _convert(model: Module, options: dict) -> Foreign:
         raise CheckpointError("its tensors do not fit its modules")
     spec = ArchSpec(found.layers, **spec_options)
     if spec.start_padding != start:
-        raise CheckpointError(f"it pads {start} px at the start, where its blocks take {spec.start_padding}")
+        raise CheckpointError(f"it pads {start} px at the start, but its blocks take off {spec.start_padding}")
     facts = {"family": NAME, "source": SOURCE}
     if isinstance(options.get("style_image"), str):
         facts["style_image"] = options["style_image"][:200]
@@ -74,7 +78,7 @@ def _convert(model: Module, options: dict) -> Foreign:
 
 
 class _Walk:
-    """Modules to slots, with the tensors under names of their own (a number for each layer)."""
+    """A walk over modules that collects slots, and tensors under new names (a number for each layer)."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -112,11 +116,11 @@ class _Walk:
     def conv(self, module: Module, rest: list[Module]) -> Slot:
         kind = _CONVOLUTIONS.get(module.kind)
         if kind is None:
-            raise CheckpointError(f"it has a {module.kind[:60]!r} where a layer is expected")
+            raise CheckpointError(f"it has a {module.kind[:60]!r} instead of a layer")
         name = self.store(module, ("weight", "bias"))
         kernel, stride = self.geometry(module, (module.fields["kW"] - 1) / 2)
         if kind == "transposed" and {module.fields["adjW"], module.fields["adjH"]} != {stride - 1}:
-            raise CheckpointError("a transposed convolution does not give a multiple of its input's size")
+            raise CheckpointError("the output of a transposed convolution is not a multiple of its input's size")
         weight = self.tensors[f"{name}.weight"]
         if module.kind == "nn.SpatialConvolutionMM" and weight.ndim == 2:
             self.tensors[f"{name}.weight"] = weight.reshape(-1, int(module.fields["nInputPlane"]), kernel, kernel)
@@ -127,12 +131,12 @@ class _Walk:
         return Slot(kind, (name,), (norm,) if norm else (), kernel, stride)
 
     def block(self, module: Module) -> Slot:
-        """Sequential(ConcatTable(Sequential(conv, norm, ReLU, conv, norm), skip), CAddTable)."""
+        """Read Sequential(ConcatTable(Sequential(conv, norm, ReLU, conv, norm), skip), CAddTable)."""
         table, add = _children(module)
         branch, skip = _children(table)
         crops = skip.kind == "nn.ShaveImage" and skip.fields.get("size") == 2
         if (table.kind, add.kind) != ("nn.ConcatTable", "nn.CAddTable") or not (crops or skip.kind == "nn.Identity"):
-            raise CheckpointError("it has a block that is no residual block of Johnson's")
+            raise CheckpointError("it has a block that is not one of Johnson's residual blocks")
         self.unpadded |= crops
         names, norms, modules = [], [], _children(branch)
         for place in range(2):
@@ -149,11 +153,11 @@ class _Walk:
             if place == 0:
                 self.relu(modules)
         if modules:
-            raise CheckpointError(f"its residual block goes on with a {modules[0].kind[:60]!r}")
+            raise CheckpointError(f"its residual block continues with a {modules[0].kind[:60]!r}")
         return Slot("residual", tuple(names), tuple(norms))
 
     def norm(self, rest: list[Module]) -> str:
-        """Stores the norm that comes next, if one does. An InstanceNormalization keeps a batch norm that it runs with."""
+        """Store the norm that comes next, if any. An InstanceNormalization contains a batch norm that does its work."""
         if not rest or rest[0].kind not in _NORMS:
             return ""
         module = rest.pop(0)
@@ -173,7 +177,7 @@ class _Walk:
             if module.kind == "nn.MulConstant":
                 constant *= float(module.fields["constant_scalar"])
             elif module.kind != "nn.TotalVariation":
-                raise CheckpointError(f"it goes on with a {module.kind[:60]!r} after its tanh")
+                raise CheckpointError(f"it continues with a {module.kind[:60]!r} after its tanh")
         self.output = f"tanh{constant:.15g}"
 
     def geometry(self, module: Module, padding: float) -> tuple[int, int]:
@@ -200,14 +204,14 @@ def _children(module: Module) -> list[Module]:
     table = module.fields.get("modules")
     if not isinstance(table, dict):
         raise CheckpointError(f"a {module.kind[:60]!r} has no modules")
-    children = [table.get(float(n + 1)) for n in range(len(table))]
-    if not all(isinstance(child, Module) for child in children):
+    children = [child for n in range(len(table)) if isinstance(child := table.get(float(n + 1)), Module)]
+    if len(children) != len(table):
         raise CheckpointError(f"a {module.kind[:60]!r} has damaged modules")
     return children
 
 
 def _sides(module: Module) -> int:
-    sides = {module.fields.get(f"pad_{side}") for side in "lrtb"}
-    if len(sides) != 1:
+    first, *others = (module.fields[f"pad_{side}"] for side in "lrtb")
+    if any(other != first for other in others):
         raise CheckpointError("it pads its sides differently")
-    return int(sides.pop())
+    return int(first)

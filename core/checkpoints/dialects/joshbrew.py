@@ -1,6 +1,6 @@
 """joshbrew, onnxruntime-web-fast-style-transfer: the TransformerNet with one residual block, named ``resblock``.
 
-Its block has a ReLU after the addition, which its ONNX export shows and its keys do not.
+Its block has a ReLU after the addition. The ONNX export shows it, the keys do not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .pytorch_examples import transformer
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """As pytorch/examples, but for the block's name."""
+    """Return the layers of pytorch/examples, with another name of the block."""
     return transformer(["resblock"], ("deconv1.conv2d", "deconv2.conv2d", "deconv3.conv2d"))
 
 

@@ -1,6 +1,6 @@
 """kleinicke, fast_web_style_transfer: pytorch/examples' key names, but no strides, no upsampling, and one width.
 
-Told apart by its channels, which stay the same throughout, and its two residual blocks.
+It is recognized by its channels, which stay the same throughout, and its two residual blocks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .layout import Shapes, Slot, conv, numbered, residual
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """conv1..3, res1 and res2, deconv1..3: all of stride 1."""
+    """Return conv1..3, res1 and res2, deconv1..3, all of stride 1."""
     blocks = numbered(shapes, "res")
     if len(blocks) != 2:
         return None
@@ -27,7 +27,7 @@ def slots(shapes: Shapes) -> list[Slot] | None:
 
 
 def one_width(layers: tuple[Layer, ...]) -> bool:
-    """Whether all layers but the last have as many channels as the first."""
+    """Return whether all layers but the last have as many channels as the first."""
     return {layer.channels for layer in layers[:-1]} == {layers[0].channels} and layers[-1].channels == 3
 
 

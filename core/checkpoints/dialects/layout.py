@@ -1,7 +1,7 @@
 """Layouts: how a family of checkpoints names the layers of a network, checked key by key and shape by shape.
 
-A family gives its layers in order as `Slot`s; `fit` finds every tensor of them in a file, reads the channels off the
-shapes, and fails unless the file holds exactly these tensors. Strides are in no file: they are the family's.
+A family lists its layers in order as `Slot`s. `fit` finds all their tensors in a file, and takes the channels from the
+shapes. It fails unless the file holds exactly these tensors. No file records strides: the family defines them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Slot:
-    """One layer. kind as in `Layer`; convs and norms: the prefixes of its keys, one each, or two in a residual block."""
+    """One layer.
+
+    Attributes:
+        kind: as in `Layer`
+        convs: prefixes of its convolutions' keys, two in a residual block
+        norms: prefixes of its norms' keys, likewise
+        kernel: side of its kernel
+        stride: of its convolution, or factor of its upsampling
+    """
 
     kind: str
     convs: tuple[str, ...] = ()
@@ -32,28 +40,35 @@ class Slot:
 
 
 def conv(name: str, norm: str = "", kernel: int = 3, stride: int = 1, kind: str = "conv") -> Slot:
-    """A convolution, and its norm if it has one."""
+    """Return the slot of a convolution, with its norm if it has one."""
     return Slot(kind, (name,), (norm,) if norm else (), kernel, stride)
 
 
 def transposed(name: str, norm: str) -> Slot:
-    """A 3x3 transposed convolution of stride 2."""
+    """Return the slot of a 3x3 transposed convolution of stride 2."""
     return conv(name, norm, 3, 2, "transposed")
 
 
 def residual(first: str, first_norm: str, second: str, second_norm: str) -> Slot:
-    """A residual block: two 3x3 convolutions with their norms."""
+    """Return the slot of a residual block: two 3x3 convolutions with their norms."""
     return Slot("residual", (first, second), (first_norm, second_norm))
 
 
 def nearest(factor: int = 2) -> Slot:
-    """Nearest-neighbor upsampling, nothing after it."""
+    """Return the slot of a nearest-neighbor upsampling with nothing after it."""
     return Slot("nearest", stride=factor)
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the tensors of a norm are called, and what else may lie beside a norm without being used."""
+    """Names of the tensors of a norm.
+
+    Attributes:
+        scale: of the scale
+        shift: of the shift
+        statistics: of running statistics that are used
+        unused: of tensors that may be stored but are not used
+    """
 
     scale: str = "weight"
     shift: str = "bias"
@@ -63,16 +78,30 @@ class Names:
 
 @dataclass(frozen=True)
 class Fit:
-    """layers: what the shapes say; keys: TransformNet's key, without its stage's number, of (slot, key) -> the file's key"""
+    """A match of a file with a family's layers.
+
+    Attributes:
+        layers: the layers with their channels
+        keys: (slot, key of TransformNet without its stage's number) -> key of the file
+    """
 
     layers: tuple[Layer, ...]
     keys: Mapping[tuple[int, str], str] = field(default_factory=dict)
 
 
 def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] = ()) -> Fit | None:
-    """Match a file's tensors with a family's layers; None unless each fits and none is left over.
+    """Match a file's tensors with a family's layers.
 
-    extra: further prefixes whose norm tensors may be there unused. A convolution's bias may be missing: it is zero.
+    A convolution's bias may be missing, which means zero.
+
+    Args:
+        slots: the layers
+        shapes: shapes of the file's tensors by key
+        names: names of the tensors of norms
+        extra: further prefixes of norms that may be stored but are not used
+
+    Returns:
+        The match, or None unless every tensor fits and none is left over.
     """
     layers: list[Layer] = []
     keys: dict[tuple[int, str], str] = {}
@@ -81,7 +110,7 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
 
     def take(slot: int, ours: str, theirs: str, shape: tuple[int, ...]) -> bool:
         keys[slot, ours] = theirs
-        left.discard(theirs)  # tied weights are taken more than once
+        left.discard(theirs)  # tied weights are used more than once
         return shapes.get(theirs) == shape
 
     def ignore(theirs: str, channels: int) -> bool:
@@ -89,7 +118,7 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
         return shapes.get(theirs) in (None, () if theirs.endswith("num_batches_tracked") else (channels,))
 
     def take_conv(i: int, part: str, name: str) -> int:
-        """The output's channels, 0 when it does not fit."""
+        """Return the channels of the output, 0 if it does not fit."""
         slot, shape = slots[i], shapes.get(f"{name}.weight", ())
         if len(shape) != 4 or 0 in shape:
             return 0
@@ -121,7 +150,7 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
 
 
 def build(spec: ArchSpec, found: Fit, tensors: Mapping[str, Tensor]) -> TransformNet:
-    """The network of ``spec`` holding the file's ``tensors``, as float32, in eval mode."""
+    """Return the network of ``spec`` with the file's ``tensors``, float32, in eval mode."""
     with torch.device("meta"):
         network = TransformNet(spec)
     shift = 1 if spec.start_padding else 0
@@ -139,14 +168,17 @@ def build(spec: ArchSpec, found: Fit, tensors: Mapping[str, Tensor]) -> Transfor
 
 
 def doubles(layers: tuple[Layer, ...]) -> bool:
-    """Whether the channels go w, 2w, 4w, ..., 2w, w, 3: as in every network with two strides of 2 and two upsamplings."""
+    """Return whether the channels are w, 2w, 4w, ..., 2w, w, 3.
+
+    That holds for every network with two strides of 2 and two upsamplings.
+    """
     channels = [layer.channels for layer in layers if layer.kind in ("conv", "transposed")]
     w = channels[0]
     return channels == [w, 2 * w, 4 * w, 2 * w, w, 3]
 
 
 def numbered(shapes: Shapes, prefix: str, start: int = 1) -> list[str]:
-    """Prefixes ``prefix1``, ``prefix2``, ... as far as the file's keys go without a gap."""
+    """Return prefixes ``prefix1``, ``prefix2``, ... up to the first that the file's keys lack."""
     found: list[str] = []
     heads = {key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)}
     while str(len(found) + start) in heads:

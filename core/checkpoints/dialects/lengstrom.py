@@ -1,8 +1,8 @@
 """lengstrom, fast-style-transfer, as deeplearn.js and ml5 ship it: a folder of raw variables and a manifest.json.
 
-The manifest names for each variable its file (little-endian float32) and shape. Variable, Variable_1, ... come in the
-order in which the program makes them: kernel (height, width, in, out), shift, scale for each layer. TensorFlow's SAME
-padding, eps 1e-3, and the last layer is normalized too; the output is 150 tanh + 127.5.
+The manifest names the file (little-endian float32) and the shape of each variable. Variable, Variable_1, ... follow the
+order in which the program creates them: kernel (height, width, in, out), shift and scale of each layer. Padding is
+TensorFlow's SAME, eps is 1e-3, and the last layer is normalized too. The output is 150 tanh + 127.5.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,13 +22,17 @@ from .family import Foreign
 from .layout import Names, build, conv, doubles, fit, residual, transposed
 
 NAME, SOURCE = "lengstrom", "https://github.com/lengstrom/fast-style-transfer"
-_OPTIONS = {"norm": "instance", "padding": "same", "output": "tanh150", "last": "norm", "eps": 1e-3}
+_OPTIONS: dict[str, Any] = {"norm": "instance", "padding": "same", "output": "tanh150", "last": "norm", "eps": 1e-3}
 _PIXELS = "rgb in=255 out=255-127.5"
 _MAX_MANIFEST, _MAX_VARIABLES = 2**20, 300
 
 
 def read(path: Path) -> Foreign:
-    """Read the folder of ``path``, a manifest.json. Raises CheckpointError in one line."""
+    """Read the folder of ``path``, a manifest.json.
+
+    Raises:
+        CheckpointError: in one line, if it holds anything but a network of this family
+    """
     variables = _read_variables(path)
     blocks = (len(variables) - 18) // 6
     if blocks < 1 or len(variables) != 18 + 6 * blocks:
@@ -35,7 +40,7 @@ def read(path: Path) -> Foreign:
     layers = [variables[i : i + 3] for i in range(0, len(variables), 3)]
     tensors: dict[str, Tensor] = {}
     for i, (kernel, shift, scale) in enumerate(layers):
-        # (height, width, in, out) -> (out, in, height, width); for a transposed one in and out trade places in both
+        # (height, width, in, out) -> (out, in, height, width); in a transposed one, in and out are swapped in both
         tensors[f"{i}.weight"] = kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel
         tensors[f"{i}.norm.shift"], tensors[f"{i}.norm.scale"] = shift, scale
     slots = [
@@ -50,13 +55,13 @@ def read(path: Path) -> Foreign:
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     found = fit(slots, shapes, Names(scale="scale", shift="shift"))
     if found is None or not doubles(found.layers):
-        raise CheckpointError(f"{path} lists variables whose shapes are not those of a {NAME} network")
+        raise CheckpointError(f"{path} lists variables whose shapes do not fit a {NAME} network")
     spec = ArchSpec(found.layers, **_OPTIONS)
     return Foreign(build(spec, found, tensors), PixelConvention.parse(_PIXELS), {"family": NAME, "source": SOURCE})
 
 
 def _read_variables(path: Path) -> list[Tensor]:
-    """The variables in order: Variable, Variable_1, ... without a gap."""
+    """Read the variables in order: Variable, Variable_1, ... without a gap."""
     try:
         if path.stat().st_size > _MAX_MANIFEST:
             raise CheckpointError(f"{path} is too large for a manifest ({path.stat().st_size} bytes)")
@@ -80,17 +85,17 @@ def _read_variable(manifest: Path, name: str, entry: object) -> Tensor:
         or not 1 <= len(shape) <= 4
         or not all(type(n) is int and 0 < n < 2**16 for n in shape)
     ):
-        raise CheckpointError(f"{manifest} says no usable shape of {name}")
+        raise CheckpointError(f"{manifest} has no usable shape for {name}")
     if not isinstance(filename, str) or filename in ("", ".", "..") or set(filename) & set("/\\\0:"):
         raise CheckpointError(f"{manifest} names {filename!r:.80} for {name}; expected a file beside it")
     file, size = manifest.with_name(filename), 4 * math.prod(shape)
     try:
         held = file.stat().st_size
         if held != size:
-            raise CheckpointError(f"{file} has {held} bytes, where the manifest claims {size}")
+            raise CheckpointError(f"{file} has {held} bytes, but the manifest claims {size}")
         data = file.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
     if len(data) != size:
-        raise CheckpointError(f"{file} has {len(data)} bytes, where the manifest claims {size}")
+        raise CheckpointError(f"{file} has {len(data)} bytes, but the manifest claims {size}")
     return torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape)

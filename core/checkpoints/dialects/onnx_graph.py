@@ -1,7 +1,7 @@
-"""ONNX exports of these networks: the graph says everything but the pixels.
+"""ONNX exports of these networks: the graph records everything but the pixel convention.
 
-Nodes are read in order, as exporters write them: pad, convolve, normalize (as one node or spelled out), activate, add.
-Where the weights kept their names, the family that these belong to gives the pixel convention; else it is
+Nodes are read in order, as exporters write them: pad, convolve, normalize (in one node or several), activate, add. If
+the weights kept their names, the family that they belong to defines the pixel convention. Otherwise it is
 pytorch/examples' RGB 0..255.
 """
 
@@ -23,7 +23,15 @@ _PIXELS = "rgb in=255 out=255"
 
 
 def read(path: Path, families: list[Family]) -> Foreign:
-    """Raises CheckpointError for graphs of other networks, naming the node, and for a missing package."""
+    """Read an ONNX file.
+
+    Args:
+        path: the file
+        families: those whose names of weights are recognized
+
+    Raises:
+        CheckpointError: for the graph of another network, with the node, or if the package onnx is missing
+    """
     onnx = need("onnx", "onnx", f"{path} is an ONNX file", CheckpointError)
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -35,7 +43,7 @@ def read(path: Path, families: list[Family]) -> Foreign:
             raise CheckpointError("its weights do not fit its nodes")
         spec = ArchSpec(found.layers, **walk.options(slots))
         if walk.guessed and spec.scale != 1:
-            raise CheckpointError("the factors of its resizes are computed, and 2 is not what they can be")
+            raise CheckpointError("the factors of its resizes are computed, and cannot be 2")
         facts = {"family": NAME}
         pixels = _PIXELS
         for family in families:
@@ -45,14 +53,14 @@ def read(path: Path, families: list[Family]) -> Foreign:
                 facts = {"family": f"{family.name} ({NAME})", "source": family.source}
         return Foreign(build(spec, found, walk.tensors), PixelConvention.parse(pixels), facts)
     except (CheckpointError, ArchError) as error:
-        raise CheckpointError(f"{path} is no style network that is known here: {error}") from None
+        raise CheckpointError(f"{path} is not a supported style network: {error}") from None
     except Exception as error:  # protobuf's errors, and whatever a damaged graph leads to
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} is a damaged ONNX file ({type(error).__name__} {reason})") from None
 
 
 class _Walk(Nodes):
-    """Layers read off the nodes in order."""
+    """A walk over the nodes that collects the layers in order."""
 
     def __init__(self, onnx: Any, graph: Any) -> None:
         super().__init__(onnx, graph)
@@ -93,13 +101,13 @@ class _Walk(Nodes):
                 slots.append(self.residual() if self.begins_block() else self.layer())
             else:
                 node = self.nodes[self.place]
-                raise CheckpointError(f"the node {node.op_type[:40]} {node.name[:60]!r} is not expected there")
+                raise CheckpointError(f"the node {node.op_type[:40]} {node.name[:60]!r} is not expected at its place")
         if not slots or self.current != self.end:
-            raise CheckpointError("its nodes do not lead from image to image")
+            raise CheckpointError("its nodes do not lead from the input image to the output image")
         return slots
 
     def begins_block(self) -> bool:
-        """Whether the current value is also added to something later: the input of a residual block."""
+        """Return whether the current value starts a residual block: it is also added to something later."""
         return any(node.op_type == "Add" and self.current in node.input for node in self.nodes[self.place :])
 
     def layer(self) -> Slot:
@@ -127,13 +135,14 @@ class _Walk(Nodes):
             self.step()
             kind = "relu" if kind == "plain" else "other"
         if kind not in ("plain", "twice", "relu"):
-            raise CheckpointError("a residual block adds its input in a way that is not known here")
+            raise CheckpointError("a residual block adds its input in an unsupported way")
         self.residuals.add(kind)
         return Slot("residual", first.convs + second.convs, first.norms + second.norms)
 
     def convolution(self) -> Slot:
-        """[Pad,] Conv or ConvTranspose [, norm]."""
-        padding, mode = (0, 0, 0, 0), ""
+        """Read [Pad,] Conv or ConvTranspose [, norm]."""
+        padding: tuple[int, ...] = (0, 0, 0, 0)
+        mode = ""
         if self.peek() == "Pad":
             padding, mode = self.padding(self.step())
         if self.peek() not in ("Conv", "ConvTranspose"):
@@ -149,11 +158,11 @@ class _Walk(Nodes):
         own = tuple(values.get("pads", [0] * 4))
         usual = values.get("group", 1) == 1 and set(values.get("dilations", [1])) == {1} and len(set(strides)) == 1
         if not usual or values.get("auto_pad", b"NOTSET") != b"NOTSET":
-            raise CheckpointError("a convolution is grouped, dilated or padded in a way that is not known here")
+            raise CheckpointError("a convolution is grouped, dilated or padded in an unsupported way")
         half, stride = (kernel - 1) // 2, int(strides[0])
         if node.op_type == "ConvTranspose":
             if mode or set(own) != {half} or set(values.get("output_padding", [0])) != {stride - 1}:
-                raise CheckpointError("a transposed convolution does not give a multiple of its input's size")
+                raise CheckpointError("the output of a transposed convolution is not a multiple of its input's size")
             self.side *= stride
         else:
             if any(own) and mode or set(padding if mode else own) != {half}:
@@ -183,7 +192,11 @@ class _Walk(Nodes):
         return Slot("nearest", stride=int(factor))
 
     def doubles_by_concat(self) -> bool:
-        """Nearest-neighbor doubling as the first exporters wrote it: columns, then rows, joined with a copy (plus 0)."""
+        """Skip nearest-neighbor doubling as early exporters wrote it: columns, then rows, each joined with a copy plus 0.
+
+        Returns:
+            Whether the nodes were such a doubling.
+        """
         nodes = self.nodes[self.place : self.place + 7]
         if [n.op_type for n in nodes] != ["Reshape", "Add", "Concat", "Reshape", "Add", "Concat", "Reshape"]:
             return False
@@ -194,7 +207,7 @@ class _Walk(Nodes):
         return True
 
     def finish(self) -> None:
-        """The output function: tanh, sigmoid, or a multiple of tanh."""
+        """Read the output function: tanh, sigmoid, or a multiple of tanh."""
         node = self.step()
         if node.op_type == "Mul":
             raise CheckpointError("it multiplies its output without a tanh before")

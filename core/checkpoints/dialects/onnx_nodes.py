@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph that the image runs through, one after the other, and the constants beside them."""
+"""The nodes of an ONNX graph that process the image, one after the other, and its constants."""
 
 from __future__ import annotations
 
@@ -18,11 +18,23 @@ _NO_OPERATION = {"Identity", "Cast", "Dropout"}
 
 
 class Nodes:
-    """A place in the graph: ``current`` is the value made so far, `peek` what takes it next, `step` goes on.
+    """A place in the graph: `peek` looks at the next node, `step` moves past it.
 
-    tensors: weights taken so far, under names of their own; used: the shapes of the same under the graph's names
-    norms, eps, paddings: what the layers read so far had
-    side: height of the current value, 0 or less when the graph does not say
+    Args:
+        onnx: the package
+        graph: the graph
+
+    Attributes:
+        current: name of the value computed so far
+        tensors: weights read so far, under new names
+        used: shapes of the same weights, under the names of the graph
+        norms: kinds of norms read so far
+        eps: eps of the norms read so far
+        paddings: kinds of padding read so far
+        side: height of the current value, 0 or less if unknown
+
+    Raises:
+        CheckpointError: if weights are in another file, or there is not one input and one output
     """
 
     def __init__(self, onnx: Any, graph: Any) -> None:
@@ -45,7 +57,7 @@ class Nodes:
         self.norms: set[str] = set()
 
     def data_nodes(self, onnx: Any, nodes: Any, image: str) -> list[Any]:
-        """Nodes that the image runs through; others are folded into constants where they can be."""
+        """Return the nodes that process the image; fold others into constants where possible."""
         data, found = {image}, []
         for node in nodes:
             if node.op_type == "Shape":
@@ -58,10 +70,11 @@ class Nodes:
         return found
 
     def attributes(self, node: Any) -> dict[str, Any]:
+        """Return a node's attributes by name."""
         return {attribute.name: self.attribute(attribute) for attribute in node.attribute}
 
     def peek(self) -> str:
-        """The next node's operation if it takes the current value, '' at the end."""
+        """Return the next node's operation if it takes the current value, "?" if not, "" at the end."""
         while self.place < len(self.nodes) and self.nodes[self.place].op_type in _NO_OPERATION:
             node = self.nodes[self.place]
             if node.input[0] != self.current:
@@ -73,11 +86,13 @@ class Nodes:
         return node.op_type if self.current in node.input else "?"
 
     def step(self) -> Any:
+        """Move past the next node and return it."""
         node = self.nodes[self.place]
         self.place, self.current = self.place + 1, node.output[0]
         return node
 
     def padding(self, node: Any) -> tuple[tuple[int, ...], str]:
+        """Return the pixels (top, left, bottom, right) and the kind of a padding."""
         values = self.attributes(node)
         mode = _PAD_MODES.get(values.get("mode", b"constant").decode())
         pads = values.get("pads")
@@ -91,6 +106,7 @@ class Nodes:
         return tuple(int(pads[i]) for i in (2, 3, 6, 7)), mode
 
     def norm(self, channels: int) -> str:
+        """Read a norm, if one comes next, and return the name of its tensors, else ""."""
         operation = self.peek()
         if operation in ("InstanceNormalization", "BatchNormalization"):
             node = self.step()
@@ -104,7 +120,7 @@ class Nodes:
         return self.spelled_out(channels)
 
     def spelled_out(self, channels: int) -> str:
-        """Instance normalization as older exporters wrote it: mean, difference, mean square, root, quotient."""
+        """Read an instance normalization as older exporters wrote it: mean, difference, mean square, root, quotient."""
         last = self.place
         operations: list[str] = []
         factor = eps = None
@@ -143,7 +159,7 @@ class Nodes:
         return ""
 
     def store(self, name: str, key: str, flat: bool = True) -> Tensor:
-        """Take the weights ``key`` of the graph as ``name``; flat: a vector, however exporters have shaped it."""
+        """Store the weights ``key`` of the graph as ``name``; ``flat`` makes a vector of any shape."""
         array = self.constant(key)
         if array.dtype.kind != "f" or not math.prod(array.shape):
             raise CheckpointError(f"the weights {key[:60]!r} are {array.dtype}; expected floating-point numbers")
@@ -153,6 +169,7 @@ class Nodes:
         return self.tensors[name]
 
     def constant(self, name: str) -> Any:
+        """Return a constant; raise CheckpointError if the value is computed."""
         if name not in self.constants:
-            raise CheckpointError(f"{name[:60]!r} is computed, where a constant is expected")
+            raise CheckpointError(f"{name[:60]!r} is computed; expected a constant")
         return self.constants[name]

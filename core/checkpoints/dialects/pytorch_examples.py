@@ -1,6 +1,6 @@
 """pytorch/examples, fast_neural_style: the TransformerNet that most ports copied. Any width.
 
-Old files also hold the running_mean and running_var that InstanceNorm2d had up to torch 0.3 and never used.
+Old files also hold running_mean and running_var, which InstanceNorm2d had up to torch 0.3 but never used.
 """
 
 from __future__ import annotations
@@ -10,12 +10,20 @@ from .layout import Names, Shapes, Slot, conv, nearest, numbered, residual
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """conv1..3 with in1..3, res1.., deconv1..3 with in4, in5; every convolution is a module that pads, ``.conv2d``."""
+    """Return conv1..3 with in1..3, res1.., deconv1..3 with in4, in5. Each convolution is in a module that pads, ``.conv2d``."""
     return transformer(numbered(shapes, "res"), ("deconv1.conv2d", "deconv2.conv2d", "deconv3.conv2d"))
 
 
 def transformer(blocks: list[str], ups: tuple[str, str, str]) -> list[Slot] | None:
-    """The layers of the TransformerNet with its residual blocks and upsampling convolutions named."""
+    """Return the layers of a TransformerNet.
+
+    Args:
+        blocks: names of its residual blocks
+        ups: names of its last three convolutions, two of them after an upsampling
+
+    Returns:
+        The layers, or None if there are no residual blocks.
+    """
     if not blocks:
         return None
     return [

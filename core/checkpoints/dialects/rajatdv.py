@@ -1,8 +1,8 @@
 """rajatdv, SuperResolution-with-Perceptual-loss: the paper's x4 super-resolution, as a weights-only Keras .h5 file.
 
-The file lists its layers in order, which tells the number of residual blocks and upsamplings. Kernels are (height,
-width, in, out); batch norms have Keras's eps 1e-3 and run on their moving statistics; pixels go in as 0..255 and come
-out as (tanh + 1) * 127.5. pyfive reads the file in plain Python: the HDF5 library itself crashes on damaged ones.
+The file lists its layers in order, which gives the number of residual blocks and upsamplings. Kernels are (height,
+width, in, out). Batch norms have Keras's eps 1e-3 and use their moving statistics. Pixels go in as 0..255 and come out
+as (tanh + 1) * 127.5. pyfive reads the file in plain Python, because the HDF5 library crashes on damaged ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .family import Foreign
 from .layout import Names, Slot, build, conv, fit, nearest, residual
 
 NAME, SOURCE = "rajatdv", "https://github.com/rajatdv/SuperResolution-with-Perceptual-loss"
-_OPTIONS = {"norm": "batch", "padding": "zero", "output": "tanh", "eps": 1e-3}
+_OPTIONS: dict[str, Any] = {"norm": "batch", "padding": "zero", "output": "tanh", "eps": 1e-3}
 _PIXELS = "rgb in=255 out=unit"
 _LETTERS = {
     "input": "I", "conv2d": "C", "batch_normalization": "B", "activation": "A", "merge": "M", "add": "M",
@@ -38,26 +38,28 @@ _MAX_LAYERS = 500
 
 
 def read(path: Path) -> Foreign:
-    """Raises CheckpointError, also with the command to install what reads such files."""
+    """Read an .h5 file.
+
+    Raises:
+        CheckpointError: for another network, or if pyfive is missing, with the command that installs it
+    """
     pyfive = need("pyfive", "hdf5", f"{path} is an HDF5 file", CheckpointError)
     try:
         with warnings.catch_warnings(), pyfive.File(str(path)) as file:
-            warnings.simplefilter("ignore")  # about attributes of unknown types, which are then missing
-            root = file.get("model_weights", file)  # a whole model, or its weights only
+            warnings.simplefilter("ignore")  # about attributes of unknown types, which it leaves out
+            root = file.get("model_weights", file)  # a whole model, or only its weights
             layers = _layer_names(root)
             slots = _slots(layers)
             tensors = _tensors(root, layers, path.stat().st_size) if slots else {}
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be opened: {error}") from None
-    except Exception as error:  # on damaged data the reader fails in many ways; also when it runs out of memory
+    except Exception as error:  # the reader fails on damaged data in many ways, and when it runs out of memory
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} is a damaged HDF5 file ({type(error).__name__} {reason})") from None
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     found = fit(slots, shapes, Names(statistics=("running_mean", "running_var"))) if slots else None
     if found is None or not one_width(found.layers) or found.layers[-1].channels != 3:
-        raise CheckpointError(
-            f"{path} holds Keras weights of a network that is not known here ({', '.join(layers)[:200]})"
-        )
+        raise CheckpointError(f"{path} holds Keras weights of an unknown network ({', '.join(layers)[:200]})")
     spec = ArchSpec(found.layers, **_OPTIONS)
     return Foreign(build(spec, found, tensors), PixelConvention.parse(_PIXELS), {"family": NAME, "source": SOURCE})
 
@@ -70,7 +72,7 @@ def _layer_names(file: Any) -> list[str]:
 
 
 def _slots(layers: list[str]) -> list[Slot] | None:
-    """The layers of the network when their kinds come in its order, else None."""
+    """Return the layers if their kinds are in this network's order, else None."""
     letters = "".join(_LETTERS.get(re.sub(r"_\d+$", "", name), "?") for name in layers)
     match = re.fullmatch(r"I(CBA)((?:CBACBM)+)((?:UCBA)+)CL?", letters)
     if not match:

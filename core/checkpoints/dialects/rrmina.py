@@ -1,7 +1,7 @@
 """rrmina, fast-neural-style-pytorch, and zeroxoxo's ComfyUI-Fast-Style-Transfer, which has the same files. BGR.
 
-A variant of its program ends in 150 tanh with the very same keys: load it with ``output="tanh150"``. Its training reads
-images with OpenCV, hence BGR; a copy that was trained on RGB needs ``channel_order="rgb"``.
+A variant of its program ends in 150 tanh with the same keys: load it with ``output="tanh150"``. The program reads
+training images with OpenCV, hence BGR. A copy trained on RGB needs ``channel_order="rgb"``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from .layout import Shapes, Slot, conv, numbered, residual, transposed
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """Layers and ReLUs alternate in ConvBlock and DeconvBlock; transposed convolutions go up."""
+    """Return the layers: they alternate with ReLUs in ConvBlock and DeconvBlock, which upsamples by transposed convolutions."""
     blocks = numbered(shapes, "ResidualBlock.", start=0)
-    return blocks and [
+    if not blocks:
+        return None
+    return [
         conv("ConvBlock.0.conv_layer", "ConvBlock.0.norm_layer", 9),
         conv("ConvBlock.2.conv_layer", "ConvBlock.2.norm_layer", stride=2),
         conv("ConvBlock.4.conv_layer", "ConvBlock.4.norm_layer", stride=2),

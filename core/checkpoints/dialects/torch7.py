@@ -1,10 +1,17 @@
-"""A reader of Torch7's binary files (.t7) that builds nothing but numbers, strings, tables and tensors.
+"""A reader of Torch7's binary files (.t7) that builds only numbers, strings, tables and tensors.
 
-The readers on PyPI have not been maintained for years, follow nesting as deep as a file claims and allocate what it
-claims; the format is small. An object is its type (int32): 0 nil, 1 number (float64), 2 string (int32 length, bytes),
-3 table (int32 index; then, the first time, int32 count and that many keys and values), 4 torch object (index; then its
-version and class as strings, and its content), 5 boolean (int32). Functions, 6 to 8, are refused. All is little-endian,
-sizes are int64. Described in torch7's File.lua, Tensor.c and Storage.c.
+The readers on PyPI have not been maintained for years. They follow nesting as deep as a file claims, and allocate what
+it claims. The format is small. An object starts with its type (int32), followed by its content:
+
+- 0 nil
+- 1 number: float64
+- 2 string: int32 length, bytes
+- 3 table: int32 index; the first time, also an int32 count and that many keys and values
+- 4 torch object: int32 index; the first time, also its version and class as strings, and its content
+- 5 boolean: int32
+- 6 to 8 functions, which are rejected
+
+Everything is little-endian, and sizes are int64. See torch7's File.lua, Tensor.c and Storage.c.
 """
 
 from __future__ import annotations
@@ -31,14 +38,26 @@ Table = dict[Any, Any]
 
 @dataclass(frozen=True)
 class Module:
-    """A torch object other than a tensor: its class and its fields."""
+    """A torch object other than a tensor.
+
+    Attributes:
+        kind: its class
+        fields: its fields by name
+    """
 
     kind: str
     fields: Table
 
 
 def read_torch7(path: str | Path) -> Any:
-    """The object in a .t7 file: tables as dict, other torch objects as Module. Raises CheckpointError in one line."""
+    """Read the object in a .t7 file.
+
+    Returns:
+        Tables as dict, tensors as Tensor, other torch objects as `Module`.
+
+    Raises:
+        CheckpointError: in one line, if the file is damaged or holds something else
+    """
     try:
         data = Path(path).read_bytes()
         return _Reader(memoryview(data)).read(0)
@@ -60,25 +79,25 @@ class _Reader:
     def take(self, size: int) -> memoryview:
         if size < 0 or self.position + size > len(self.data):
             raise CheckpointError(
-                f"it is cut off or damaged: {size} bytes are claimed at {self.position} of {len(self.data)}"
+                f"it is cut off or damaged: {size} bytes claimed at {self.position} of {len(self.data)}"
             )
         self.position += size
         return self.data[self.position - size : self.position]
 
-    def int(self) -> int:
+    def int32(self) -> int:
         return struct.unpack("<i", self.take(4))[0]
 
     def longs(self, count: int) -> tuple[int, ...]:
         return struct.unpack(f"<{count}q", self.take(8 * count))
 
     def string(self) -> str:
-        return bytes(self.take(self.int())).decode("latin-1")
+        return bytes(self.take(self.int32())).decode("latin-1")
 
     def read(self, depth: int) -> Any:
         self.count += 1
         if self.count > _MAX_OBJECTS or depth > _MAX_DEPTH:
             raise CheckpointError("it is nested deeper or holds more objects than any network")
-        kind = self.int()
+        kind = self.int32()
         if kind == 0:
             return None
         if kind == 1:
@@ -86,11 +105,11 @@ class _Reader:
         if kind == 2:
             return self.string()
         if kind == 5:
-            return self.int() == 1
+            return self.int32() == 1
         if kind not in (3, 4):
             what = "a Lua function" if kind in (6, 7, 8) else f"an object of unknown type {kind}"
             raise CheckpointError(f"it holds {what}; save the network without it (model:clearState(), torch.save)")
-        index = self.int()
+        index = self.int32()
         if index in self.objects:
             return self.objects[index]
         return self.table(index, depth) if kind == 3 else self.torch_object(index, depth)
@@ -101,7 +120,7 @@ class _Reader:
         return table
 
     def fill(self, table: Table, depth: int) -> None:
-        for _ in range(self.int()):
+        for _ in range(self.int32()):
             key = self.read(depth + 1)
             value = self.read(depth + 1)
             if not isinstance(key, (str, float, bool)):
@@ -113,17 +132,15 @@ class _Reader:
         if name.startswith("V "):
             name = self.string()
         match = re.fullmatch(r"torch\.(Cuda)?([A-Z][a-z]*)?(Tensor|Storage)", name)
-        kind = _DTYPES.get(match[2] or "Float") if match else None
-        if match and kind is None:
-            raise CheckpointError(f"it holds a {name[:60]}, which is not supported")
-        if match and match[3] == "Storage":
-            return self.storage(index, kind)
         if match:
-            return self.tensor(index, kind, depth)
+            dtype = _DTYPES.get(match[2] or "Float")
+            if dtype is None:
+                raise CheckpointError(f"it holds a {name[:60]}, which is not supported")
+            return self.storage(index, dtype) if match[3] == "Storage" else self.tensor(index, dtype, depth)
         module = self.objects[index] = Module(name, {})
-        if self.int() != 3:
+        if self.int32() != 3:
             raise CheckpointError(f"it holds a {name[:60]!r}, which is not a module of tables and tensors")
-        fields = self.int()
+        fields = self.int32()
         if fields in self.objects:
             raise CheckpointError(f"the fields of a {name[:60]!r} are shared with something else")
         self.objects[fields] = module.fields
@@ -137,7 +154,7 @@ class _Reader:
         return self.objects[index]
 
     def tensor(self, index: int, dtype: torch.dtype, depth: int) -> Tensor:
-        dimensions = self.int()
+        dimensions = self.int32()
         if not 0 <= dimensions <= 8:
             raise CheckpointError(f"a tensor claims {dimensions} dimensions")
         shape, stride = self.longs(dimensions), self.longs(dimensions)
@@ -146,7 +163,7 @@ class _Reader:
         if storage is None or not dimensions:
             tensor = torch.empty(0, dtype=dtype)
         elif not isinstance(storage, Tensor) or storage.dtype != dtype or min(shape) < 1 or min(stride) < 0:
-            raise CheckpointError("a tensor's storage is not one")
+            raise CheckpointError("a tensor has no usable storage")
         else:
             last = offset - 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
             if offset < 1 or last >= len(storage) or math.prod(shape) > len(storage):

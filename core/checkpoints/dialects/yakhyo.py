@@ -8,8 +8,10 @@ from .pytorch_examples import transformer
 
 
 def slots(shapes: Shapes) -> list[Slot] | None:
-    """upsample_conv1..3 where pytorch/examples has deconv1..3."""
-    return transformer(numbered(shapes, "res"), tuple(f"upsample_conv{n}.conv2d" for n in (1, 2, 3)))
+    """Return the layers of pytorch/examples, with upsample_conv1..3 for deconv1..3."""
+    return transformer(
+        numbered(shapes, "res"), ("upsample_conv1.conv2d", "upsample_conv2.conv2d", "upsample_conv3.conv2d")
+    )
 
 
 FAMILY = Family(

@@ -1,4 +1,4 @@
-"""Families that are dicts of tensors: recognized by keys and shapes, and computing what their own programs do."""
+"""Families that are dicts of tensors are recognized by keys and shapes, and match their own programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLES = [family for family, program in PROGRAMS.items() if program.scale == 1]
 
 
 def difference(path, family, state, image) -> float:
-    """Largest difference from the family's program on the 0..255 scale."""
+    """Return the largest difference from the family's program, on the 0..255 scale."""
     network, pixels, _ = load_foreign(path)
     with torch.no_grad():
         ours = pixels.from_network(network(pixels.to_network(image)))
@@ -30,12 +30,12 @@ def image(rng):
     return torch.rand(1, 3, 32, 24, generator=rng)
 
 
-def test_each_family_that_is_a_dict_of_tensors_is_tested():
+def test_every_family_is_tested():
     assert {family.name for family in FAMILIES} == set(PROGRAMS)
 
 
 @pytest.mark.parametrize("family", PROGRAMS)
-def test_it_computes_what_its_program_does(family, image, tmp_path):
+def test_network_matches_its_program(family, image, tmp_path):
     state = make(family)
     torch.save(state, tmp_path / "file")
     network, pixels, facts = load_foreign(tmp_path / "file")
@@ -46,7 +46,7 @@ def test_it_computes_what_its_program_does(family, image, tmp_path):
 
 
 @pytest.mark.parametrize("family", PROGRAMS)
-def test_odd_sizes_are_run_as_they_are_and_cropped(family, rng, tmp_path):
+def test_odd_sizes_match_cropped_program(family, rng, tmp_path):
     image = torch.rand(1, 3, 29, 22, generator=rng)
     state = make(family)
     torch.save(state, tmp_path / "file.pth")
@@ -59,7 +59,7 @@ def test_odd_sizes_are_run_as_they_are_and_cropped(family, rng, tmp_path):
 
 
 @pytest.mark.parametrize("family", STYLES)
-def test_a_converted_file_gives_the_same_picture_bit_for_bit(family, image, tmp_path):
+def test_converted_file_gives_identical_picture(family, image, tmp_path):
     torch.save(make(family), tmp_path / "file.pth")
     original = load_style(tmp_path / "file.pth")
     save_network(tmp_path / "new.safetensors", original.network, original.facts, pixels=original.pixels)
@@ -69,7 +69,7 @@ def test_a_converted_file_gives_the_same_picture_bit_for_bit(family, image, tmp_
     assert torch.equal(converted.stylize(image, precision="fp32"), original.stylize(image, precision="fp32"))
 
 
-def test_the_model_shows_what_the_program_makes_clamped(image, tmp_path):
+def test_model_clamps_output(image, tmp_path):
     state = make("rrmina")
     torch.save(state, tmp_path / "file.pth")
     model = load_style(tmp_path / "file.pth")
@@ -87,7 +87,7 @@ def test_the_model_shows_what_the_program_makes_clamped(image, tmp_path):
     lambda state: {"args": {"lr": 0.1}, "nets": {"inner": {"generator": state}}, "loss": [0.5, 0.25]},
 ])  # fmt: skip
 @pytest.mark.parametrize("family", ["pytorch/examples", "eriklindernoren", "igreat"])
-def test_wrappers_and_prefixes_are_taken_off(family, wrap, image, tmp_path):
+def test_wrappers_and_prefixes_are_removed(family, wrap, image, tmp_path):
     state = make(family)
     torch.save(wrap(state), tmp_path / "file.pth")
     assert difference(tmp_path / "file.pth", family, state, image) < 2e-3
@@ -95,7 +95,7 @@ def test_wrappers_and_prefixes_are_taken_off(family, wrap, image, tmp_path):
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions_and_both_containers_of_torch(zipped, dtype, image, tmp_path):
+def test_other_precisions_and_containers(zipped, dtype, image, tmp_path):
     state = {key: value.to(dtype) for key, value in make("pytorch/examples").items()}
     torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     save_file(state, tmp_path / "b.safetensors")
@@ -104,7 +104,7 @@ def test_other_precisions_and_both_containers_of_torch(zipped, dtype, image, tmp
         assert difference(tmp_path / name, "pytorch/examples", state, image) < 2e-3
 
 
-def test_running_statistics_of_old_instance_norms_are_ignored(image, tmp_path):
+def test_old_running_statistics_are_ignored(image, tmp_path):
     state = make("pytorch/examples")
     old = {
         f"{norm}.running_{what}": torch.ones(len(state[f"{norm}.weight"]))
@@ -115,7 +115,7 @@ def test_running_statistics_of_old_instance_norms_are_ignored(image, tmp_path):
     assert difference(tmp_path / "file.model", "pytorch/examples", state, image) < 2e-3
 
 
-def test_widths_are_read_off_the_shapes(tmp_path):
+def test_widths_come_from_shapes(tmp_path):
     for family in ("pytorch/examples", "kleinicke"):
         torch.save(make(family), tmp_path / family.replace("/", "_"))
     assert str(load_foreign(tmp_path / "pytorch_examples")[0].spec).startswith(
@@ -146,14 +146,14 @@ def _same_widths(state):
     _with("conv1.conv2d.weight", 4, 1, 9, 9), _with("deconv3.conv2d.weight", 1, 4, 9, 9), _with("in1.weight", 5),
     _with("deconv3.conv2d.bias", 4), _same_widths,
 ])  # fmt: skip
-def test_look_alikes_are_refused_in_one_line(change, tmp_path):
+def test_similar_networks_are_rejected_in_one_line(change, tmp_path):
     torch.save(change(make("pytorch/examples")), tmp_path / "file.pth")
     with pytest.raises(CheckpointError, match="unknown architecture") as caught:
         load_foreign(tmp_path / "file.pth")
     assert "\n" not in str(caught.value) and "pytorch/examples" in str(caught.value)
 
 
-def test_fewer_blocks_are_fine_as_long_as_strides_are_certain(tmp_path):
+def test_fewer_blocks_are_accepted_if_strides_are_certain(tmp_path):
     torch.save(_only_two_blocks(make("pytorch/examples")), tmp_path / "file.pth")
     assert load_foreign(tmp_path / "file.pth")[2]["family"] == "pytorch/examples"
     torch.save(_with("res3.conv1.conv2d.weight", 4, 4, 3, 3)(make("kleinicke")), tmp_path / "file.pth")
@@ -161,13 +161,13 @@ def test_fewer_blocks_are_fine_as_long_as_strides_are_certain(tmp_path):
         load_foreign(tmp_path / "file.pth")
 
 
-def test_no_two_families_accept_the_same_file():
+def test_only_one_family_accepts_a_file():
     for name in PROGRAMS:
         shapes = {key: tuple(value.shape) for key, value in make(name).items()}
         assert [family.name for family in FAMILIES if family.recognize(shapes)] == [name]
 
 
-def test_a_resnext_with_rrminas_names_and_quantized_weights_are_refused(tmp_path):
+def test_resnext_and_quantized_weights_are_rejected(tmp_path):
     state = make("rrmina")
     for n in range(5):
         state[f"ResidualBlock.{n}.conv3.conv_layer.weight"] = torch.zeros(16, 16, 1, 1)
@@ -178,7 +178,7 @@ def test_a_resnext_with_rrminas_names_and_quantized_weights_are_refused(tmp_path
             load_foreign(tmp_path / name)
 
 
-def test_what_a_file_cannot_tell_can_be_given(image, tmp_path):
+def test_channel_order_and_output_can_be_given(image, tmp_path):
     state = make("rrmina")
     torch.save(state, tmp_path / "file.pth")
     usual, rgb = (load_style(tmp_path / "file.pth", channel_order=order) for order in (None, "rgb"))
@@ -197,7 +197,7 @@ def test_what_a_file_cannot_tell_can_be_given(image, tmp_path):
             load_style(tmp_path / "file.pth", **wrong)
 
 
-def test_upscalers_are_no_styles_and_can_be_opened_by_name(tmp_path):
+def test_upscaler_is_rejected_as_style(tmp_path):
     torch.save({"model_state": make("A-Jacobson"), "epoch": None}, tmp_path / "sr.pth.tar")
     with pytest.raises(CheckpointError, match="an x4 upscaler, not a style"):
         load_style(tmp_path / "sr.pth.tar")

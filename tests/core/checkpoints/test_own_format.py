@@ -1,4 +1,4 @@
-"""Our files of networks: what is written comes back, and what is something else is refused by name."""
+"""Files in this project's format round-trip; other files are rejected with a reason."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def network(rng):
 
 
 def write(path, tensors, header) -> None:
-    """A safetensors file with any header in our metadata."""
+    """Write a safetensors file with any header in our metadata."""
     header = header if isinstance(header, str) else json.dumps(header)
     save_file(dict(tensors), path, metadata={"perceptual_style": header})
 
 
-def test_a_network_comes_back_bit_for_bit_with_its_facts(tmp_path, network, rng):
+def test_network_and_facts_round_trip(tmp_path, network, rng):
     save_network(tmp_path / "style.safetensors", network, FACTS)
     loaded, facts = load_network(tmp_path / "style.safetensors")
     assert loaded.spec == network.spec and facts == {**FACTS, "arch": str(network.spec)}
@@ -53,7 +53,7 @@ def test_a_network_comes_back_bit_for_bit_with_its_facts(tmp_path, network, rng)
     assert torch.equal(loaded(image), network.eval()(image))
 
 
-def test_half_precision_halves_the_file_and_keeps_eleven_bits(tmp_path, network):
+def test_half_precision_keeps_eleven_bits(tmp_path, network):
     save_network(tmp_path / "half.safetensors", network, FACTS, half=True)
     stored, (loaded, _) = load_file(tmp_path / "half.safetensors"), load_network(tmp_path / "half.safetensors")
     floats = [key for key, tensor in network.state_dict().items() if tensor.is_floating_point()]
@@ -65,19 +65,19 @@ def test_half_precision_halves_the_file_and_keeps_eleven_bits(tmp_path, network)
     assert stored["stages.0.norm.num_batches_tracked"].dtype == torch.int64
 
 
-def test_channels_last_networks_are_written_all_the_same(tmp_path, network):
+def test_channels_last_network_round_trips(tmp_path, network):
     save_network(tmp_path / "style.safetensors", network.to(memory_format=torch.channels_last), FACTS)
     loaded, _ = load_network(tmp_path / "style.safetensors")
     assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in loaded.state_dict().items())
 
 
-def test_facts_cannot_replace_the_files_own_entries(tmp_path, network):
+def test_facts_cannot_replace_format_and_arch(tmp_path, network):
     save_network(tmp_path / "style.safetensors", network, {**FACTS, "arch": "c9s1-3", "format": 99})
     loaded, facts = load_network(tmp_path / "style.safetensors")
     assert facts["arch"] == str(network.spec) == str(loaded.spec)
 
 
-def test_tensors_and_a_header_come_back(tmp_path, rng):
+def test_tensors_and_header_round_trip(tmp_path, rng):
     tensors = {"a": torch.rand(3, 2, generator=rng).T, "b": torch.tensor(7), "empty": torch.zeros(0, 3)}
     save_tensors(tmp_path / "file.safetensors", tensors, {"format": 1, "step": 12})
     read, header = load_tensors(tmp_path / "file.safetensors")
@@ -85,7 +85,7 @@ def test_tensors_and_a_header_come_back(tmp_path, rng):
     assert all(torch.equal(read[key], tensors[key]) for key in tensors)
 
 
-def test_foreign_safetensors_are_refused_saying_what_they_hold(tmp_path):
+def test_foreign_safetensors_are_rejected_with_content(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"unet.weight": torch.zeros(2), "a.bias": torch.zeros(1)}, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"other.safetensors is not a file of this project.*a.bias, unet.weight"):
@@ -109,7 +109,7 @@ def test_foreign_safetensors_are_refused_saying_what_they_hold(tmp_path):
         ({"format": 1, "task": "style", "arch": "d8,c3s1-3"}, "1/2 of the input"),
     ],
 )
-def test_headers_that_do_not_fit_are_refused_with_the_file_named(header, named, tmp_path, network):
+def test_wrong_header_is_rejected_with_file_name(header, named, tmp_path, network):
     path = tmp_path / "style.safetensors"
     write(path, network.state_dict(), header)
     with pytest.raises(CheckpointError, match=named) as caught:
@@ -118,7 +118,7 @@ def test_headers_that_do_not_fit_are_refused_with_the_file_named(header, named, 
 
 
 def change(tensors: dict, kind: str) -> dict:
-    """The tensors with one thing wrong."""
+    """Return the tensors with one error."""
     if kind == "missing":
         del tensors["stages.2.first.conv.weight"]
     elif kind == "more":
@@ -139,7 +139,7 @@ def change(tensors: dict, kind: str) -> dict:
         ("integers", r"stages.0.conv.weight"),
     ],
 )
-def test_an_architecture_that_does_not_fit_the_tensors_is_refused_naming_one(kind, named, tmp_path, network):
+def test_architecture_that_does_not_fit_tensors_is_rejected(kind, named, tmp_path, network):
     path = tmp_path / "style.safetensors"
     write(path, change(network.state_dict(), kind), {"format": 1, "task": "style", "arch": ARCH})
     with pytest.raises(CheckpointError, match=named) as caught:
@@ -147,20 +147,20 @@ def test_an_architecture_that_does_not_fit_the_tensors_is_refused_naming_one(kin
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_huge_architecture_costs_nothing_before_its_tensors_are_missed():
+def test_huge_architecture_allocates_nothing():
     wide = "c31s1-4096," + "c31s1-4096," * 200 + "c3s1-3"  # 13 TB of weights
     with pytest.raises(CheckpointError, match="is missing"):
         network_from({}, wide, "the file")
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, network):
+def test_unwritable_folder_is_named(tmp_path, network):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CheckpointError, match=r"cannot write .*style.safetensors: ") as caught:
         save_network(tmp_path / "file" / "style.safetensors", network, FACTS)
     assert "\n" not in str(caught.value)
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, network, monkeypatch):
+def test_failed_write_keeps_old_file(tmp_path, network, monkeypatch):
     path = tmp_path / "style.safetensors"
     save_network(path, network, FACTS)
     before = path.read_bytes()

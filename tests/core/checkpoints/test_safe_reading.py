@@ -1,4 +1,4 @@
-"""Files are safe to open: nothing in them runs, nothing they claim is allocated, and refusals name what was found."""
+"""Files are safe to open: nothing in them runs, claimed sizes are not allocated, and errors name what was found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 
 class Evil:
-    """Makes a folder when it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, folder) -> None:
         self.folder = str(folder)
@@ -43,7 +43,7 @@ def refusal(path) -> str:
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("name", ["net.pth", "net.t7", "net.safetensors", "net.onnx"])
-def test_a_malicious_pickle_does_not_run_whatever_it_is_called(protocol, name, tmp_path):
+def test_malicious_pickle_does_not_run_under_any_name(protocol, name, tmp_path):
     (tmp_path / name).write_bytes(pickle.dumps(Evil(tmp_path / "ran"), protocol=protocol))
     assert f"{os.mkdir.__module__}.mkdir" in refusal(tmp_path / name)
     assert not (tmp_path / "ran").exists()
@@ -57,24 +57,24 @@ def test_a_malicious_pickle_does_not_run_whatever_it_is_called(protocol, name, t
     lambda evil: {"deep": [[({"x": evil},)]]},
     lambda evil: OrderedDict(a=evil),
 ])  # fmt: skip
-def test_nor_does_one_inside_a_torch_file(wrap, zipped, tmp_path):
+def test_malicious_pickle_in_torch_file_does_not_run(wrap, zipped, tmp_path):
     torch.save(wrap(Evil(tmp_path / "ran")), tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
     text = refusal(tmp_path / "net.pth")
-    assert f"{os.mkdir.__module__}.mkdir" in text and "Nothing of it was run" in text
+    assert f"{os.mkdir.__module__}.mkdir" in text and "Nothing in it was run" in text
     with pytest.raises(CheckpointError):
         read_tensors(tmp_path / "net.pth")
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_whole_modules_are_refused_with_their_classes_and_what_to_do(zipped, tmp_path):
+def test_whole_module_is_rejected_with_advice(zipped, tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
     torch.save(module, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
     text = refusal(tmp_path / "net.pth")
     assert "torch.nn.modules.conv.Conv2d" in text and "model.state_dict()" in text
 
 
-def test_scripts_are_refused(tmp_path):
+def test_torchscript_is_rejected(tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
         archive.writestr("net/data.pkl", pickle.dumps({}))
         archive.writestr("net/code/__torch__.py", "pass")
@@ -88,7 +88,7 @@ def test_scripts_are_refused(tmp_path):
     (b"  \n<HTML><body>404</body></html>", "web page"),
     (b'{"error": "not found"}', "is JSON"),
     (b"Entry not found", "is text"),
-    (bytes(5000), "nothing but zeros"),
+    (bytes(5000), "contains only zeros"),
     (b"\x1f\x8b\x08" + bytes(50), "unpack it first"),
     (b"\x93NUMPY\x01\x00" + bytes(50), "numpy array"),
     (b"\xde\xad\xbe\xef" * 9, "not a readable safetensors file"),
@@ -96,12 +96,12 @@ def test_scripts_are_refused(tmp_path):
     (b"\x03\0\0\0\x01\0\0\0\x01\0\0\0\x06\0\0\0", "Lua function"),
 ])  # fmt: skip
 @pytest.mark.parametrize("suffix", [".pth", ".t7", ".safetensors"])
-def test_what_is_no_network_is_named(content, reason, suffix, tmp_path):
+def test_error_names_kind_of_other_files(content, reason, suffix, tmp_path):
     (tmp_path / f"net{suffix}").write_bytes(content)
     assert re.search(reason, refusal(tmp_path / f"net{suffix}"))
 
 
-def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
+def test_command_reports_malicious_file_in_one_line(tmp_path, capsys):
     (tmp_path / "net.pth").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
     for command in (["describe", "net.pth"], ["convert", "net.pth", "-o", "out.safetensors"]):
         assert main([str(tmp_path / part) if "." in part else part for part in command]) == 2
@@ -110,7 +110,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     assert not (tmp_path / "ran").exists() and not (tmp_path / "out.safetensors").exists()
 
 
-def test_a_safetensors_header_that_claims_terabytes(tmp_path):
+def test_safetensors_header_that_claims_terabytes_is_rejected(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", 2**42) + b"{" + bytes(100))
     assert f"claims {2**42} bytes" in refusal(tmp_path / "a.safetensors")
     header = json.dumps({"w": {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}}).encode()
@@ -118,7 +118,7 @@ def test_a_safetensors_header_that_claims_terabytes(tmp_path):
     assert "not a readable safetensors file" in refusal(tmp_path / "b.safetensors")
 
 
-def test_zip_bombs(tmp_path):
+def test_zip_bomb_is_rejected(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", pickle.dumps({}))
         archive.writestr("a/data/0", bytes(50_000_000))
@@ -129,7 +129,7 @@ def test_zip_bombs(tmp_path):
 
 
 def _tensor_pickle(count: int, shape: tuple, stride: tuple, offset: int = 0, legacy: bool = False) -> bytes:
-    """The pickle of {'w': tensor} with sizes of one's own, as torch writes it."""
+    """Return the pickle of {'w': tensor} as torch writes it, with given sizes."""
 
     class Writer(pickle._Pickler):
         def persistent_id(self, value):
@@ -158,7 +158,7 @@ def _tensor_pickle(count: int, shape: tuple, stride: tuple, offset: int = 0, leg
     (2**40, (2**40,), (1,), 0), (4, (2**20, 2**20), (0, 0), 0), (4, (5,), (1,), 0), (4, (2,), (4,), 0), (4, (4,), (1,), 1),
     (4, (-1,), (1,), 0), (4, (2, 2), (1,), 0), (4, (2**70,), (1,), 0), (3, (3,), (1,), 0),
 ])  # fmt: skip
-def test_claims_of_torch_files_are_compared_with_what_is_there(count, shape, stride, offset, tmp_path):
+def test_wrong_sizes_in_torch_file_are_rejected(count, shape, stride, offset, tmp_path):
     with zipfile.ZipFile(tmp_path / "zip.pth", "w") as archive:
         archive.writestr("a/data.pkl", _tensor_pickle(count, shape, stride, offset))
         archive.writestr("a/data/0", struct.pack("<4f", 1, 2, 3, 4))
@@ -168,12 +168,12 @@ def test_claims_of_torch_files_are_compared_with_what_is_there(count, shape, str
     (tmp_path / "legacy.pth").write_bytes(b"".join([*header, legacy, pickle.dumps(["0"], 2), body]))
     for name in ("zip.pth", "legacy.pth"):
         if (name, count) == ("legacy.pth", 3):
-            continue  # a storage larger than what is used of it is allowed there
+            continue  # a storage larger than its used part is allowed there
         with pytest.raises(CheckpointError, match="zip.pth|legacy.pth"):
             read_tensors(tmp_path / name)
 
 
-def test_the_same_files_are_read_when_their_claims_are_true(tmp_path):
+def test_true_sizes_in_torch_file_are_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "zip.pth", "w") as archive:
         archive.writestr("a/data.pkl", _tensor_pickle(4, (2, 2), (1, 2)))
         archive.writestr("a/data/0", struct.pack("<4f", 1, 2, 3, 4))
@@ -186,15 +186,15 @@ def test_the_same_files_are_read_when_their_claims_are_true(tmp_path):
     b"\x80\x02" + b"]" * 100 + b"a" * 99 + b".",
     b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b".",  # a string of exabytes
     b"\x80\x02\x8b" + struct.pack("<I", 2**31 - 1) + b".",
-    b"\x80\x02Nr" + struct.pack("<I", 2**32 - 1) + b".",  # a memo of 4 billion places
+    b"\x80\x02Nr" + struct.pack("<I", 2**32 - 1) + b".",  # a memo with 4 billion entries
     b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"Ns.",  # a dict key that would overflow the stack when hashed
 ])  # fmt: skip
-def test_pickles_that_are_deep_or_claim_much(body, tmp_path):
+def test_deep_or_huge_pickle_is_rejected(body, tmp_path):
     (tmp_path / "net.pth").write_bytes(body)
     refusal(tmp_path / "net.pth")
 
 
-def test_dicts_wrapped_deeply_and_in_themselves(tmp_path):
+def test_deep_or_recursive_dict_is_rejected(tmp_path):
     state = make("kleinicke")
     for _ in range(30):
         state = {"state_dict": state}
@@ -206,7 +206,7 @@ def test_dicts_wrapped_deeply_and_in_themselves(tmp_path):
     assert "no state dict" in refusal(tmp_path / "loop.pth")
 
 
-def test_torch7_files_that_nest_or_claim_too_much(tmp_path):
+def test_deep_or_huge_torch7_file_is_rejected(tmp_path):
     nested: dict = {}
     for _ in range(300):
         nested = {"a": nested}
@@ -220,10 +220,10 @@ def test_torch7_files_that_nest_or_claim_too_much(tmp_path):
     assert "more than its storage" in refusal(tmp_path / "c.t7")
 
 
-def test_kinds_are_told_by_content_and_folders_are_not_files(tmp_path):
+def test_kind_depends_on_content_only(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "a.onnx")
     assert kind_of(tmp_path / "a.onnx") == "safetensors"
     assert "manifest.json" in refusal(tmp_path)
-    assert "is not there" in refusal(tmp_path / "missing.pth")
+    assert "does not exist" in refusal(tmp_path / "missing.pth")
     with pytest.raises(CheckpointError):
         load_foreign("a\0b.pth")

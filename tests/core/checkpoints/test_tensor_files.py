@@ -1,4 +1,4 @@
-"""Files of tensors: which kind a file is, told by its content alone."""
+"""The kind of a file of tensors depends on its content only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from perceptual_style.core.errors import CheckpointError
 from safetensors.torch import save_file
 
 
-def test_safetensors_are_recognized_whatever_their_headers_length(tmp_path, monkeypatch, rng):
-    # The file starts with the header's length: its first bytes can look like those of a pickle (0x80).
+def test_safetensors_with_any_header_length_are_recognized(tmp_path, monkeypatch, rng):
+    # The file starts with the header's length, whose first byte can be that of a pickle (0x80).
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("taken for a torch file"))
     tensor, first_bytes = torch.rand(2, 3, generator=rng), set()
     for length in range(0, 640, 8):
@@ -23,7 +23,7 @@ def test_safetensors_are_recognized_whatever_their_headers_length(tmp_path, monk
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ""])
-def test_torch_files_are_recognized_whatever_their_names(zipped, suffix, tmp_path, rng):
+def test_torch_file_with_any_name_is_recognized(zipped, suffix, tmp_path, rng):
     tensors = {"a": torch.rand(3, generator=rng), "b.weight": torch.arange(4)}
     path = tmp_path / f"weights{suffix}"
     torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
@@ -31,14 +31,14 @@ def test_torch_files_are_recognized_whatever_their_names(zipped, suffix, tmp_pat
     assert list(read) == list(tensors) and all(torch.equal(read[key], tensors[key]) for key in tensors)
 
 
-def test_metadata_come_with_the_tensors_and_may_be_missing(tmp_path):
+def test_metadata_are_read_or_empty(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "with.safetensors", metadata={"key": "värde"})
     save_file({"a": torch.ones(1)}, tmp_path / "without.safetensors")
     assert read_safetensors(tmp_path / "with.safetensors")[1] == {"key": "värde"}
     assert read_safetensors(tmp_path / "without.safetensors")[1] == {}
 
 
-def test_a_file_that_ends_early_is_refused_wherever_it_ends(tmp_path, rng):
+def test_truncated_safetensors_are_rejected(tmp_path, rng):
     path = tmp_path / "short.safetensors"
     save_file({"a": torch.rand(40, generator=rng)}, path)
     whole = path.read_bytes()
@@ -50,7 +50,7 @@ def test_a_file_that_ends_early_is_refused_wherever_it_ends(tmp_path, rng):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_damaged_torch_file_is_refused_in_one_line(zipped, tmp_path, rng):
+def test_truncated_torch_file_is_rejected_in_one_line(zipped, tmp_path, rng):
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.rand(40, generator=rng)}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()

@@ -228,7 +228,7 @@ def test_errors_for_files_that_are_not_styles_are_one_line(command, refused, tmp
     }
     if command == "describe":
         del whys["d"]  # which can be described
-    for name, why in {**whys, "f": "is not there"}.items():
+    for name, why in {**whys, "f": "does not exist"}.items():
         rest = [source, "-o", tmp_path / "out.png", "--style", files[name]] if command == "stylize" else [files[name]]
         line = refused(command, *rest)
         assert why in line and files[name].name in line
@@ -366,14 +366,14 @@ def test_errors_for_bad_style_training_options_are_one_line(refused, training, t
 
     assert "no such file" in refused("train-style", tmp_path / "nothing.png", *training[2:])
     assert "nothing does not exist" in refused(*changed("--content", tmp_path / "nothing"))
-    assert "is not there" in refused(*changed("--loss-weights", tmp_path / "nothing"))
+    assert "does not exist" in refused(*changed("--loss-weights", tmp_path / "nothing"))
     assert "mine.safetensors" in refused(*changed("-o", tmp_path / "mine.pth"))
     assert "unknown recipe" in refused(*changed("--recipe", "fast"))
     assert "unknown token" in refused(*changed("--arch", "x9"))
     assert "steps is 0" in refused(*changed("--steps", "0"))
     assert "multiple of 2" in refused(*changed("--size", "33"))
     assert "seed" in refused(*training, "--seed", "-1")
-    assert "is not there" in refused(*training, "--init-from", "no_such_style")
+    assert "does not exist" in refused(*training, "--init-from", "no_such_style")
     assert "not negative" in refused(*training, "--style-weight", "-1")
     assert not list(tmp_path.glob("mine*"))
 
@@ -415,8 +415,8 @@ def test_errors_for_bad_upscaler_training_options_are_one_line(refused, upscaler
     assert "unknown recipe 'fast'" in refused(*upscaler_training, "--recipe", "fast")
     assert "bicubic, blur or mix" in refused(*upscaler_training, "--degradation", "jpeg")
     assert "smaller than a crop" in refused(*upscaler_training, "--size", "64")
-    assert "is not there" in refused(*upscaler_training, "--init-from", "no_such_upscaler")
-    assert "is not there" in refused(*upscaler_training, "--teachers", "no_such_upscaler")
+    assert "does not exist" in refused(*upscaler_training, "--init-from", "no_such_upscaler")
+    assert "does not exist" in refused(*upscaler_training, "--teachers", "no_such_upscaler")
     assert "share is 2.0" in refused(*upscaler_training, "--teachers-share", "2")
     assert "expected a teacher for x2" in refused(*upscaler_training, "--teachers", "pixel_x4")
     assert not list(tmp_path.glob("x2*"))

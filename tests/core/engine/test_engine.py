@@ -1,4 +1,4 @@
-"""The streaming engine against the plain forward, its oracle."""
+"""The streaming engine, compared with the plain forward."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ARCHS = [
 
 
 def randomized(arch: str, seed: int = 0) -> TransformNet:
-    """A network whose norms do something: scales of both signs, running statistics away from 0 and 1."""
+    """Return a network with norms of both signs, and running statistics away from 0 and 1."""
     torch.manual_seed(seed)
     network = build_network(arch).eval().requires_grad_(False)
     for name, tensor in network.state_dict().items():
@@ -48,7 +48,7 @@ def randomized(arch: str, seed: int = 0) -> TransformNet:
     return network
 
 
-def test_equals_the_plain_forward_for_every_kind_of_network_and_band() -> None:
+def test_every_kind_of_network_matches_plain_forward() -> None:
     choice = random.Random(0)
     for arch in ARCHS:
         network = randomized(arch)
@@ -63,7 +63,7 @@ def test_equals_the_plain_forward_for_every_kind_of_network_and_band() -> None:
 
 
 def random_arch(choice: random.Random) -> str:
-    """A style-like network of random layers: down, blocks, up again by one of the three ways."""
+    """Return a style-like network of random layers: down, blocks, up again in one of four ways."""
     width, depth = choice.choice((2, 3, 5)), choice.randint(0, 2)
     layers = [f"c{choice.choice((3, 5, 9))}s1-{width}"] + [f"d{width}"] * depth
     layers += [f"R{width}x{choice.randint(1, 2)}"] * choice.randint(0, 1)
@@ -76,7 +76,7 @@ def random_arch(choice: random.Random) -> str:
     return f"{','.join(layers)} {options} padding={choice.choice(('reflect-start', 'reflect', 'replicate', 'zero', 'same'))}"
 
 
-def test_equals_the_plain_forward_for_random_networks_sizes_and_bands() -> None:
+def test_random_networks_match_plain_forward() -> None:
     choice = random.Random(1)
     for seed in range(60):
         arch = random_arch(choice)
@@ -89,7 +89,7 @@ def test_equals_the_plain_forward_for_random_networks_sizes_and_bands() -> None:
         assert (result - expected).abs().max() / expected.abs().max().clamp_min(1) < 1e-4, (arch, image.shape)
 
 
-def test_maps_that_are_computed_from_computed_maps() -> None:
+def test_computed_maps_can_read_computed_maps() -> None:
     for arch in ("c3s1-4,c3s1-4,c3s1-3", "R3x1,c3s1-3", "R3x3,n2,c3s1-3", "U2,c3s1-4,U2,c9s1-3"):
         network = randomized(f"{arch} padding=reflect output=linear")
         image = torch.rand(1, 3, 45, 31)
@@ -98,7 +98,7 @@ def test_maps_that_are_computed_from_computed_maps() -> None:
             assert (result - network(image)).abs().max() < 1e-4, arch
 
 
-def test_statistics_survive_a_large_mean() -> None:
+def test_statistics_are_exact_for_large_means() -> None:
     network = randomized("c3s1-4,c3s1-3 padding=reflect output=linear")
     network.stages[0].conv.weight.mul_(0.01).add_(10.0)  # mean over deviation is in the hundreds
     image = 0.9 + 0.1 * torch.rand(1, 3, 64, 64)
@@ -112,7 +112,7 @@ def test_statistics_survive_a_large_mean() -> None:
     assert (result - expected).abs().max() < 1e-3
 
 
-def test_the_input_and_the_network_are_never_changed() -> None:
+def test_input_and_network_are_not_changed() -> None:
     network = randomized(ARCHS[4])
     before = {key: value.clone() for key, value in network.state_dict().items()}
     image = torch.rand(1, 3, 33, 29)
@@ -122,7 +122,7 @@ def test_the_input_and_the_network_are_never_changed() -> None:
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_views_of_any_layout_give_the_same() -> None:
+def test_memory_layout_does_not_change_result() -> None:
     network = randomized(ARCHS[0])
     image = torch.rand(1, 3, 40, 36)
     engine = Engine(network, 40, 36, device=CPU, precision="fp32")
@@ -134,7 +134,7 @@ def test_views_of_any_layout_give_the_same() -> None:
     assert torch.equal(engine(grey), engine(grey.contiguous()))
 
 
-def test_every_band_is_counted_and_can_stop_the_work() -> None:
+def test_progress_counts_bands_and_can_cancel() -> None:
     network = randomized(ARCHS[0])
     image = torch.rand(1, 3, 50, 40)
     for rows in (1, 7, None):
@@ -152,7 +152,7 @@ def test_every_band_is_counted_and_can_stop_the_work() -> None:
 
 
 @pytest.mark.parametrize("arch", [ARCHS[3], "c9s1-4,d8,R8x2,n2,c3s1-3 norm=none padding=reflect", ARCHS[2]])
-def test_a_small_budget_runs_networks_without_statistics_in_slabs(arch: str) -> None:
+def test_small_budget_runs_in_slabs_without_statistics(arch: str) -> None:
     network = randomized(arch)
     image = torch.rand(1, 3, 2401, 41)
     wanted = plan_memory(network, 2401, 41, CPU, memory=1 << 30, band_rows=4)
@@ -164,7 +164,7 @@ def test_a_small_budget_runs_networks_without_statistics_in_slabs(arch: str) -> 
     assert seen[-1].done == seen[-1].total == len(seen)
 
 
-def test_a_budget_is_kept_or_refused() -> None:
+def test_budget_is_kept_or_rejected() -> None:
     network = randomized(ARCHS[0])
     rich = plan_memory(network, 512, 512, CPU, memory=1 << 30)
     poor = plan_memory(network, 512, 512, CPU, memory=rich.bytes - 1)
@@ -174,7 +174,7 @@ def test_a_budget_is_kept_or_refused() -> None:
         plan_memory(network, 512, 512, CPU, memory=100_000)
 
 
-def test_running_out_of_memory_halves_the_bands_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_bands_and_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     network = randomized(ARCHS[0])
     image = torch.rand(1, 3, 64, 64)
     engine = Engine(network, 64, 64, device=CPU, precision="fp32")
@@ -198,7 +198,7 @@ def test_running_out_of_memory_halves_the_bands_and_goes_on(monkeypatch: pytest.
         engine(image)
 
 
-def test_maps_in_the_hosts_memory_give_the_same() -> None:
+def test_host_maps_do_not_change_result() -> None:
     network, image = randomized(ARCHS[4]), torch.rand(1, 3, 48, 40)
     assert torch.equal(BandedNetwork(network, host_maps=True)(image), BandedNetwork(network)(image))
 
@@ -212,6 +212,6 @@ def test_half_precision_stays_close(precision: str, largest: float, mean: float)
     assert difference.max() < largest and difference.mean() < mean
 
 
-def test_unknown_precisions_are_refused() -> None:
+def test_unknown_precision_is_rejected() -> None:
     with pytest.raises(errors.InputError, match="precision is 'int8'; expected auto, fp32, bf16, fp16"):
         number_formats(CPU, "int8")

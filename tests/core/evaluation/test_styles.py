@@ -251,6 +251,6 @@ def test_command_errors_are_one_line(refused, command, folder):
     assert "9 photos were requested; expected 1 to 5" in refused(*command, "--photos", 9)
     assert "unknown recipe" in refused(*command, "--recipe", "fast")
     assert "no such file" in refused(*command, "--style-image", folder / "nothing.png")
-    assert "is not there" in refused(*command, "--loss-weights", folder / "nothing")
+    assert "does not exist" in refused(*command, "--loss-weights", folder / "nothing")
     assert "is a file; expected a folder" in refused(*command, "-o", folder / "painting.png")
     assert not (folder / "out").exists()

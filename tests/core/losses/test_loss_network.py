@@ -276,7 +276,7 @@ def test_torch_file_of_nested_dict_is_rejected(tmp_path):
 
 
 def test_missing_file_and_folder_are_rejected(tmp_path):
-    for path, why in ((tmp_path / "nothing.safetensors", "is not there"), (tmp_path, "is not a file")):
+    for path, why in ((tmp_path / "nothing.safetensors", "does not exist"), (tmp_path, "is not a file")):
         with pytest.raises(CheckpointError) as error:
             LossNetwork("vgg16", path, ["relu1_1"])
         assert str(error.value) == f"{path} {why}"

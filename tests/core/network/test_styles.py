@@ -226,7 +226,7 @@ def test_style_must_be_chosen_only_for_files_of_several(file, tmp_path):
         load_style(file)
     with pytest.raises(InputError, match="no style named 'night'"):
         load_style(f"{file}#night")
-    with pytest.raises(CheckpointError, match="gone.safetensors is not there"):
+    with pytest.raises(CheckpointError, match="gone.safetensors does not exist"):
         load_style(tmp_path / "gone.safetensors#wave")
     save_network(tmp_path / "one.safetensors", build_network(ARCH), {"task": "style"})
     with pytest.raises(InputError, match="has one style only"):

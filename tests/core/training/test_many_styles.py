@@ -286,7 +286,7 @@ def test_invalid_starts_are_rejected_in_one_line(many, single, three, tmp_path):
     for changes, error, named in (
         ({"add_to": tmp_path / "batch.safetensors"}, InputError, "norm=instance"),
         ({"add_to": single, "init_from": single}, InputError, "not both"),
-        ({"add_to": tmp_path / "gone.safetensors"}, CheckpointError, "gone.safetensors is not there"),
+        ({"add_to": tmp_path / "gone.safetensors"}, CheckpointError, "gone.safetensors does not exist"),
         ({"add_to": f"{single}#base"}, InputError, "has one style only"),
         ({"add_to": f"{three}#x"}, InputError, "no style named 'x'"),
         ({"add_to": three, "style_image": {"b": painting(0)}}, InputError, "has a style named b already"),

@@ -206,7 +206,7 @@ def test_bad_input_is_rejected(optimize, photo, painting, images, settings, mess
 def test_images_out_of_range_and_missing_weights_are_rejected(optimize, photo, painting, tmp_path):
     with pytest.raises(ImageError, match="style_image: .* divide by 255"):
         optimize(photo, 255 * painting)
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         optimize(photo, painting, loss_weights=tmp_path / "nothing.safetensors")
     with pytest.raises(CheckpointError, match="cannot be downloaded by name"):
         optimize(photo, painting, loss_weights=None)

@@ -147,8 +147,8 @@ def test_training_keeps_style_image_and_photos(new_run, training_photos):
     ("change", "error", "named"),
     [
         ({"content": "nothing"}, ImageError, "nothing does not exist"),
-        ({"loss_weights": "nothing.safetensors"}, CheckpointError, "nothing.safetensors is not there"),
-        ({"init_from": "nothing.safetensors"}, CheckpointError, "nothing.safetensors is not there"),
+        ({"loss_weights": "nothing.safetensors"}, CheckpointError, "nothing.safetensors does not exist"),
+        ({"init_from": "nothing.safetensors"}, CheckpointError, "nothing.safetensors does not exist"),
         ({"out": "style.pth"}, InputError, "name it style.safetensors"),
         ({"seed": -1}, InputError, "seed"),
         ({"precision": "fp16"}, InputError, "fp16"),
