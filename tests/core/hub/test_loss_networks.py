@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
+import helpers
 import pytest
 import torch
 from huggingface_hub import constants
@@ -40,10 +41,7 @@ def publish(hub_standin, use_hub, monkeypatch):
 
 
 def refusal(entry, **options) -> str:
-    with pytest.raises(HubError) as raised:
-        fetch(entry, **options)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
+    return helpers.refusal(HubError, fetch, entry, **options)
 
 
 @pytest.mark.parametrize("place", ["cache", "folder"])
