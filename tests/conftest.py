@@ -37,6 +37,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # equal results on any number of cores, and no slowdown beside other work
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of tests/host in one process: they share one server."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "host"):
+            item.add_marker(pytest.mark.xdist_group("host"))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """New networks are initialized from torch's global generator: equal in each run of a test."""

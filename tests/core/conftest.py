@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from helpers import same_file
 from perceptual_style.core import cli
 from perceptual_style.core.errors import Cancelled
 from perceptual_style.core.losses.objective import ObjectiveWeights
@@ -80,12 +81,7 @@ def stop_at():
 @pytest.fixture(scope="session")
 def same():
     """Function that returns whether a file holds exactly these tensors."""
-
-    def same(path, tensors) -> bool:
-        found = load_file(path)
-        return found.keys() == tensors.keys() and all(torch.equal(found[key], tensors[key]) for key in tensors)
-
-    return same
+    return same_file
 
 
 @pytest.fixture

@@ -6,22 +6,19 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
 import pytest
 import torch
+from helpers import save_noise
 from perceptual_style.core.batch import places
 from perceptual_style.core.batch.places import Job, is_there, open_photo, plan_jobs, write_photo
 from perceptual_style.core.errors import ImageError, InputError
 from perceptual_style.core.images.reading import ImageFile, read_image
-from PIL import Image
 
 OPTIONS = "?region=here"
 
 
 def noise(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(len(path.name)).integers(0, 256, (5, 7, 3), np.uint8)).save(path)
-    return path
+    return save_noise(path, 7, 5)
 
 
 @pytest.fixture

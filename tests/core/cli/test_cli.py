@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
+from helpers import save_noise as photo
+from helpers import save_style
 from perceptual_style.core.checkpoints.own_format import load_network, save_network, save_tensors
 from perceptual_style.core.hub.manifest import entries
 from perceptual_style.core.images.reading import read_image
@@ -32,18 +33,8 @@ MAIN = "import sys; from perceptual_style.core.cli import main; sys.exit(main(sy
 @pytest.fixture
 def style(tmp_path):
     """A style file, tiny and untrained, in a folder of its own."""
-    path = tmp_path / "styles" / "tiny.safetensors"
-    facts = {"task": "style", "name": "tiny", "title": "Tiny", "loss curve": [[1, 2.0]], "credit": {"artist": "nobody"}}
-    save_network(path, build_network(ARCH), facts)
-    return path
-
-
-def photo(path, width: int = 24, height: int = 17, mode: str = "RGB"):
-    """Write a photo of noise and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (height, width) if mode == "L" else (height, width, len(mode))
-    Image.fromarray(np.random.default_rng(width * height).integers(0, 256, shape, np.uint8)).save(path)
-    return path
+    facts = {"title": "Tiny", "loss curve": [[1, 2.0]], "credit": {"artist": "nobody"}}
+    return save_style(tmp_path / "styles" / "tiny.safetensors", ARCH, **facts)
 
 
 def test_list_shows_all_networks_and_their_state(run):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from perceptual_style.core.checkpoints.own_format import save_network
+from helpers import difference, save_noise, save_style
 from perceptual_style.core.images.masks import fit_mask
 from perceptual_style.core.images.reading import read_image
 from perceptual_style.core.models.style_model import load_style
-from perceptual_style.core.network.transform_net import build_network
 from PIL import Image
 
 ARCH = "c3s1-4,d4,R4,n2,c3s1-3 norm=instance padding=reflect output=tanh"
@@ -17,14 +16,12 @@ ARCH = "c3s1-4,d4,R4,n2,c3s1-3 norm=instance padding=reflect output=tanh"
 
 @pytest.fixture
 def style(tmp_path):
-    save_network(tmp_path / "tiny.safetensors", build_network(ARCH), {"task": "style", "name": "tiny"})
-    return tmp_path / "tiny.safetensors"
+    return save_style(tmp_path / "tiny.safetensors")
 
 
 @pytest.fixture
 def photo(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (33, 40, 3), np.uint8)).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
+    return save_noise(tmp_path / "photo.png", 40, 33)
 
 
 @pytest.fixture
@@ -33,10 +30,6 @@ def mask(tmp_path):
     pixels[8:25, 10:] = 255
     Image.fromarray(pixels).save(tmp_path / "mask.png")
     return tmp_path / "mask.png"
-
-
-def difference(path, expected: torch.Tensor) -> float:
-    return float((read_image(path).pixels - expected).abs().max())
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
+from helpers import difference, noise
 from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.images.bicubic import enlarge
 from perceptual_style.core.images.reading import read_image
@@ -25,14 +25,6 @@ def model(tmp_path):
         torch.manual_seed(seed)
         save_network(folder / f"{name}.safetensors", build_network(ARCH), {"task": "upscale", "name": name, **facts})
     return folder / "tiny.safetensors"
-
-
-def noise(*shape: int) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).integers(0, 256, shape, np.uint8)
-
-
-def difference(path, expected: torch.Tensor) -> float:
-    return float((read_image(path).pixels - expected).abs().max())
 
 
 def test_upscale_writes_the_result_of_the_model(run, model, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
+import helpers
 import pytest
 import torch
 from huggingface_hub import constants
@@ -46,10 +47,7 @@ def downloaded(layers) -> LossNetwork:
 
 def refusal(entry, **options) -> str:
     """Return the one-line error of a download."""
-    with pytest.raises(HubError) as raised:
-        fetch(entry, **options)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
+    return helpers.refusal(HubError, fetch, entry, **options)
 
 
 @pytest.mark.parametrize("place", ["cache", "folder"])

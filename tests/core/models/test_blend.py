@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import style_model as model_of
 from perceptual_style.core.errors import ImageError, InputError
 from perceptual_style.core.images.mixing import mix
 from perceptual_style.core.models.blend import BlendedStyle, RegionStyle, blend_styles, related, style_regions
 from perceptual_style.core.models.style_model import StyleModel
 from perceptual_style.core.network.pixels import PixelConvention
-from perceptual_style.core.network.transform_net import build_network
 
 ARCH, OTHER = "c3s1-4,d8,R8,n2,c3s1-4,c9s1-3 padding=reflect", "c3s1-4,R4,c3s1-3 padding=zero output=linear norm=none"
 CPU = torch.device("cpu")
-
-
-def model_of(arch: str = ARCH, seed: int = 0, name: str = "test", **options) -> StyleModel:
-    torch.manual_seed(seed)
-    return StyleModel(build_network(arch).eval().requires_grad_(False), name, **options)
 
 
 def descendant(model: StyleModel, change: float = 0.05) -> StyleModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import style_model as model_of
 from perceptual_style.core.errors import ImageError, InputError
 from perceptual_style.core.models.style_model import StyleModel
 from perceptual_style.core.network.transform_net import build_network, forward_any_size
@@ -15,10 +16,6 @@ ARCHS = (
     "c3s1-4,c3s1-3 padding=zero norm=none",
 )
 LEVEL = 1 / 255
-
-
-def model_of(arch: str = ARCHS[0]) -> StyleModel:
-    return StyleModel(build_network(arch).eval().requires_grad_(False), "test")
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import style_model as model_of
 from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.errors import Cancelled, CheckpointError, ImageError, InputError
-from perceptual_style.core.models.style_model import StyleModel, load_style
+from perceptual_style.core.models.style_model import load_style
 from perceptual_style.core.network.transform_net import build_network, forward_any_size
 
 ARCHS = (
@@ -14,10 +15,6 @@ ARCHS = (
     "c9s1-4,d8,d8,R8,R8,u8,u4,c9s1-3 padding=reflect-start norm=batch",
     "c3s1-4,R4,c3s1-3 padding=zero output=linear norm=none",
 )
-
-
-def model_of(arch: str) -> StyleModel:
-    return StyleModel(build_network(arch).eval().requires_grad_(False), "test")
 
 
 @pytest.mark.parametrize("arch", ARCHS)

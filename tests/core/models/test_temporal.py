@@ -7,17 +7,16 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import style_model
 from perceptual_style.core.models.blend import blend_styles
 from perceptual_style.core.models.style_model import StyleModel
 from perceptual_style.core.models.temporal import Steady, pan, shifted
-from perceptual_style.core.network.transform_net import build_network
 
 NOISE = 5 / 255
 
 
 def model_of(arch: str = "c3s1-4,d8,d8,R8,n2,c3s1-4,n2,c3s1-4,c9s1-3 padding=reflect", seed: int = 0) -> StyleModel:
-    torch.manual_seed(seed)
-    return StyleModel(build_network(arch).eval().requires_grad_(False), "test")
+    return style_model(arch, seed=seed)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import same_tensors as equal
 from perceptual_style.core.checkpoints.own_format import load_network, load_tensors, save_network, style_names
 from perceptual_style.core.errors import Cancelled, CheckpointError, InputError, TrainingError
 from perceptual_style.core.images.writing import save_image
@@ -64,10 +65,6 @@ def three(single, tmp_path):
     path = tmp_path / "three.safetensors"
     save_network(path, several, {"task": "style", "styles": [{"name": name} for name in ("a", "b", "c")]})
     return path
-
-
-def equal(ours, theirs) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_crops_are_shared_equally_among_styles(training_photos):

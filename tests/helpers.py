@@ -1,0 +1,77 @@
+"""What several test files make, run or compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from perceptual_style.core.checkpoints.own_format import save_network
+from perceptual_style.core.errors import PerceptualStyleError
+from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.models.style_model import StyleModel
+from perceptual_style.core.network.transform_net import TransformNet, build_network
+from PIL import Image
+from safetensors.torch import load_file
+
+TINY = "c3s1-4,d4,R4,n2,c3s1-3 norm=instance padding=reflect output=tanh"
+SMALL = "c3s1-4,d8,R8,n2,c3s1-4,c9s1-3 padding=reflect"
+
+
+def frozen(arch: str) -> TransformNet:
+    """Return an untrained network, ready for inference."""
+    return build_network(arch).eval().requires_grad_(False)
+
+
+def style_model(arch: str = SMALL, *, seed: int = 0, name: str = "test", **options) -> StyleModel:
+    """Return a style model with an untrained network."""
+    torch.manual_seed(seed)
+    return StyleModel(frozen(arch), name, **options)
+
+
+def save_style(path: Path, arch: str = TINY, **facts) -> Path:
+    """Write a file with an untrained style network; return its path."""
+    save_network(path, build_network(arch), {"task": "style", "name": path.stem, **facts})
+    return path
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    """Return random bytes."""
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def save_noise(path: Path, width: int = 24, height: int = 17, mode: str = "RGB") -> Path:
+    """Write a photo of noise, which depends on its size alone; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (height, width) if mode == "L" else (height, width, len(mode))
+    Image.fromarray(noise(*shape, seed=width * height)).save(path)
+    return path
+
+
+def difference(path: Path, expected: torch.Tensor) -> float:
+    """Return the largest difference between an image file and an image."""
+    return float((read_image(path).pixels - expected).abs().max())
+
+
+def same_tensors(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], tolerance: float = 0) -> bool:
+    """Whether both have the same names, and values that are equal or closer than the tolerance."""
+    if ours.keys() != theirs.keys():
+        return False
+    if not tolerance:
+        return all(torch.equal(ours[key], theirs[key]) for key in ours)
+    return all((ours[key] - theirs[key]).abs().max() < tolerance for key in ours)
+
+
+def same_file(path: Path, tensors: Mapping[str, torch.Tensor], tolerance: float = 0) -> bool:
+    """Whether a file holds exactly these tensors, or values closer than the tolerance."""
+    return same_tensors(load_file(path), tensors, tolerance)
+
+
+def refusal(error: type[PerceptualStyleError], call: Callable, *arguments, **options) -> str:
+    """Return the message, which must be a single line, of the error that a call raises."""
+    with pytest.raises(error) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
