@@ -145,6 +145,15 @@ class LossNetwork(nn.Module):
             (deprecated) uses the weights downloaded by `perceptual-style download`.
         layers: names of the layers to compute. The network ends at the deepest of them.
 
+    Attributes:
+        name: As given.
+        layers: As given, each once.
+        architecture: All steps of this kind of network.
+        steps: The steps down to the deepest layer.
+        weights: Weights and biases by name, frozen.
+        mean: Mean of the input's normalization, (3, 1, 1).
+        std: Standard deviation of the input's normalization, (3, 1, 1).
+
     Raises:
         InputError: The name or a layer is unknown.
         CheckpointError: The weights lack a layer, which the message names, or have tensors of other shapes.

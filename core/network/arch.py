@@ -64,6 +64,18 @@ class ArchSpec:
     >>> spec.scale, spec.multiple_of, spec.halo, spec.smallest_side
     (1, 4, 56, 41)
 
+    Attributes:
+        layers: Layers in order.
+        norm: "instance", "batch" or "none".
+        padding: "reflect-start", "reflect", "replicate", "zero" or "same".
+        output: Output function: "tanh", "tanhK" with a number K, "sigmoid" or "linear".
+        residual: "plain", "relu" or "twice".
+        last: "plain" or "norm".
+        eps: Epsilon of the norms.
+        base: "none" or "bicubic".
+        styles: Number of styles that the network holds.
+        in_channels: Channels of the image, 3.
+
     Raises:
         ArchError: a token or an option is unknown, channels do not fit, or the network shrinks the image.
     """

@@ -19,6 +19,10 @@ class TransformNet(nn.Module):
     """An image transformation network: ``stages`` in order, then the output function of ``spec``.
 
     A new network has torch's default initialization, which is Torch7's. But norms start at scale 1 instead of U(0, 1).
+
+    Attributes:
+        spec: Architecture of the network.
+        stages: Stages in order.
     """
 
     def __init__(self, spec: ArchSpec) -> None:

@@ -78,20 +78,26 @@ def check_numbers(recipe: Schedule, smallest: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class StyleRecipe:
-    """How a style network is trained. Attributes that are not listed here are described in `Schedule`.
+    """How a style network is trained.
 
     Attributes:
         name: name of the recipe.
         arch: arch string.
-        loss_network: name of the loss network, a key of `loss_network.ARCHITECTURES`.
+        loss_network: name of the loss network, a key of ``loss_network.ARCHITECTURES``.
         weights: weights of the objective.
+        steps: number of steps.
+        optimizer: adam | muon.
+        learning_rate: learning rate after the warm-up.
+        schedule: how the learning rate changes after the warm-up: constant | cosine (down to 0 at the end).
+        warmup: steps in which the learning rate increases linearly.
+        clip: largest norm of the gradient, 0 for no clipping.
         batch_size: crops in a batch.
         size: side of the square training crops, px.
         style_size: longest side to which the style image is scaled, px. Larger values make larger strokes.
         identity_steps: steps in which a new network first learns to reproduce its input, see identity_pretraining.py.
-        saturation: weight of `functional.saturation_loss`.
-        peaks: weight of `functional.peak_loss` of the residual stages.
-        shadows: share of the crops that pass through `photos.shaded`, 0 to 1.
+        saturation: weight of ``functional.saturation_loss``.
+        peaks: weight of ``functional.peak_loss`` of the residual stages.
+        shadows: share of the crops that pass through ``photos.shaded``, 0 to 1.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
 
     Raises:
@@ -224,6 +230,7 @@ RECIPES: dict[str, StyleRecipe] = {
         ),
     )
 }
+"""Recipes for styles by name: standard, paper, authors, quick."""
 
 RECIPES["quick"] = replace(
     RECIPES["standard"],

@@ -16,19 +16,25 @@ _SMALLEST = {"batch_size": 1, "size": 8, "candidates": 1, "grid": 0, "mesh": 0, 
 
 @dataclass(frozen=True)
 class UpscaleRecipe:
-    """How an upscaler is trained. Attributes that are not listed here are described in `style_recipes.Schedule`.
+    """How an upscaler is trained.
 
     Attributes:
         name: name of the recipe.
         arch: arch string, whose scale is the factor.
         weights: weights of the objective. Its content image is the HR image.
+        steps: number of steps.
+        optimizer: adam | muon.
+        learning_rate: learning rate after the warm-up.
+        schedule: how the learning rate changes after the warm-up: constant | cosine (down to 0 at the end).
+        warmup: steps in which the learning rate increases linearly.
+        clip: largest norm of the gradient, 0 for no clipping.
         batch_size: pairs of crops in a batch.
         size: side of the LR crops, px.
-        loss_network: name of the loss network, a key of `loss_network.ARCHITECTURES`.
-        degradation: how LR is made, see `photo_pairs.PairFolder`.
-        candidates: number of places to choose a crop from, see `photo_pairs.PairFolder`.
-        grid: weight of `functional.grid_loss` with the factor as its period.
-        mesh: weight of `functional.mesh_loss`, for each of ``mesh_periods``.
+        loss_network: name of the loss network, a key of ``loss_network.ARCHITECTURES``.
+        degradation: how LR is made, see ``photo_pairs.PairFolder``.
+        candidates: number of places to choose a crop from, see ``photo_pairs.PairFolder``.
+        grid: weight of ``functional.grid_loss`` with the factor as its period.
+        mesh: weight of ``functional.mesh_loss``, for each of ``mesh_periods``.
         mesh_periods: periods of the mesh loss, px.
         average: decay of the moving average of the weights, which becomes the result. 0 uses the last weights.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
