@@ -175,8 +175,7 @@ def _recipe_inputs() -> list[io.Input]:
         _factor("style_weight", "How closely the result follows the painting."),
         _factor("tv_weight", "How much the result is smoothed."),
         _number("style_size", 8192, "Longest side of the painting in px. Larger values make larger strokes."),
-        advanced(
-            io.Combo.Input,
+        io.Combo.Input(
             "loss_network",
             options=loss_network_options(),
             default=AUTO,

@@ -98,6 +98,15 @@ OUTPUTS = {
     "TrainStyle": {"style_model": "PERCEPTUAL_STYLE_MODEL", "loss_map": "LOSS_MAP", "preview": "IMAGE"},
 }
 
+#: Hidden by newer hosts until the user asks for them. Not what error messages send the user to.
+ADVANCED = {
+    "LoadStyleModel": {"download", "channel_order", "output"},
+    "OptimizeStyle": {"style_size"},
+    "TrainStyle": {
+        "steps", "size", "batch", "width", "content_weight", "style_weight", "tv_weight", "style_size",
+    },
+}  # fmt: skip
+
 
 def test_root_imports_nothing(load_root, monkeypatch):
     for name in HOST:
@@ -144,6 +153,16 @@ def test_nodes_have_descriptions_and_tooltips(pack):
         assert schema.category.startswith("Perceptual Style"), node
         for each in [*schema.inputs, *schema.outputs]:
             assert each.tooltip and each.tooltip.endswith("."), f"{node}: {each.id or each.display_name}"
+
+
+def test_advanced_inputs_in_newer_hosts(host, load_pack):
+    host.newer = True
+    pack = load_pack()
+    for node in pack.nodes:
+        inputs = pack.schema(node).inputs
+        advanced = {each.id for each in inputs if getattr(each, "advanced", None)}
+        assert advanced == ADVANCED.get(node, set()), node
+        assert all(each.optional for each in inputs if each.id in advanced)
 
 
 @pytest.mark.parametrize("node", NODES)
