@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import inspect
+import pickle
 import sys
 
 import pytest
@@ -132,6 +134,30 @@ def test_loading_keeps_host_modules(load_pack, monkeypatch):
     assert sys.modules["nodes"] is hosts
     assert "core" not in sys.modules
     assert sys.path == paths
+
+
+def _error_types(pack) -> dict[str, type[Exception]]:
+    errors = vars(pack.module("core.errors"))
+    return {name: each for name, each in errors.items() if isinstance(each, type) and issubclass(each, Exception)}
+
+
+def test_error_types_do_not_show_installation_path(pack):
+    """The host shows an error's module and name. It makes the module's name from the pack's path."""
+    kinds = _error_types(pack)
+    assert {"InputError", "CheckpointError", "HubError", "Cancelled"} < set(kinds)
+    assert {kind.__module__ for kind in kinds.values()} == {"perceptual_style.core.errors"}
+    with pytest.raises(ValueError, match="no style named") as raised:
+        pack.run("LoadStyleModel", style="missing")
+    assert type(raised.value) is kinds["InputError"]
+
+
+def test_errors_are_pickled_under_any_package_name(pack):
+    """Errors cross the borders of processes."""
+    for name, kind in _error_types(pack).items():
+        error = kind(f"a {name}", 2)
+        error.cause = "a reason"
+        for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(copied) is kind and (copied.args, copied.cause) == (error.args, "a reason")
 
 
 def test_ids_and_display_names(pack):
