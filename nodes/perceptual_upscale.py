@@ -57,7 +57,7 @@ class PerceptualUpscale(io.ComfyNode):
             node_id="PerceptualUpscale",
             display_name="Perceptual Upscale",
             category="Perceptual Style",
-            **search_aliases("super-resolution", "enlarge", "upscaler", "style transfer"),
+            **search_aliases("upscale", "upscaler", "super-resolution", "enlarge"),
             description="Enlarges images two, four or eight times with a network, in one pass and without tiles. Works for "
             "any size and batch. The result is exactly that many times as large.",
             inputs=[
@@ -120,7 +120,7 @@ class LoadPerceptualUpscaler(io.ComfyNode):
             node_id="LoadPerceptualUpscaler",
             display_name="Load Perceptual Upscaler",
             category="Perceptual Style",
-            **search_aliases("super-resolution", "upscale model", "style transfer"),
+            **search_aliases("upscale model", "super-resolution"),
             description="Loads an upscaler for Upscale Image (using Model) and for nodes of other packs that take an upscale "
             "model. Perceptual Upscale does not need it.",
             inputs=[_model_input(), _fidelity_input()],
