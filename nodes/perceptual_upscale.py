@@ -35,6 +35,7 @@ def _fidelity_input() -> io.Float.Input:
         min=0.0,
         max=1.0,
         step=0.05,
+        optional=True,
         display_mode=io.NumberDisplay.slider,
         tooltip="0: the perceptual network, with crisp detail. 1: its partner, trained on pixel values only, which is smoother "
         "but closest to the true pixels. Values between blend the two. Models without a partner accept only 0.",
@@ -69,6 +70,7 @@ class PerceptualUpscale(io.ComfyNode):
                 io.Boolean.Input(
                     "match_colors",
                     default=False,
+                    optional=True,
                     tooltip="Match the histogram of each color channel to the input's, as the paper does.",
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="A mask to enlarge along with the images."),

@@ -141,7 +141,7 @@ def test_newer_hosts_find_nodes_by_id_name_or_alias(host, load_pack):
     assert found("upscale") == found("super-resolution") == UPSCALERS
     assert [node for node, each in texts.items() if "style" in each] == [
         "FastStylize"
-    ]  # an exact match is listed first
+    ]  # first where aliases are ranked
 
 
 def test_older_hosts_get_no_search_aliases(pack):
