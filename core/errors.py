@@ -1,8 +1,19 @@
 """The error types. Mistakes of the caller are ValueErrors whose message says what was expected, what came, what to do."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class PerceptualStyleError(Exception):
     """Anything that this package rejects or cannot finish. ``str()`` is one line meant for the user."""
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Return what pickle needs. It may not find the class in ``__module__``, which is set below."""
+        kind = type(self)
+        if globals().get(kind.__name__) is not kind:  # a subclass from elsewhere
+            return super().__reduce__()
+        return _rebuilt, (kind.__name__, self.args), vars(self)
 
 
 class InputError(PerceptualStyleError, ValueError):
@@ -34,6 +45,20 @@ class TrainingError(PerceptualStyleError):
 
 class Cancelled(PerceptualStyleError):
     """Raised by a progress callback to stop the work. A training run saves a checkpoint first."""
+
+
+def _rebuilt(name: str, arguments: tuple[object, ...]) -> PerceptualStyleError:
+    """Return an error that was pickled."""
+    error: PerceptualStyleError = globals()[name](*arguments)
+    return error
+
+
+# ComfyUI imports this file under a name made from the installation's path, and shows the module of an error to the user.
+for _kind in (
+    PerceptualStyleError, InputError, ArchError, ImageError, CheckpointError, HubError, TrainingError, Cancelled
+):  # fmt: skip
+    _kind.__module__ = "perceptual_style.core.errors"
+del _kind
 
 
 def first_line(error: BaseException) -> str:

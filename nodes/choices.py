@@ -71,11 +71,12 @@ class Choices:
         return self._found(name)[1]
 
     def _found(self, name: str) -> tuple[Entry | Path, str | None]:
-        base, _, style = name.rpartition("#")
-        for file, part in ((name, None), (base, style)):
-            found = find_entry(file.removesuffix(_TO_DOWNLOAD), self.task) or model_path(self.folder, file)
-            if found is not None and part in (_styles_of(found) or (None,)):
-                return found, part
+        if isinstance(name, str):  # workflows for the API may contain anything
+            base, _, style = name.rpartition("#")
+            for file, part in ((name, None), (base, style)):
+                found = find_entry(file.removesuffix(_TO_DOWNLOAD), self.task) or model_path(self.folder, file)
+                if found is not None and part in (_styles_of(found) or (None,)):
+                    return found, part
         known = ", ".join(self.options())
         choose = f"choose one of: {known}. Put your own files into" if known else "put your own files into"
         raise InputError(f"there is no {self.what} named {name!r}; {choose} models/{self.folder}")
@@ -87,8 +88,9 @@ class Choices:
     def validate(self, name: str | None) -> bool | str:
         """Check an option for ``validate_inputs``: return True, or a message for the user.
 
-        Some hosts do not compare a combo's value with its options. The value of a linked input is not known yet (None).
-        Validate this input only: the host would repeat the message for every other input. Execution checks the rest.
+        The host does not compare a combo's value with its options if ``validate_inputs`` names the input. The value of a
+        linked input is not known yet (None). The host repeats the message for every input that ``validate_inputs`` names,
+        so name no others. Execution checks them.
         """
         try:
             return name is None or bool(self.chosen(name))

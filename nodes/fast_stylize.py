@@ -41,7 +41,9 @@ class FastStylize(io.ComfyNode):
             node_id="FastStylize",
             display_name="Fast Stylize",
             category="Perceptual Style",
-            **search_aliases("style transfer", "neural style", "painting", "artistic filter"),
+            **search_aliases(
+                "style", "style transfer", "neural style", "painting", "artistic filter", "video style", "flicker"
+            ),
             description="Applies a painting's style to images of any size, one or many. The result has the size of the "
             "input.",
             inputs=[

@@ -42,7 +42,8 @@ class LoadStyleModel(io.ComfyNode):
                     "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx). If a file contains several styles, "
                     "each is listed as file#style. Press R to see new files.",
                 ),
-                io.Boolean.Input(
+                advanced(
+                    io.Boolean.Input,
                     "download",
                     default=True,
                     optional=True,

@@ -35,6 +35,7 @@ def _fidelity_input() -> io.Float.Input:
         min=0.0,
         max=1.0,
         step=0.05,
+        optional=True,
         display_mode=io.NumberDisplay.slider,
         tooltip="0: the perceptual network, with crisp detail. 1: its partner, trained on pixel values only, which is smoother "
         "but closest to the true pixels. Values between blend the two. Models without a partner accept only 0.",
@@ -57,7 +58,7 @@ class PerceptualUpscale(io.ComfyNode):
             node_id="PerceptualUpscale",
             display_name="Perceptual Upscale",
             category="Perceptual Style",
-            **search_aliases("super-resolution", "enlarge", "upscaler", "style transfer"),
+            **search_aliases("upscale", "upscaler", "super-resolution", "enlarge"),
             description="Enlarges images two, four or eight times with a network, in one pass and without tiles. Works for "
             "any size and batch. The result is exactly that many times as large.",
             inputs=[
@@ -69,6 +70,7 @@ class PerceptualUpscale(io.ComfyNode):
                 io.Boolean.Input(
                     "match_colors",
                     default=False,
+                    optional=True,
                     tooltip="Match the histogram of each color channel to the input's, as the paper does.",
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="A mask to enlarge along with the images."),
@@ -120,7 +122,7 @@ class LoadPerceptualUpscaler(io.ComfyNode):
             node_id="LoadPerceptualUpscaler",
             display_name="Load Perceptual Upscaler",
             category="Perceptual Style",
-            **search_aliases("super-resolution", "upscale model", "style transfer"),
+            **search_aliases("upscale model", "super-resolution"),
             description="Loads an upscaler for Upscale Image (using Model) and for nodes of other packs that take an upscale "
             "model. Perceptual Upscale does not need it.",
             inputs=[_model_input(), _fidelity_input()],

@@ -12,6 +12,7 @@ from ..core.errors import InputError
 from ..core.models.style_model import StyleModel, load_style
 from ..core.training.train_style import train_style
 from ..core.training.trainer import checkpoint_path
+from . import loss_networks
 from .host import (
     HostedModel,
     StyleModelType,
@@ -23,11 +24,11 @@ from .host import (
     training_device,
     ui,
 )
-from .loss_networks import AUTO, LOSS_NETWORKS, loss_network_options
 from .training_inputs import (
     NO_FOLDER,
     STYLES,
     Settings,
+    content_folder,
     content_options,
     first_photo,
     only,
@@ -37,6 +38,7 @@ from .training_inputs import (
     start_file,
     start_options,
     style_file,
+    validate_start,
     with_loss_network,
 )
 
@@ -64,18 +66,24 @@ class TrainStyle(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: Any) -> bool | str:
-        """Return True for a name that a style can have, or a message for the user."""
-        chosen = only(name)
+    def validate_inputs(
+        cls, name: Any, content: Any = None, loss_network: Any = None, start_from: Any = None, photos: Any = ()
+    ) -> bool | str:
+        """Return True for names that exist, and a name that a style can have, or a message for the user."""
         try:
-            return chosen is None or bool(style_file(str(chosen)))
+            if (chosen := only(name)) is not None:
+                style_file(chosen)
+            if not photos and (chosen := only(content)) is not None:  # connected photos are used instead
+                content_folder(chosen)
         except InputError as error:
             return str(error)
+        valid = loss_networks.validate(only(loss_network))
+        return valid if valid is not True else validate_start(only(start_from))
 
     @classmethod
     def fingerprint_inputs(cls, content: Any = None, loss_network: Any = None, start_from: Any = None, **_: Any) -> str:
         """Return a text that changes with the photos, the loss network's file or the base."""
-        files = [LOSS_NETWORKS.fingerprint(only(loss_network)), STYLES.fingerprint(only(start_from))]
+        files = [loss_networks.LOSS_NETWORKS.fingerprint(only(loss_network)), STYLES.fingerprint(only(start_from))]
         return " ".join([*files, photos_fingerprint(only(content))])
 
     @classmethod
@@ -175,11 +183,10 @@ def _recipe_inputs() -> list[io.Input]:
         _factor("style_weight", "How closely the result follows the painting."),
         _factor("tv_weight", "How much the result is smoothed."),
         _number("style_size", 8192, "Longest side of the painting in px. Larger values make larger strokes."),
-        advanced(
-            io.Combo.Input,
+        io.Combo.Input(
             "loss_network",
-            options=loss_network_options(),
-            default=AUTO,
+            options=loss_networks.loss_network_options(),
+            default=loss_networks.AUTO,
             optional=True,
             tooltip="The network that compares images. auto: the preset's own, from models/loss_networks or an earlier "
             "download. If you choose a named network, the part that is needed is downloaded when the graph runs.",
@@ -192,7 +199,7 @@ def _start_inputs() -> list[io.Input]:
         io.Combo.Input(
             "start_from",
             options=start_options(),
-            default=AUTO,
+            default=loss_networks.AUTO,
             optional=True,
             tooltip="A trained style to start from. Far fewer steps are needed, and that style's network is kept. auto: a "
             "bundled style for quick, none for the other presets.",

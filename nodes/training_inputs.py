@@ -123,8 +123,15 @@ def _is_bundled(name: str) -> bool:
     return entry is not None and entry.is_bundled
 
 
+def validate_start(choice: str | None) -> bool | str:
+    """Check a base for ``validate_inputs``: return True, or a message for the user."""
+    return True if choice in (AUTO, NOTHING) else STYLES.validate(choice)
+
+
 def style_file(name: str) -> Path:
     """Return the file for a new style. Raise InputError for a name that is not a file name on every system."""
+    if not isinstance(name, str):
+        raise InputError(f"the style name is {name!r}; expected text, such as my_style")
     stem = name.strip().removesuffix(".safetensors")
     if not stem or len(stem.encode()) > 100:
         raise InputError(f"the style name is {name!r}; expected 1 to 100 characters, such as my_style")
@@ -187,7 +194,7 @@ def photo_folder(content: str, photos: Sequence[Tensor]) -> Iterator[Path]:
         ImageError: If one of the photos is not an IMAGE.
     """
     if not photos:
-        yield _content_folder(content)
+        yield content_folder(content)
         return
     with TemporaryDirectory(prefix="photos-", dir=temporary_folder()) as folder:
         frames = (frame for image in photos for frame in _frames(image))
@@ -199,7 +206,8 @@ def photo_folder(content: str, photos: Sequence[Tensor]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _content_folder(name: str) -> Path:
+def content_folder(name: str) -> Path:
+    """Return a folder of photos in the host's input folder. Raise InputError if it does not exist."""
     folder = input_folder(name)
     if folder is not None:
         return folder

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.models.upscale_model import UpscaleModel
 from ..core.network.transform_net import TransformNet, extend
+from .host import HostedModel
 
 
 class _PerceptualStyle(Architecture[TransformNet]):
@@ -27,7 +28,8 @@ def descriptor_of(model: UpscaleModel) -> ImageModelDescriptor:
 
     It takes images (1, 3, H, W) in [0, 1] of any size, in the network's dtype and on its device. ``descriptor.model`` is
     the plain TransformNet. Networks with instance normalization discourage tiling: their statistics cover the whole image,
-    and callers that tile would compute them per tile.
+    and callers that tile would compute them per tile. ``descriptor.patcher`` is the host's handle of the network, through
+    which newer hosts bring it to its device.
     """
     network, spec, pixels = model.network, model.spec, model.pixels
 
@@ -36,7 +38,7 @@ def descriptor_of(model: UpscaleModel) -> ImageModelDescriptor:
         height, width = (side * spec.scale for side in image.shape[-2:])
         return pixels.from_network(network(small))[..., :height, :width].to(image.dtype)
 
-    return ImageModelDescriptor(
+    descriptor = ImageModelDescriptor(
         network,
         network.state_dict(),
         _PerceptualStyle(),
@@ -50,3 +52,5 @@ def descriptor_of(model: UpscaleModel) -> ImageModelDescriptor:
         tiling=ModelTiling.DISCOURAGED if spec.norm == "instance" else ModelTiling.SUPPORTED,
         call_fn=call,
     )
+    (descriptor.patcher,) = HostedModel.of(model).patchers
+    return descriptor

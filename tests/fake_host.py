@@ -1,12 +1,13 @@
 """A small fake of ComfyUI's API: only what the pack uses, recording what the pack does with it.
 
 It accepts the arguments of ComfyUI 0.3.64 and no others: an unknown one would keep the whole pack from loading there.
+With `FakeHost.newer` it also has what hosts from 0.28 on have.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -154,6 +155,27 @@ class ModelPatcher:
         model.device = offload_device  # the host sets its own attributes on the module
         self.model, self.load_device, self.offload_device = model, load_device, offload_device
 
+    def is_dynamic(self):
+        return False
+
+
+class DynamicPatcher(ModelPatcher):
+    """The class of the newer host's own loaders, which calls it CoreModelPatcher."""
+
+    def is_dynamic(self):
+        return True
+
+
+@dataclass
+class NewerSchema(Schema):
+    search_aliases: list[str] = field(default_factory=list)
+    essentials_category: str | None = None
+    has_intermediate_output: bool = False
+
+
+def _newer_input(base: type) -> type:
+    return make_dataclass(f"Newer{base.__name__}", [("advanced", "bool | None", None)], bases=(base,))
+
 
 @dataclass
 class FakeHost:
@@ -164,8 +186,8 @@ class FakeHost:
         device: The device that networks are brought to.
         intermediate_device: The device of images between nodes.
         intermediate_dtype: The dtype of images between nodes, or None for a host without such a setting.
-        combo: The class of combo inputs. Newer hosts' accept more arguments.
-        schema: The class of schemas. Newer hosts' accept more arguments.
+        newer: Whether schemas and inputs accept more arguments, and the host's own loaders have their own patcher. Set it
+            before the pack is loaded.
         interrupt_at: The check, counted from 1, at which the user has interrupted.
         checks: The number of checks for an interruption.
         interruption: The exception that was raised.
@@ -181,8 +203,7 @@ class FakeHost:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     intermediate_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     intermediate_dtype: torch.dtype | None = None
-    combo: type = _ComboInput
-    schema: type = Schema
+    newer: bool = False
     interrupt_at: int | None = None
     checks: int = 0
     interruption: Exception | None = None
@@ -245,6 +266,8 @@ class FakeHost:
             contents["comfy.model_management"]["intermediate_dtype"] = lambda: self.intermediate_dtype
         contents["comfy.utils"] = {"ProgressBar": self._bar}
         contents["comfy.model_patcher"] = {"ModelPatcher": ModelPatcher}
+        if self.newer:
+            contents["comfy.model_patcher"]["CoreModelPatcher"] = DynamicPatcher
         contents["folder_paths"] = {
             "models_dir": str(self.models),
             "folder_names_and_paths": self.folders,
@@ -256,11 +279,12 @@ class FakeHost:
             "get_input_subfolders": self._input_folders,
         }
         contents["server"] = {"PromptServer": SimpleNamespace(instance=SimpleNamespace(send_progress_text=self._text))}
-        io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": self.schema, "Custom": _io_type}
-        io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", self.combo)}
-        io |= {"Boolean": _io_type("BOOLEAN", _BooleanInput), "Float": _io_type("FLOAT", _FloatInput)}
+        schema, widget = (NewerSchema, _newer_input) if self.newer else (Schema, lambda base: base)
+        io = {"ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": schema, "Custom": _io_type}
+        io |= {"Image": _io_type("IMAGE"), "Combo": _io_type("COMBO", widget(_ComboInput))}
+        io |= {"Boolean": _io_type("BOOLEAN", widget(_BooleanInput)), "Float": _io_type("FLOAT", widget(_FloatInput))}
         io |= {"Mask": _io_type("MASK"), "UpscaleModel": _io_type("UPSCALE_MODEL")}
-        io |= {"Int": _io_type("INT", _IntInput), "String": _io_type("STRING", _StringInput)}
+        io |= {"Int": _io_type("INT", widget(_IntInput)), "String": _io_type("STRING", _StringInput)}
         io |= {"LossMap": _io_type("LOSS_MAP"), "Hidden": SimpleNamespace(unique_id="UNIQUE_ID")}
         io |= {"NumberDisplay": SimpleNamespace(number="number", slider="slider")}
         ui = SimpleNamespace(PreviewImage=PreviewImage)

@@ -256,7 +256,7 @@ def get_recipe(name: str) -> StyleRecipe:
     Raises:
         InputError: There is no such recipe. The message lists the names.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
     return RECIPES[name]
 

@@ -27,5 +27,10 @@ def advanced(make: Any, *arguments: Any, **options: Any) -> Any:
 
 
 def search_aliases(*words: str) -> dict[str, list[str]]:
-    """Return schema arguments with other words by which newer hosts find a node. Empty for older hosts."""
-    return {"search_aliases": list(words)} if "search_aliases" in inspect.signature(io.Schema).parameters else {}
+    """Return schema arguments with other words by which newer hosts find a node. Empty for older hosts.
+
+    Newer hosts search ids, display names and aliases, but not categories. So every node also gets the pack's name.
+    """
+    if "search_aliases" not in inspect.signature(io.Schema).parameters:
+        return {}
+    return {"search_aliases": [*words, "perceptual style"]}

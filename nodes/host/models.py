@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar
 
 import comfy.model_management as model_management
+import comfy.model_patcher as model_patcher
 import torch
-from comfy.model_patcher import ModelPatcher
 
 from ...core.devices import release_memory
 from ...core.models.stylizer import BaseStyle
@@ -29,7 +29,7 @@ class HostedModel(Generic[Model]):
     """
 
     model: Model
-    patchers: tuple[ModelPatcher, ...]
+    patchers: tuple[model_patcher.ModelPatcher, ...]
 
     @classmethod
     def of(cls, model: Model, *parts: HostedModel[Any]) -> HostedModel[Model]:
@@ -40,11 +40,12 @@ class HostedModel(Generic[Model]):
             *parts: Hosted models that it is made of. The host keeps one handle for each of their networks.
         """
         load, offload = model_management.get_torch_device(), model_management.unet_offload_device()
+        make = _patcher_class()
         known = {id(patcher.model): patcher for part in parts for patcher in part.patchers}
         return cls(
             model,
             tuple(
-                known.get(id(network)) or ModelPatcher(network, load_device=load, offload_device=offload)
+                known.get(id(network)) or make(network, load_device=load, offload_device=offload)
                 for network in model.networks
             ),
         )
@@ -66,6 +67,14 @@ class HostedModel(Generic[Model]):
         for network in self.model.networks:
             network.to(device)  # dynamic loading leaves parameters of foreign modules where they were
         return device
+
+
+def _patcher_class() -> type[model_patcher.ModelPatcher]:
+    """Return the class that the host's own loaders use.
+
+    For any other class, newer hosts push large models out of memory. They choose the class at startup, so look it up late.
+    """
+    return getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)
 
 
 @contextlib.contextmanager

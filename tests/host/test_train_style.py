@@ -175,18 +175,31 @@ def test_memory_is_released(comfyui, training, watch, free):
     )
 
 
-@pytest.mark.parametrize("name", ["a/b", "../outside", ""])
-def test_invalid_name_is_rejected_before_running(comfyui, training, name):
-    (error,) = comfyui.refused(training(name))["node_errors"]["2"]["errors"]
-    assert repr(name) in error["details"] and "my_style" in error["details"]
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"name": "a/b"}, "the style name 'a/b' contains '/'; choose a name such as my_style"),
+        ({"name": "../outside"}, "the style name '../outside' contains '/'; choose a name such as my_style"),
+        ({"name": ""}, "the style name is ''; expected 1 to 100 characters, such as my_style"),
+        ({"content": "../models"}, "input folder has no folder '../models'; choose one of: "),
+        ({"content": "(none)"}, "no photo folder is chosen; choose one of: "),
+        ({"loss_network": "../../x.pth"}, "no loss network named '../../x.pth'; choose one of: "),
+        ({"start_from": "gone"}, "no style named 'gone'; choose one of: "),
+    ],
+)
+def test_missing_choices_are_rejected_before_running(comfyui, training, inputs, message):
+    """The host repeats the node's text for every input that the node checks."""
+    nodes = training("never")
+    nodes["2"]["inputs"] |= inputs
+    errors = comfyui.refused(nodes)["node_errors"]["2"]["errors"]
+    assert {error["type"] for error in errors} == {"custom_validation_failed"}
+    assert all(message in error["details"] for error in errors)
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
         ({"loss_network": "auto"}, "put its weights there as vgg19_distilled.safetensors"),
-        ({"loss_network": "../../x.pth"}, "no loss network named '../../x.pth'"),
-        ({"content": "../models"}, "input folder has no folder '../models'"),
         ({"width": 32}, "starry_night is 16 channels wide, not 32"),
         ({"size": 66}, "multiple of 4"),
     ],

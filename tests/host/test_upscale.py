@@ -53,7 +53,7 @@ def test_object_info_lists_the_nodes(comfyui):
         assert node["description"] and all(node["output_tooltips"])
         inputs = node["input"]["required"] | node["input"].get("optional", {})
         assert all(config["tooltip"] for _, config in inputs.values())
-        fidelity = node["input"]["required"]["fidelity"][1]
+        fidelity = node["input"]["optional"]["fidelity"][1]
         assert (fidelity["min"], fidelity["max"], fidelity["display"]) == (0.0, 1.0, "slider")
 
 

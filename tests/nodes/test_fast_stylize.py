@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
+from fake_host import DynamicPatcher
 
 LEVEL = 1 / 255
 
@@ -159,3 +162,24 @@ def test_calls_are_independent(pack, tiny):
     first = pack.run("FastStylize", image=image, style_model=tiny)
     pack.run("FastStylize", image=_photo(2, 33, 9, 4, seed=1), style_model=tiny)
     assert torch.equal(first, pack.run("FastStylize", image=image, style_model=tiny))
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["older", "newer"])
+def test_networks_are_managed_like_the_hosts_own(newer, host, load_pack):
+    """A patcher of any other class would make newer hosts push large models out of memory."""
+    host.newer = newer
+    pack = load_pack()
+    pack.style(host.styles / "tiny.safetensors")
+    style = pack.run("LoadStyleModel", style="tiny.safetensors")
+    pack.run("FastStylize", image=torch.rand(1, 24, 24, 3), style_model=style)
+    (((patcher,), _),) = host.loads
+    assert patcher.model is style.model.network and patcher.is_dynamic() == newer
+
+
+def test_patcher_class_is_looked_up_late(host, load_pack):
+    """Newer hosts choose the class of their own loaders at startup."""
+    pack = load_pack()
+    pack.style(host.styles / "tiny.safetensors")
+    importlib.import_module("comfy.model_patcher").CoreModelPatcher = DynamicPatcher
+    (patcher,) = pack.run("LoadStyleModel", style="tiny.safetensors").patchers
+    assert patcher.is_dynamic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -124,18 +123,27 @@ def test_fast_stylize_name_contains_style_transfer():
     assert "Style Transfer" in _nodes("en")["FastStylize"]["display_name"]
 
 
-def test_newer_hosts_get_search_aliases(host, load_pack):
-    @dataclass
-    class NewerSchema(host.schema):
-        search_aliases: list[str] | None = None
+STYLE_NODES = {"LoadStyleModel", "FastStylize", "BlendStyles", "StyleRegions", "TrainStyle", "OptimizeStyle"}
+UPSCALERS = {"PerceptualUpscale", "LoadPerceptualUpscaler"}
 
-    host.schema = NewerSchema
+
+def test_newer_hosts_find_nodes_by_id_name_or_alias(host, load_pack):
+    host.newer = True
     pack = load_pack()
-    without = [node for node in pack.nodes if "style transfer" not in (pack.schema(node).search_aliases or ())]
-    assert without == [], "expected **search_aliases(...) with 'style transfer' in their schemas"
+    texts = {node: [node, _nodes("en")[node]["display_name"], *pack.schema(node).search_aliases] for node in pack.nodes}
+
+    def found(query: str) -> set[str]:
+        return {node for node, each in texts.items() if any(query in text.lower() for text in each)}
+
+    assert found("perceptual") == found("perceptual style") == found("style") == set(pack.nodes)
+    assert found("style transfer") >= STYLE_NODES and not found("style transfer") & UPSCALERS
+    assert found("video style") == found("flicker") == {"FastStylize"}
+    assert found("upscale") == found("super-resolution") == UPSCALERS
+    assert [node for node, each in texts.items() if "style" in each] == [
+        "FastStylize"
+    ]  # first where aliases are ranked
 
 
-def test_older_hosts_get_no_search_aliases(host, pack):
-    assert "search_aliases" not in {field.name for field in fields(host.schema)}
+def test_older_hosts_get_no_search_aliases(pack):
     for node in pack.nodes:
         assert not hasattr(pack.schema(node), "search_aliases")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 
 import pytest
@@ -107,13 +106,3 @@ def test_other_inputs_are_optional_for_older_graphs(pack):
     style, *others = pack.schema("LoadStyleModel").inputs
     assert not style.optional and all(each.optional for each in others)
     assert [each.default for each in others] == [True, "auto", "auto"]
-
-
-def test_overrides_are_advanced_in_newer_hosts(load_pack, host):
-    @dataclasses.dataclass
-    class Newer(host.combo):
-        advanced: bool | None = None
-
-    host.combo = Newer
-    inputs = {each.id: each for each in load_pack().schema("LoadStyleModel").inputs}
-    assert [inputs[name].advanced for name in ("style", "channel_order", "output")] == [None, True, True]

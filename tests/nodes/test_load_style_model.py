@@ -234,3 +234,12 @@ def test_damaged_file_of_several_styles_is_listed(pack, host):
     path = _several(pack, host.styles / "two.safetensors", "wave", "candy")
     path.write_bytes(path.read_bytes()[:200])
     assert "two.safetensors" in _options(pack)
+
+
+@pytest.mark.parametrize("style", [5, None, ["starry_night"]])
+def test_values_that_are_not_names_raise_one_line(pack, style):
+    answer = _validate(pack, style)
+    assert style is None or answer.startswith(f"there is no style named {style!r}; choose one of: ")
+    assert isinstance(_fingerprint(pack, style), str)
+    with pytest.raises(pack.module("core.errors").InputError, match="there is no style named"):
+        pack.run("LoadStyleModel", style=style)

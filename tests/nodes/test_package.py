@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import inspect
+import pickle
 import sys
 
 import pytest
@@ -98,6 +100,15 @@ OUTPUTS = {
     "TrainStyle": {"style_model": "PERCEPTUAL_STYLE_MODEL", "loss_map": "LOSS_MAP", "preview": "IMAGE"},
 }
 
+#: Hidden by newer hosts until the user asks for them. Not what error messages send the user to.
+ADVANCED = {
+    "LoadStyleModel": {"download", "channel_order", "output"},
+    "OptimizeStyle": {"style_size"},
+    "TrainStyle": {
+        "steps", "size", "batch", "width", "content_weight", "style_weight", "tv_weight", "style_size",
+    },
+}  # fmt: skip
+
 
 def test_root_imports_nothing(load_root, monkeypatch):
     for name in HOST:
@@ -125,6 +136,30 @@ def test_loading_keeps_host_modules(load_pack, monkeypatch):
     assert sys.path == paths
 
 
+def _error_types(pack) -> dict[str, type[Exception]]:
+    errors = vars(pack.module("core.errors"))
+    return {name: each for name, each in errors.items() if isinstance(each, type) and issubclass(each, Exception)}
+
+
+def test_error_types_do_not_show_installation_path(pack):
+    """The host shows an error's module and name. It makes the module's name from the pack's path."""
+    kinds = _error_types(pack)
+    assert {"InputError", "CheckpointError", "HubError", "Cancelled"} < set(kinds)
+    assert {kind.__module__ for kind in kinds.values()} == {"perceptual_style.core.errors"}
+    with pytest.raises(ValueError, match="no style named") as raised:
+        pack.run("LoadStyleModel", style="missing")
+    assert type(raised.value) is kinds["InputError"]
+
+
+def test_errors_are_pickled_under_any_package_name(pack):
+    """Errors cross the borders of processes."""
+    for name, kind in _error_types(pack).items():
+        error = kind(f"a {name}", 2)
+        error.cause = "a reason"
+        for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(copied) is kind and (copied.args, copied.cause) == (error.args, "a reason")
+
+
 def test_ids_and_display_names(pack):
     assert {node: pack.schema(node).display_name for node in pack.nodes} == NODES
 
@@ -144,6 +179,16 @@ def test_nodes_have_descriptions_and_tooltips(pack):
         assert schema.category.startswith("Perceptual Style"), node
         for each in [*schema.inputs, *schema.outputs]:
             assert each.tooltip and each.tooltip.endswith("."), f"{node}: {each.id or each.display_name}"
+
+
+def test_advanced_inputs_in_newer_hosts(host, load_pack):
+    host.newer = True
+    pack = load_pack()
+    for node in pack.nodes:
+        inputs = pack.schema(node).inputs
+        advanced = {each.id for each in inputs if getattr(each, "advanced", None)}
+        assert advanced == ADVANCED.get(node, set()), node
+        assert all(each.optional for each in inputs if each.id in advanced)
 
 
 @pytest.mark.parametrize("node", NODES)

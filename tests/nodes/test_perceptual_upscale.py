@@ -213,3 +213,20 @@ def test_folder_is_registered_with_host(load_pack, host):
     paths, suffixes = host.folders["perceptual_upscale"]
     assert paths == [str(host.models / "perceptual_upscale")] and ".safetensors" in suffixes
     assert (host.models / "perceptual_upscale").is_dir()
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_only_image_and_model_are_required(pack, node):
+    required = [each.id for each in pack.schema(node).inputs if not each.optional]
+    assert required == (["image", "model"] if node == "PerceptualUpscale" else ["model"])
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("name", [5, 0.5, None, True, ["perceptual_x4"], {"a": 1}])
+def test_values_that_are_not_names_raise_one_line(pack, node, name):
+    answer = pack.nodes[node].validate_inputs(model=name)
+    assert name is None or answer.startswith(f"there is no upscaler named {name!r}; choose one of: ")
+    assert isinstance(pack.nodes[node].fingerprint_inputs(model=name), str)
+    inputs = {"image": _photo(1, 8, 8, 3)} if node == "PerceptualUpscale" else {}
+    with pytest.raises(pack.module("core.errors").InputError, match="there is no upscaler named"):
+        pack.run(node, model=name, **inputs)

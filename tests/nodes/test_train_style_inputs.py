@@ -179,6 +179,10 @@ def test_linked_name_is_valid_until_known(pack):
         ({"style_weight": float("nan")}, "not negative"),
         ({"seed": -1}, "the seed is -1"),
         ({"preset": "fast"}, "unknown recipe 'fast'"),
+        ({"preset": [["quick"]]}, "unknown recipe"),
+        ({"preset": [None]}, "unknown recipe None"),
+        ({"loss_network": [3]}, "no loss network named 3"),
+        ({"start_from": [3]}, "no style named 3"),
         ({"content": "(none)"}, r"no photo folder is chosen; choose one of: photos \(press R"),
         ({"content": "../models"}, "input folder has no folder '../models'"),
         ({"content": "/etc"}, "input folder has no folder '/etc'"),
@@ -243,3 +247,33 @@ def test_bad_paintings_raise(style_image, message, train, ready, host):
     with pytest.raises(ready.module("core.errors").InputError, match=message):
         train(style_image=style_image)
     assert not list(host.styles.glob("mine*"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"content": ["gone"]}, "ComfyUI's input folder has no folder 'gone'; choose one of: photos (press R"),
+        ({"content": ["(none)"]}, "no photo folder is chosen; choose one of: photos"),
+        ({"content": [5]}, "ComfyUI's input folder has no folder 5;"),
+        ({"loss_network": ["gone.pth"]}, "there is no loss network named 'gone.pth'; choose one of: "),
+        ({"loss_network": [["auto"]]}, "there is no loss network named ['auto'];"),
+        ({"start_from": ["gone"]}, "there is no style named 'gone'; choose one of: "),
+        ({"start_from": [0.5]}, "there is no style named 0.5;"),
+        ({"name": [7]}, "the style name is 7; expected text"),
+    ],
+)
+def test_missing_choices_are_reported_before_training(inputs, message, ready):
+    """The host leaves the check of the inputs that validate_inputs names to the node."""
+    answer = ready.nodes["TrainStyle"].validate_inputs(**{"name": ["mine"], **inputs})
+    assert isinstance(answer, str) and answer.startswith(message) and "\n" not in answer
+
+
+def test_existing_choices_are_valid(ready):
+    validate = ready.nodes["TrainStyle"].validate_inputs
+    inputs = {each.id: each for each in ready.schema("TrainStyle").inputs}
+    for name in ("loss_network", "start_from"):
+        assert all(validate(name=["mine"], **{name: [option]}) is True for option in inputs[name].options)
+    assert validate(name=["mine"], content=["photos"]) is True
+    assert validate(name=["mine"], content=["(none)"], photos=(None,)) is True, "photos are connected"
+    unknown = {name: (None,) for name in ("content", "loss_network", "start_from")}
+    assert validate(name=["mine"], **unknown) is True, "linked inputs are not known yet"

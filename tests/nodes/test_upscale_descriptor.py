@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
@@ -71,3 +73,31 @@ def test_fidelity_blends_networks(load, pack, rng):
 
 def test_tiling_is_discouraged_with_instance_norm(load):
     assert load("c3s1-4,u4,c3s1-3 norm=instance").tiling == spandrel.ModelTiling.DISCOURAGED
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["older", "newer"])
+def test_host_node_can_use_descriptor(newer, host, load_pack, rng):
+    """The host's Upscale Image (using Model), which other packs such as Ultimate SD Upscale call as well."""
+    host.newer = newer
+    pack = load_pack()
+    name = pack.upscaler(host.upscalers / "tiny.safetensors").name
+    model, image = pack.run("LoadPerceptualUpscaler", model=name), torch.rand(1, 12, 9, 3, generator=rng)
+    if newer:
+        device = model.patcher.load_device
+        load = importlib.import_module("comfy.model_management").load_models_gpu
+        load([model.patcher], memory_required=1000 * max(model.scale, 1.0), force_full_load=True)
+    else:
+        device = torch.device("cpu")
+        model.to(device)
+    result = model(image.movedim(-1, -3).to(device).float())
+    by_core = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / "tiny.safetensors")
+    torch.testing.assert_close(result, by_core.upscale(image.movedim(-1, 1), precision="fp32"), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["older", "newer"])
+def test_host_manages_descriptor_network(newer, host, load_pack):
+    host.newer = newer
+    pack = load_pack()
+    model = pack.run("LoadPerceptualUpscaler", model=pack.upscaler(host.upscalers / "tiny.safetensors").name)
+    assert model.patcher.model is model.model and model.patcher.is_dynamic() == newer
+    assert (model.patcher.load_device, model.patcher.offload_device) == (host.device, torch.device("cpu"))
