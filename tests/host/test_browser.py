@@ -77,7 +77,6 @@ class Frontend:
 def comfyui(start_comfyui) -> Iterator[Any]:
     """A host with the pack in a folder without a dot: the frontend cuts the name at the dot when it loads help pages."""
     with start_comfyui(PACK_NAME) as host:
-        host.put_examples()
         yield host
 
 
@@ -140,7 +139,7 @@ def test_queued_workflow_shows_its_result(frontend):
     frontend.load("stylize")
     frontend.command("Comfy.QueuePrompt")
     frontend.page.wait_for_function(
-        "() => app.graph.nodes.some(node => node.type === 'SaveImage' && node.imgs?.[0]?.naturalWidth === 512)"
+        "() => app.graph.nodes.some(node => node.type === 'SaveImage' && node.imgs?.[0]?.naturalWidth === 768)"
     )
     frontend.shot("queued")
 
