@@ -36,7 +36,7 @@ from workflows import HOSTS_PHOTO
 ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "some-Renamed.folder"  # not the pack's name; the host replaces the dot in the module's name
 _PACK = ("__init__.py", "pyproject.toml", "weights_manifest.json", "core", "nodes", "weights")
-_PACK += ("web", "locales", "example_workflows")
+_PACK += ("web", "locales", "example_workflows", "subgraphs")
 _START_SECONDS, _RUN_SECONDS = 300, 300
 TINY_ARCH = "c9s1-4,d8,d8,R8x1,n2,c3s1-8,n2,c3s1-4,c9s1-3 norm=instance padding=reflect output=tanh"
 
