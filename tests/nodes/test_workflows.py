@@ -58,6 +58,15 @@ def test_ui_form_is_consistent(name):
     assert note["widgets_values"][0].startswith("## ")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_shown_at_first_zoom(name):
+    """Below a scale of 0.6, older frontends draw no text."""
+    ui = ui_form(name)
+    scale = ui["extra"]["ds"]["scale"]
+    assert scale > 0.6
+    assert max(node["pos"][0] + node["size"][0] for node in ui["nodes"]) * scale < 1500
+
+
 def test_workflow_ids_are_unique():
     assert len({ui_form(name)["id"] for name in NAMES}) == len(NAMES)
 
