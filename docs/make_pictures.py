@@ -225,8 +225,17 @@ def detail() -> Image.Image:
     return whole
 
 
+def box(image: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """Return a mask of a box in an image, (1, 1, H, W)."""
+    mask = torch.zeros_like(image[:, :1])
+    mask[..., top:bottom, left:right] = 1
+    return mask
+
+
 def keep_colors() -> Image.Image:
-    return square(styles()[0].stylize(photo("astronaut"), color="keep", mask=1 - head(), feather=16), 512)
+    image = photo("astronaut")
+    outside = 1 - box(image, 140, 10, 310, 200)
+    return square(styles()[0].stylize(image, color="keep", mask=outside, feather=24), 512)
 
 
 def blended() -> Image.Image:
@@ -234,7 +243,9 @@ def blended() -> Image.Image:
 
 
 def in_regions() -> Image.Image:
-    return square(style_regions(styles()[0], head(), styles()[1], feather=16).stylize(photo("astronaut")), 512)
+    image = photo("astronaut")
+    top = box(image, 0, 0, image.shape[-1], image.shape[-2] * 56 // 100)
+    return square(style_regions(styles()[0], top, styles()[1], feather=48).stylize(image), 512)
 
 
 def trained() -> Image.Image:

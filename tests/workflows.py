@@ -11,6 +11,7 @@ TEMPLATES, API, EXAMPLES = ROOT / "example_workflows", ROOT / "examples" / "api"
 NAMES = sorted(path.stem for path in API.glob("*.json"))
 NOTES = ("MarkdownNote", "Note")
 LOADERS = {"LoadImage": "image", "LoadVideo": "file"}
+HOSTS_PHOTO = "example.png"  # in the input folder of every new ComfyUI
 SEEDS = ("seed", "noise_seed")
 _AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
 

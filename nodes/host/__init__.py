@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .api import ComfyExtension, StyleModelType, advanced, io, search_aliases, ui
+from .api import ComfyExtension, StyleModelType, advanced, io, offer_replacement, search_aliases, ui
 from .folders import (
     LOSS_FOLDER,
     STYLE_FOLDER,
@@ -35,6 +35,7 @@ __all__ = [
     "model_files",
     "model_folders",
     "model_path",
+    "offer_replacement",
     "progress_callback",
     "search_aliases",
     "temporary_folder",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["ComfyExtension", "StyleModelType", "advanced", "io", "search_aliases", "ui"]
+__all__ = ["ComfyExtension", "StyleModelType", "advanced", "io", "offer_replacement", "search_aliases", "ui"]
 
 #: Not the host's own STYLE_MODEL, which is something else.
 StyleModelType = io.Custom("PERCEPTUAL_STYLE_MODEL")
@@ -34,3 +35,26 @@ def search_aliases(*words: str) -> dict[str, list[str]]:
     if "search_aliases" not in inspect.signature(io.Schema).parameters:
         return {}
     return {"search_aliases": [*words, "perceptual style"]}
+
+
+async def offer_replacement(old: str, new: str, inputs: Mapping[str, str], widgets: Sequence[str] = ()) -> None:
+    """Offer a node in place of a node that is not installed. Does nothing in older hosts.
+
+    Args:
+        old: Id of the node that is not installed.
+        new: Id of the node that replaces it.
+        inputs: The old node's input for each input of the new node that takes over its link or value.
+        widgets: The old node's widgets in their order. Workflows store their values by position.
+    """
+    if not hasattr(io, "NodeReplace"):
+        return
+    from comfy_api.latest import ComfyAPI
+
+    replacement = io.NodeReplace(
+        new_node_id=new,
+        old_node_id=old,
+        old_widget_ids=list(widgets),
+        input_mapping=[{"new_id": name, "old_id": source} for name, source in inputs.items()],
+        output_mapping=[{"new_idx": 0, "old_idx": 0}],
+    )
+    await ComfyAPI().node_replacement.register(replacement)

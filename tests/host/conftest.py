@@ -31,11 +31,12 @@ import pytest
 from foreign_files import make
 from hub_standin import HubStandIn
 from PIL import Image
+from workflows import HOSTS_PHOTO
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "some-Renamed.folder"  # not the pack's name; the host replaces the dot in the module's name
 _PACK = ("__init__.py", "pyproject.toml", "weights_manifest.json", "core", "nodes", "weights")
-_PACK += ("web", "locales", "example_workflows")
+_PACK += ("web", "locales", "example_workflows", "subgraphs")
 _START_SECONDS, _RUN_SECONDS = 300, 300
 TINY_ARCH = "c9s1-4,d8,d8,R8x1,n2,c3s1-8,n2,c3s1-4,c9s1-3 norm=instance padding=reflect output=tanh"
 
@@ -146,12 +147,6 @@ class ComfyUI:
         kind, config = self.get(f"/object_info/{node}")[node]["input"]["required"][name]
         return config["options"] if kind == "COMBO" else kind
 
-    def put_examples(self) -> None:
-        """Copy the files that the shipped workflows open to ComfyUI's input folder."""
-        for path in (ROOT / "examples").iterdir():
-            if path.is_file():
-                shutil.copy(path, self.base / "input")
-
     def put_photo(self, name: str, width: int, height: int, *, alpha: bool = False, seed: int = 0) -> Path:
         """Write a photo-like image, smooth with some grain, to ComfyUI's input folder."""
         random = np.random.default_rng(seed)
@@ -177,6 +172,7 @@ def start_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], A
         base = tmp_path_factory.mktemp("comfyui")
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (base / name).mkdir()
+        shutil.copy(Path(folder) / "input" / HOSTS_PHOTO, base / "input")
         pack = base / "custom_nodes" / pack_folder
         pack.mkdir()
         for name in _PACK:

@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import pickle
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,6 +124,26 @@ def test_root_has_only_v3_entry_point(load_root):
     assert asyncio.iscoroutinefunction(root.comfy_entrypoint)
     # The host would use this one, even if it is empty, and ignore the entry point.
     assert not hasattr(root, "NODE_CLASS_MAPPINGS")
+
+
+def test_old_hosts_get_no_replacement(pack):
+    extension = asyncio.run(pack.root.comfy_entrypoint())
+    assert asyncio.run(extension.on_load()) is None
+
+
+def test_new_hosts_get_replacement_for_abandoned_pack(pack, monkeypatch):
+    host, registered = sys.modules["comfy_api.latest"], []
+
+    class Replacement:
+        async def register(self, replacement):
+            registered.append(replacement)
+
+    monkeypatch.setattr(host.io, "NodeReplace", lambda **facts: facts, raising=False)
+    monkeypatch.setattr(host, "ComfyAPI", lambda: SimpleNamespace(node_replacement=Replacement()), raising=False)
+    asyncio.run(asyncio.run(pack.root.comfy_entrypoint()).on_load())
+    assert [(each["old_node_id"], each["new_node_id"]) for each in registered] == [("FastStyleTransfer", "FastStylize")]
+    inputs = [each.id for each in pack.schema("FastStylize").inputs]
+    assert [each["new_id"] for each in registered[0]["input_mapping"] if each["new_id"] not in inputs] == []
 
 
 def test_loading_keeps_host_modules(load_pack, monkeypatch):

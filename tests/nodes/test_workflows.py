@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from PIL import Image
 from workflows import (
     EXAMPLES,
+    HOSTS_PHOTO,
     LOADERS,
     NAMES,
     NOTES,
@@ -17,6 +20,8 @@ from workflows import (
     ui_form,
     widget_values,
 )
+
+GAP, TITLE = 40, 30  # px; a node's title is above its position
 
 
 def test_every_workflow_has_both_forms_and_a_picture():
@@ -53,18 +58,57 @@ def test_ui_form_is_consistent(name):
     assert note["widgets_values"][0].startswith("## ")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_shown_at_first_zoom(name):
+    """Below a scale of 0.6, older frontends draw no text."""
+    ui = ui_form(name)
+    scale = ui["extra"]["ds"]["scale"]
+    assert scale > 0.6
+    assert max(node["pos"][0] + node["size"][0] for node in ui["nodes"]) * scale < 1500
+
+
 def test_workflow_ids_are_unique():
     assert len({ui_form(name)["id"] for name in NAMES}) == len(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_input_files_are_examples(name):
-    files = [
+def test_workflow_opens_only_the_photo_of_a_new_host(name):
+    files = {
         each["inputs"][LOADERS[kind]] for each in api_form(name).values() if (kind := each["class_type"]) in LOADERS
-    ]
-    assert files and [file for file in files if not (EXAMPLES / file).exists()] == []
-    note = next(node for node in ui_form(name)["nodes"] if node["type"] in NOTES)["widgets_values"][0]
-    assert "`examples`" in note, "the note does not say where the file comes from"
+    }
+    assert files == {HOSTS_PHOTO}
+
+
+@pytest.mark.parametrize("name", ["any_painting_without_training", "train_a_style"])
+def test_note_says_what_to_choose_before_first_run(pack, name):
+    """A painting, photos and a loss network do not come with the host."""
+    (note,) = [node for node in ui_form(name)["nodes"] if node["type"] in NOTES]
+    text = note["widgets_values"][0]
+    assert "painting.jpg" in text and (EXAMPLES / "painting.jpg").exists()
+    assert "custom_nodes/perceptual-style/examples" in text
+    options = next(each.options for each in pack.schema("OptimizeStyle").inputs if each.id == "loss_network")
+    assert "vgg16 (download)" in text and "vgg16 (download)" in options
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_note_is_readable_on_every_background(name):
+    """In Nodes 2.0, inline code on a colored note is unreadable."""
+    (note,) = [node for node in ui_form(name)["nodes"] if node["type"] in NOTES]
+    assert "color" not in note and "bgcolor" not in note
+    assert "`" not in note["widgets_values"][0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layout_runs_left_to_right_with_room_between_nodes(name):
+    ui = ui_form(name)
+    boxes = {node["id"]: (*node["pos"], *node["size"]) for node in ui["nodes"]}
+    for _, source, _, target, _, _ in ui["links"]:
+        x, _, width, _ = boxes[source]
+        assert boxes[target][0] >= x + width + GAP, f"the link from node {source} to node {target} runs back"
+    for (first, (x1, y1, w1, h1)), (second, (x2, y2, w2, h2)) in combinations(boxes.items(), 2):
+        columns = x1 + w1 + GAP <= x2 or x2 + w2 + GAP <= x1
+        rows = y1 + h1 + GAP + TITLE <= y2 or y2 + h2 + GAP + TITLE <= y1
+        assert columns or rows, f"nodes {first} and {second} nearly touch"
 
 
 @pytest.mark.parametrize("name", NAMES)
