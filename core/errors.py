@@ -21,6 +21,10 @@ class CheckpointError(InputError):
     """A file of weights that cannot be read, or that lacks the requested weights."""
 
 
+class NetworkError(InputError):
+    """A network whose result has values that are nan or infinite."""
+
+
 class HubError(CheckpointError):
     """A download from the Hugging Face Hub that failed, or weights that were never downloaded."""
 
