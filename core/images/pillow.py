@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageCms
 
@@ -18,7 +18,7 @@ from ..errors import ImageError
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
 
 #: Flag of ImageCms.buildTransform. Pillow has no ImageCms.Flags before 10.3.
-BLACKPOINT_COMPENSATION = getattr(ImageCms, "Flags", int)(0x2000)
+BLACKPOINT_COMPENSATION: Any = getattr(ImageCms, "Flags", int)(0x2000)
 
 
 def open_image(file: BinaryIO) -> Image.Image:
