@@ -77,6 +77,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(".errors", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module(".devices", __name__)  # reports a torch that is too old
     value = globals()[name] = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     return value
 

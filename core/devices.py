@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from contextlib import suppress
 
 import torch
 
-from .errors import InputError, first_line
+from .errors import InputError, PerceptualStyleError, first_line
 
+_OLDEST_TORCH = (2, 2)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def check_torch(version: str) -> None:
+    """Raise PerceptualStyleError if this version of torch is too old. requirements.txt must not replace a CUDA build."""
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST_TORCH:
+        oldest = ".".join(map(str, _OLDEST_TORCH))
+        raise PerceptualStyleError(f"torch {version} is too old; perceptual-style needs {oldest} or newer")
+
+
+check_torch(torch.__version__)
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -39,7 +51,10 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether the hardware has bfloat16 arithmetic."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        try:
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        except TypeError:  # torch 2.3 and older, which know no emulation
+            return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
     return False

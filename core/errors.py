@@ -32,6 +32,10 @@ class CheckpointError(InputError):
     """A file of weights that cannot be read, or that lacks the requested weights."""
 
 
+class NetworkError(InputError):
+    """A network whose result has values that are nan or infinite."""
+
+
 class HubError(CheckpointError):
     """A download from the Hugging Face Hub that failed, or weights that were never downloaded."""
 
@@ -54,9 +58,7 @@ def _rebuilt(name: str, arguments: tuple[object, ...]) -> PerceptualStyleError:
 
 
 # ComfyUI imports this file under a name made from the installation's path, and shows the module of an error to the user.
-for _kind in (
-    PerceptualStyleError, InputError, ArchError, ImageError, CheckpointError, HubError, TrainingError, Cancelled
-):  # fmt: skip
+for _kind in [kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, PerceptualStyleError)]:
     _kind.__module__ = "perceptual_style.core.errors"
 del _kind
 

@@ -1,11 +1,11 @@
-"""Optional dependencies: imported on first use. If one is missing, the error gives the command that installs it."""
+"""Optional dependencies: imported on first use. If one is missing or too old, the error gives the command that helps."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-from .errors import InputError
+from .errors import InputError, first_line
 
 
 def need(module: str, extra: str, what: str, error: type[InputError] = InputError) -> ModuleType:
@@ -18,10 +18,16 @@ def need(module: str, extra: str, what: str, error: type[InputError] = InputErro
         error: the type to raise
 
     Raises:
-        InputError: the module is not installed; the message holds the command that installs it. The type is ``error``.
+        InputError: the module is not installed, or the installed package does not have it. The message holds the command
+            that installs it. The type is ``error``.
     """
     try:
         return importlib.import_module(module)
-    except ImportError:
+    except ImportError as failure:
         name = module.partition(".")[0]
-        raise error(f'{what}, which needs the package {name}: pip install "perceptual-style[{extra}]"') from None
+        if isinstance(failure, ModuleNotFoundError) and failure.name == name:
+            raise error(f'{what}, which needs the package {name}: pip install "perceptual-style[{extra}]"') from None
+        raise error(
+            f"{what}, and the installed package {name} is too old or damaged ({first_line(failure)}): "
+            f"pip install --upgrade {name}"
+        ) from None

@@ -79,7 +79,7 @@ class FastStylize(io.ComfyNode):
             feather=feather,
             temporal=temporal,
         )
-        result = images.process(image, style_model, stylizer, stroke_size=stroke_size, temporal=temporal)
+        result = images.process(image, style_model, stylizer.stylized, stroke_size=stroke_size, temporal=temporal)
         return io.NodeOutput(result)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.errors import ImageError
 from ..core.images.masks import enlarge_alpha, enlarge_mask, fit_mask
+from ..core.images.tensors import check_type, finite_range
 from .host import HostedModel, image_options, progress_callback
 
 
@@ -22,7 +23,7 @@ def process(
     """Run an IMAGE through a hosted model, frame by frame, with the host's progress.
 
     Args:
-        image: IMAGE [B, H, W, C] in [0, 1].
+        image: IMAGE [B, H, W, C] in [0, 1], after `check`.
         hosted: The model, which is brought to its device.
         compute: A method of the model that takes (1, 3, H, W) and ``progress``, and returns (1, 3, scale H, scale W).
         scale: Side of the result over side of the image.
@@ -30,11 +31,7 @@ def process(
 
     Returns:
         IMAGE [B, scale H, scale W, 3], or with 4 channels if the image has alpha. Alpha is enlarged by the same scale.
-
-    Raises:
-        ImageError: If ``image`` is not an IMAGE.
     """
-    check(image)
     batch, height, width, channels = image.shape
     device = hosted.load(height, width, **options)
     progress = progress_callback(batch)
@@ -71,10 +68,18 @@ def enlarge_masks(mask: Tensor, height: int, width: int, scale: int) -> Tensor:
 
 
 def mask_to_core(mask: Tensor) -> Tensor:
-    """Convert a MASK [B, H, W] or [H, W] to (B, 1, H, W) float32 in [0, 1]. Raise ImageError for anything else."""
+    """Convert a MASK [B, H, W] or [H, W] to (B, 1, H, W) float32 in [0, 1]. Raise ImageError for anything else.
+
+    A MASK of bools is accepted, too.
+    """
+    wanted = "expected a MASK of [batch, height, width]"
+    mask = mask.float() if isinstance(mask, Tensor) and mask.dtype == torch.bool else mask
+    check_type(mask, wanted)
     if mask.ndim < 2 or 0 in mask.shape:
-        raise ImageError(f"expected a MASK of [batch, height, width], got {list(mask.shape)}")
-    return mask.reshape(-1, 1, *mask.shape[-2:]).float().clamp(0, 1)
+        raise ImageError(f"{wanted}, got {list(mask.shape)}")
+    mask = mask.reshape(-1, 1, *mask.shape[-2:])
+    finite_range(mask, "mask")
+    return mask.float().clamp(0, 1)
 
 
 def to_core(frame: Tensor, device: torch.device) -> Tensor:
@@ -87,6 +92,9 @@ def to_core(frame: Tensor, device: torch.device) -> Tensor:
 
 
 def check(image: Tensor) -> None:
-    """Raise ImageError if a tensor is not an IMAGE."""
+    """Raise ImageError unless ``image`` is an IMAGE of finite values. Values outside of [0, 1] are clamped later."""
+    wanted = "expected an IMAGE of [batch, height, width, 1, 3 or 4 channels]"
+    check_type(image, wanted)
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
-        raise ImageError(f"expected an IMAGE of [batch, height, width, 1, 3 or 4 channels], got {list(image.shape)}")
+        raise ImageError(f"{wanted}, got {list(image.shape)}")
+    finite_range(image)

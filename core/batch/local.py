@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..devices import is_out_of_memory, pick_device
 from ..engine.engine import free_memory
-from ..errors import Cancelled, InputError, PerceptualStyleError
+from ..errors import Cancelled, InputError, NetworkError, PerceptualStyleError
 from ..files import remove_leftovers
 from ..images.masks import enlarge_alpha
 from ..images.reading import ImageFile, decode_image, image_size
@@ -215,6 +215,8 @@ class Processor:
             return Outcome(job, warning=warning, note=note)
         except Cancelled:
             raise
+        except NetworkError as error:
+            return Outcome(job, error=f"{job.source}: {error}")
         except PerceptualStyleError as error:
             return Outcome(job, error=str(error))
         except (RuntimeError, MemoryError) as error:

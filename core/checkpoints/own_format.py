@@ -32,7 +32,7 @@ from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import check_styles, styles_in
 from ..network.transform_net import TransformNet
-from .tensor_files import read_metadata, read_safetensors
+from .tensor_files import check_finite, read_metadata, read_safetensors
 
 _KEY, _FORMAT = "perceptual_style", 1
 
@@ -146,7 +146,8 @@ def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
         network takes RGB in [0, 1].
 
     Raises:
-        CheckpointError: if the file is something else, is damaged, or does not fit its own architecture
+        CheckpointError: if the file is something else, is damaged, does not fit its own architecture, or holds weights
+            that are nan or infinite
     """
     tensors, header = load_tensors(path)
     if header.get("task") == "training":
@@ -154,6 +155,7 @@ def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
     if not isinstance(header.get("arch"), str):
         raise CheckpointError(f"{path} does not say its architecture (no arch string in its metadata)")
     network = network_from(tensors, header["arch"], str(path))
+    check_finite(network.state_dict(), path)
     try:
         check_styles(header, network.spec)
     except CheckpointError as error:

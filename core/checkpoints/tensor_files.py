@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -63,6 +64,15 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             f"{path} does not hold a plain dict of tensors; convert it to safetensors where it came from"
         )
     return {str(key): file.tensor(view) for key, view in file.value.items()}
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Raise CheckpointError if some of a network's weights are nan or infinite. The message calls the file ``source``."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not all(value.isfinite() for value in tensor.aminmax()):
+            raise CheckpointError(
+                f"{source} is damaged: some of its weights are nan or infinite (in {key}); download or train it again"
+            )
 
 
 def kind_of(path: str | Path) -> str:

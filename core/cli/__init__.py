@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. A process of a group that torchrun started ends here instead of returning.
     """
     given = sys.argv[1:] if argv is None else list(argv)
-    return leave(_run(_parser(given[0] if given else "").parse_args(given)))
+    try:
+        parser = _parser(given[0] if given else "")
+    except errors.PerceptualStyleError as error:  # torch is too old
+        return leave(_complain(str(error)))
+    return leave(_run(parser.parse_args(given)))
 
 
 def _run(arguments: argparse.Namespace) -> int:

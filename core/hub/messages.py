@@ -33,7 +33,7 @@ def explained(entry: Entry, target: Path) -> Iterator[None]:
         entry: The entry that is downloaded.
         target: Where a user can put the file by hand.
     """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         yield
@@ -63,7 +63,7 @@ def _why(entry: Entry, chain: list[BaseException], target: Path) -> str:
 
 def _refused(entry: Entry, error: BaseException, hand: str) -> str | None:
     """Explain offline mode and the Hub's refusals."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 
     remote = entry.remote
     if isinstance(error, OfflineModeIsEnabled):

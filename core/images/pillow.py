@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ..errors import ImageError
 
 # Plugins of Pillow that decode pixels and nothing else. EPS and WMF, for instance, run other programs.
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
+
+#: Flag of ImageCms.buildTransform. Pillow has no ImageCms.Flags before 10.3.
+BLACKPOINT_COMPENSATION: Any = getattr(ImageCms, "Flags", int)(0x2000)
 
 
 def open_image(file: BinaryIO) -> Image.Image:
@@ -56,3 +59,10 @@ def load_pixels(image: Image.Image) -> None:
     if image.format == "TIFF":
         image.im = Image.new(image.mode, getattr(image, "_tile_size", image.size), None).im
     image.load()
+
+
+def has_transparency(image: Image.Image) -> bool:
+    """Return whether an image has alpha or a transparent color, as ``has_transparency_data`` of Pillow 10.1 and newer."""
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return True
+    return image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from .failures import explained
-from .pillow import load_pixels, open_image
+from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
 from .tensors import row_bands
 
 #: How to turn an image upright, by its EXIF orientation
@@ -152,7 +152,7 @@ def _read_bytes(image: Image.Image, profile: bytes) -> tuple[Tensor, Tensor | No
     if isinstance(key, tuple) and max(key) > 255:  # the transparent color of an RGB file with 16 bits
         image.info["transparency"] = tuple(value >> 8 for value in key)
     convert = _converter(image, profile)
-    planes = np.empty((4 if image.has_transparency_data else 3, height, width), np.float32)
+    planes = np.empty((4 if has_transparency(image) else 3, height, width), np.float32)
     for rows in row_bands(height, width):
         band = convert(image.crop((0, rows.start, width, rows.stop)))
         planes[:, rows] = np.asarray(band).transpose(2, 0, 1)
@@ -170,11 +170,10 @@ def _converter(image: Image.Image, profile: bytes) -> Callable[[Image.Image], Im
         elif image.mode == "CMYK" and profile[16:20] == b"CMYK":
             source = io.BytesIO(profile)
         if source is not None:
-            intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-            target = ImageCms.createProfile("sRGB")
-            transform = ImageCms.buildTransform(source, target, image.mode, "RGB", intent, flags)
+            intent, target = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.createProfile("sRGB")
+            transform = ImageCms.buildTransform(source, target, image.mode, "RGB", intent, BLACKPOINT_COMPENSATION)
             return transform.apply
-    mode = "RGBA" if image.has_transparency_data else "RGB"
+    mode = "RGBA" if has_transparency(image) else "RGB"
     return lambda band: band.convert(mode)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,26 +18,38 @@ def check_image(image: Tensor, channels: int = 3, name: str = "image") -> None:
 
     Values may exceed the range by 0.001. The message calls the tensor ``name`` and says how to repair common mistakes.
     """
-    if fault := _fault(image, channels):
-        got, hint = fault
-        wanted = f"{name}: expected a float tensor (N, {channels}, H, W) with values in [0, 1]"
-        raise ImageError(f"{wanted}, got {got}" + (f"; {hint}" if hint else ""))
-
-
-def _fault(image: Tensor, channels: int) -> tuple[str, str] | None:
-    """What came instead of an image, and what to do about it (or ""). None for a good image."""
-    if not isinstance(image, Tensor):
-        return type(image).__name__, ""
-    if not image.is_floating_point():
-        return str(image.dtype), "use image.float() / 255" if image.dtype == torch.uint8 else ""
+    wanted = f"{name}: expected a float tensor (N, {channels}, H, W) with values in [0, 1]"
+    check_type(image, wanted)
     if image.ndim != 4 or image.shape[1] != channels or not image.numel():
-        return f"shape {tuple(image.shape)}", _hint_on_shape(tuple(image.shape), channels)
+        got, hint = tuple(image.shape), _hint_on_shape(tuple(image.shape), channels)
+        raise ImageError(f"{wanted}, got shape {got}" + (f"; {hint}" if hint else ""))
+    low, high = finite_range(image, name)
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ImageError(f"{wanted}, got values from {low:.4g} to {high:.4g}; {_hint_on_range(low, high)}")
+
+
+def check_type(image: object, wanted: str) -> None:
+    """Raise ImageError unless ``image`` is a float tensor. The message starts with ``wanted``."""
+    if not isinstance(image, Tensor):
+        raise ImageError(f"{wanted}, got {type(image).__name__}")
+    if not image.is_floating_point():
+        hint = "; use image.float() / 255" if image.dtype == torch.uint8 else ""
+        raise ImageError(f"{wanted}, got {image.dtype}{hint}")
+
+
+def finite_range(image: Tensor, name: str = "image") -> tuple[float, float]:
+    """Return the smallest and the largest value of images (N, ...).
+
+    Raises:
+        ImageError: some values are nan or infinite; the message names the first such frame.
+    """
     low, high = (float(extreme) for extreme in image.detach().aminmax())
-    if low >= -1e-3 and high <= 1 + 1e-3:
-        return None
-    if not np.isfinite([low, high]).all():
-        return "values that are nan or infinite", ""
-    return f"values from {low:.4g} to {high:.4g}", _hint_on_range(low, high)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        index = next((i for i, frame in enumerate(image.detach()) if not frame.isfinite().all()), 0)
+        which = f"{'frame' if name == 'image' else name} {index + 1} of {len(image)}"
+        subject = which if len(image) > 1 else f"the {name}"
+        raise ImageError(f"{subject} has values that are nan or infinite; check the step that made it")
+    return low, high
 
 
 def _hint_on_shape(shape: tuple[int, ...], channels: int) -> str:

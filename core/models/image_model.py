@@ -52,4 +52,4 @@ class ImageModel(ABC):
     @property
     def runner(self) -> NetworkRunner:
         """Runner that plans memory for the network and runs it."""
-        return NetworkRunner(self.network, self.pixels, exact="family" in self.facts)
+        return NetworkRunner(self.network, self.pixels, exact="family" in self.facts, name=self.name)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..engine.engine import Engine, number_formats, plan_memory
+from ..errors import NetworkError
 from ..network.arch import ArchSpec
 from ..network.pixels import PixelConvention
 from ..network.transform_net import TransformNet, extend
@@ -24,11 +25,13 @@ class NetworkRunner:
         pixels: Its pixel convention.
         exact: Whether the precision "auto" means fp32. It does for other people's networks, which should give the
             pictures of their own programs.
+        name: Name of the network in messages.
     """
 
     network: TransformNet
     pixels: PixelConvention
     exact: bool = False
+    name: str = "the network"
 
     @property
     def spec(self) -> ArchSpec:
@@ -58,7 +61,8 @@ class NetworkRunner:
     ) -> Callable[[Tensor, ProgressCallback | None], Tensor]:
         """Return a function that runs the network on images of this size; arguments as in `working_bytes`.
 
-        The function takes (1, 3, H, W) in [0, 1] and returns (1, 3, scale H, scale W) float32 in [0, 1].
+        The function takes (1, 3, H, W) in [0, 1] and returns (1, 3, scale H, scale W) float32 in [0, 1]. It raises
+        NetworkError if the network gives nan or infinite values.
         """
         self.network.to(device)
         engine = Engine(
@@ -69,9 +73,17 @@ class NetworkRunner:
 
         def run(image: Tensor, progress: ProgressCallback | None = None) -> Tensor:
             out = self.pixels.from_network(engine(self.pixels.to_network(extend(image, least)), progress))
-            return out[..., : scale * height, : scale * width].clamp_(0, 1)
+            out = out[..., : scale * height, : scale * width]
+            self._check(out, precision)  # clamping would hide infinite values
+            return out.clamp_(0, 1)
 
         return run
+
+    def _check(self, result: Tensor, precision: str) -> None:
+        if not all(extreme.isfinite() for extreme in result.aminmax()):
+            why = "its weights are damaged"
+            why += ", or precision fp16 overflowed; use fp32" if precision == "fp16" else "; download or train it again"
+            raise NetworkError(f"{self.name} gave nan or infinite values for this image: {why}")
 
     def _sides(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image once `extend` has made it large enough for the network."""

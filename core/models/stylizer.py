@@ -123,6 +123,7 @@ class BaseStyle(ABC):
         Raises:
             ImageError: If the image or the mask is wrong.
             InputError: If a setting is wrong.
+            NetworkError: If the network gives nan or infinite values.
         """
         check_image(image)
         stylizer = self.stylizer(
@@ -133,7 +134,7 @@ class BaseStyle(ABC):
             raise ImageError(f"expected one mask or {len(image)}, one for each image, got {len(mask)}")
         result = torch.empty_like(image, memory_format=torch.contiguous_format)
         for i in range(len(image)):
-            result[i] = stylizer(image[i : i + 1], part_of(progress, i, len(image)))[0]
+            result[i] = stylizer.stylized(image[i : i + 1], part_of(progress, i, len(image)))[0]
         return result
 
 
@@ -164,9 +165,14 @@ class Stylizer:
         if mask is not None:
             check_image(mask, channels=1, name="mask")
 
-    @torch.no_grad()
     def __call__(self, photo: Tensor, progress: ProgressCallback | None = None) -> Tensor:
-        """Return a photo (1, 3, H, W) in [0, 1], stylized."""
+        """Return a photo (1, 3, H, W) in [0, 1], stylized. Raise ImageError for anything else."""
+        check_image(photo)
+        return self.stylized(photo, progress)
+
+    @torch.no_grad()
+    def stylized(self, photo: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+        """Return a photo that the caller has checked, stylized."""
         index, self._next = self._next, self._next + 1
         setup = self._setup_for(photo)
         amount = self._amount(index, photo, setup)

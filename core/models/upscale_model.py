@@ -101,6 +101,7 @@ class UpscaleModel(ImageModel):
         Raises:
             ImageError: If the image is wrong.
             InputError: If a setting is wrong, or if the fidelity is above 0 and no partner fits.
+            NetworkError: If the network gives nan or infinite values.
         """
         result = self.blended(fidelity)._upscaled(image, precision, memory, progress)
         if match_colors:

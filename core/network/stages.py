@@ -13,6 +13,9 @@ Row = int | Tensor | None
 #: F.pad's names of the paddings
 PAD_MODES = {"reflect": "reflect", "replicate": "replicate", "zero": "constant", "same": "constant"}
 
+# On a CPU, the backward pass of group_norm crashes for channels_last input that needs no gradient.
+_FAULTY_GROUP_NORM = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14)
+
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
     """Return the zeros that TensorFlow's SAME puts before and after a side."""
@@ -45,6 +48,8 @@ class InstanceNorm(nn.Module):
             weight, bias = weight[row], bias[row]
         if weight.dim() == 2:  # a row for each image: treat all channels of the batch as those of one image
             parts = parts.reshape(1, -1, *x.shape[2:])
+        if _FAULTY_GROUP_NORM and not parts.requires_grad and torch.is_grad_enabled():
+            parts = parts.contiguous()
         # Group norm with one channel per group is instance norm. Torch has faster kernels for it, above all backward.
         result = torch.group_norm(parts, weight.numel(), weight.flatten(), bias.flatten(), self.eps)
         return result.view(x.shape).to(x.dtype)

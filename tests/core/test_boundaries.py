@@ -74,20 +74,48 @@ def test_public_names_of_core():
         core.load_styles  # noqa: B018
 
 
-def test_importing_everything_changes_no_global_setting(run_python):
-    """Threads, default dtype, random state, warning filters and the search path stay as they were."""
-    process = run_python(
-        "import sys, warnings, random, logging, numpy, torch\n"
-        "def state():\n"
-        "    return (torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state().tolist(), random.getstate(),\n"
-        "            list(warnings.filters), list(sys.path), logging.root.level, list(logging.root.handlers),\n"
-        "            torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled())\n"
-        "before = state()\n"
-        "from perceptual_style.core import *\n"
-        "import perceptual_style.core.cli.stylize, perceptual_style.core.cli.evaluate\n"
-        "sys.exit(0 if state() == before else 'something changed')"
-    )
-    assert (process.returncode, process.stderr) == (0, "")
+_IMPORT_CORE = """
+from perceptual_style.core import *
+import perceptual_style.core.cli.stylize, perceptual_style.core.cli.evaluate
+"""
+_IMPORT_NODES = """
+import asyncio
+from perceptual_style.nodes import PerceptualStyleExtension
+nodes = asyncio.run(PerceptualStyleExtension().get_node_list())
+assert len(nodes) == 8 and all(node.define_schema().node_id for node in nodes)
+"""
+_GLOBAL_STATE = """
+import sys, os, pathlib, warnings, random, logging, locale, signal, numpy, torch, huggingface_hub, PIL.ImageFile
+sys.path.insert(0, sys.argv[1])
+from fake_host import FakeHost
+sys.modules.update(FakeHost(pathlib.Path(sys.argv[2])).modules())
+known = list(logging.root.manager.loggerDict)
+
+def state():
+    loggers = [logging.root, *map(logging.getLogger, known)]
+    return {
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "dtype": (torch.get_default_dtype(), str(torch.empty(0).device)),
+        "random state": (torch.get_rng_state().tolist(), random.getstate(), str(numpy.random.get_state())),
+        "warning filters": (list(warnings.filters), warnings.showwarning),
+        "search path": list(sys.path),
+        "loggers": [(each.name, each.level, list(each.handlers), each.disabled, each.propagate) for each in loggers],
+        "torch": (torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled(), torch.backends.cudnn.benchmark,
+                  torch.get_float32_matmul_precision()),
+        "process": (dict(os.environ), os.getcwd(), locale.getlocale(), signal.getsignal(signal.SIGINT), sys.excepthook),
+        "pillow": (PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES),
+    }
+
+before = state()
+"""
+
+
+@pytest.mark.parametrize("imports", [_IMPORT_CORE, _IMPORT_NODES], ids=["core", "nodes"])
+def test_importing_everything_changes_no_global_setting(imports, run_python, tmp_path):
+    """Threads, default dtype, random state, warning filters, loggers, the search path and more stay as they were."""
+    finish = "after = state()\nsys.exit(repr([name for name in before if before[name] != after[name]]))"
+    process = run_python(_GLOBAL_STATE + imports + finish, ROOT / "tests", tmp_path / "models")
+    assert (process.returncode, process.stderr.strip()) == (1, "[]")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are compared as POSIX")

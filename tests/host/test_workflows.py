@@ -55,12 +55,6 @@ def _result(comfyui, graph: dict, kind: str = "SaveImage") -> Image.Image:
     return image
 
 
-def _read_by_host(comfyui, graph: dict) -> np.ndarray:
-    """Return the pixels of the graph's photo as LoadImage reads it: not with Pillow in newer hosts."""
-    save = {"class_type": "SaveImage", "inputs": {"images": ["load", 0], "filename_prefix": "read"}}
-    return _pixels(_result(comfyui, {"load": graph[_node(graph, "LoadImage")], "save": save}))
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_nodes_belong_to_pack_or_host(comfyui, name):
     info = comfyui.get("/object_info")

@@ -16,7 +16,7 @@ from ...errors import ArchError, CheckpointError
 from ...network.pixels import PixelConvention
 from ...network.transform_net import TransformNet
 from ..safe_pickle import TensorView
-from ..tensor_files import kind_of, read_safetensors
+from ..tensor_files import check_finite, kind_of, read_safetensors
 from ..torch_files import TorchFile
 from . import (
     a_jacobson,
@@ -71,13 +71,15 @@ def load_foreign(path: str | Path) -> tuple[TransformNet, PixelConvention, dict[
         ``network.spec.scale``), name (the file's), family, and source (the family's repository).
 
     Raises:
-        CheckpointError: in one line, if the file cannot be opened safely or is not recognized
+        CheckpointError: in one line, if the file cannot be opened safely, is not recognized, or holds weights that are nan
+            or infinite
     """
     path = Path(path)
     try:
         found = _read(path)
     except ArchError as error:
         raise CheckpointError(f"{path} holds a network that cannot be run here: {error}") from None
+    check_finite(found.network.state_dict(), path)
     name = path.parent.name if path.name == "manifest.json" else path.stem
     task = "upscale" if found.network.spec.scale > 1 else "style"
     return found.network, found.pixels, {"task": task, "name": name, **found.facts}

@@ -112,3 +112,37 @@ def test_temporal_rejects_options_that_break_the_order(option, run, style, film,
     status, _, errors = run("stylize", film, "-o", tmp_path / "out", "--style", style, "--temporal", "1", *option)
     assert status == 2 and "each frame needs the ones before it" in errors[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_damaged_weights_are_one_line(refused, photo, tmp_path):
+    network = build_network(ARCH)
+    network.stages[0].conv.weight.data[0, 0] = torch.nan
+    save_network(tmp_path / "bad.safetensors", network, {"task": "style"})
+    line = refused("stylize", photo, "-o", tmp_path / "out.png", "--style", tmp_path / "bad.safetensors")
+    assert "bad.safetensors is damaged: some of its weights are nan or infinite" in line
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_overflow_in_fp16_names_photo_and_network(run, photo, tmp_path):
+    network = build_network("c3s1-4,R4,c3s1-3 padding=reflect")
+    network.stages[0].conv.weight.data.fill_(9e4)
+    save_network(tmp_path / "wild.safetensors", network, {"task": "style", "name": "wild"})
+    out = tmp_path / "out.png"
+    status, _, errors = run("stylize", photo, "-o", out, "--style", tmp_path / "wild.safetensors", "--precision=fp16")
+    wanted = f"{photo}: wild gave nan or infinite values for this image: its weights are damaged, or precision fp16 overflowed"
+    assert (status, errors) == (2, [f"perceptual-style: {wanted}; use fp32"]) and not out.exists()
+    assert run("stylize", photo, "-o", out, "--style", tmp_path / "wild.safetensors", "--precision=fp32")[0] == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--temporal=1"], ["--color=match"]])
+def test_one_of_three_photos_with_nan_is_one_line(options, run, style, tmp_path):
+    for name, value in (("a", 0.5), ("b", np.nan), ("c", 0.25)):
+        Image.fromarray(np.full((33, 40), value, np.float32)).save(tmp_path / f"{name}.tif")
+    photos, out = [tmp_path / f"{name}.tif" for name in "abc"], tmp_path / "out"
+    status, _, errors = run("stylize", *photos, "-o", out, "--style", style, *options)
+    wanted = [f"perceptual-style: cannot read {photos[1]}: some of its values are nan or infinite"]
+    assert (status, errors) == (2, wanted)
+    assert sorted(path.name for path in out.iterdir()) == ["a.tif", "c.tif"]
+    mask = ["--mask", photos[1]]
+    status, _, errors = run("stylize", photos[0], "-o", tmp_path / "masked.png", "--style", style, *options, *mask)
+    assert (status, errors) == (2, wanted)

@@ -281,3 +281,15 @@ def test_spec_and_string_build_the_same_network():
 def test_raw_result_is_the_input_of_the_output_function():
     network, image = build_network("c3s1-4,c3s1-3 padding=reflect output=tanh150").eval(), torch.rand(1, 3, 9, 8)
     assert torch.equal(150 * torch.tanh(network(image, raw=True)), network(image))
+
+
+@pytest.mark.parametrize("side", [4, 32, 64])
+def test_instance_norm_of_channels_last_input_without_gradient(side, rng):
+    """The backward pass of group_norm crashes for such input in torch 2.13 and older."""
+    image, norm = torch.rand(4, 32, side, side, generator=rng), InstanceNorm(32)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        norm(image.contiguous(memory_format=layout)).square().sum().backward()
+        gradients.append(norm.weight.grad)
+        norm.weight.grad = None
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
