@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import difference, save_noise, save_style
+from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.images.masks import fit_mask
 from perceptual_style.core.images.reading import read_image
 from perceptual_style.core.models.style_model import load_style
+from perceptual_style.core.network.transform_net import build_network
 from PIL import Image
 
 ARCH = "c3s1-4,d4,R4,n2,c3s1-3 norm=instance padding=reflect output=tanh"
