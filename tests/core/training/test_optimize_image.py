@@ -261,8 +261,8 @@ def test_command_inverts_features_and_reconstructs_styles(run, command, files):
 def test_command_rejects_bad_arguments_in_one_line(refused, command, files):
     options = command[3:]
     photo = files / "photo.png"
-    assert "there is no painting; give one" in refused("optimize", photo, *options)
-    assert "--inversion takes one image alone" in refused(*command, "--inversion", "relu1_1")
+    assert "expected a painting; give one after the photo" in refused("optimize", photo, *options)
+    assert "--inversion takes one image; got" in refused(*command, "--inversion", "relu1_1")
     assert "not allowed with" in refused(*command, "--inversion", "relu1_1", "--reconstruction", "relu1_1")
     assert "no layer 'relu9_9'" in refused("optimize", photo, *options, "--inversion", "relu9_9")
     assert "expected a suffix such as .png" in refused(*command, "-o", files / "out.safetensors")
