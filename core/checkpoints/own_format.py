@@ -131,11 +131,17 @@ def save_network(
     check_styles(facts, network.spec)
     tensors = network.state_dict()
     if half:
-        tensors = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
+        tensors = {key: _halved(t) if t.is_floating_point() else t for key, t in tensors.items()}
     header = {**facts, "format": _FORMAT, "arch": str(network.spec)}
     if pixels != OURS:
         header["pixels"] = str(pixels)
     save_tensors(path, tensors, header)
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """Return a tensor in float16, or unchanged if float16 cannot hold its values, such as large variances."""
+    half = tensor.half()
+    return half if bool(half.isfinite().all()) else tensor
 
 
 def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:

@@ -69,7 +69,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def check_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
     """Raise CheckpointError if some of a network's weights are nan or infinite. The message calls the file ``source``."""
     for key, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel() and not all(value.isfinite() for value in tensor.aminmax()):
+        if not (tensor.is_floating_point() and tensor.numel()):
+            continue
+        extremes = tensor.aminmax()  # both are nan if any value is
+        # A variance may be infinite in an older float16 file. The channel's scale is 0 then.
+        usable = not extremes[1].isnan() if key.endswith("running_var") else all(value.isfinite() for value in extremes)
+        if not usable:
             raise CheckpointError(
                 f"{source} is damaged: some of its weights are nan or infinite (in {key}); download or train it again"
             )

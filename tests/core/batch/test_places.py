@@ -136,7 +136,8 @@ def test_hdfs_files_appear_only_when_complete(bucket, monkeypatch):
 
 def test_uris_need_pyarrow_and_a_known_scheme(monkeypatch):
     with monkeypatch.context() as context:
-        context.setitem(sys.modules, "pyarrow.fs", None)
+        context.delitem(sys.modules, "pyarrow.fs", raising=False)
+        context.setitem(sys.modules, "pyarrow", None)  # importing it now raises
         with pytest.raises(InputError, match=r'the package pyarrow: pip install "perceptual-style\[ray\]"'):
             plan_jobs(["s3://bucket/a.png"], "out.png")
     pytest.importorskip("pyarrow.fs", reason="pyarrow is not installed")

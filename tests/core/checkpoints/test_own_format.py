@@ -65,6 +65,13 @@ def test_half_precision_keeps_eleven_bits(tmp_path, network):
     assert stored["stages.0.norm.num_batches_tracked"].dtype == torch.int64
 
 
+def test_half_precision_keeps_large_variances(tmp_path, network):
+    network.stages[0].norm.running_var.fill_(1e6)  # float16 ends at 65504
+    save_network(tmp_path / "half.safetensors", network, FACTS, half=True)
+    loaded, _ = load_network(tmp_path / "half.safetensors")
+    assert torch.equal(loaded.stages[0].norm.running_var, network.stages[0].norm.running_var)
+
+
 def test_channels_last_network_round_trips(tmp_path, network):
     save_network(tmp_path / "style.safetensors", network.to(memory_format=torch.channels_last), FACTS)
     loaded, _ = load_network(tmp_path / "style.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import pytest
 import torch
@@ -236,7 +237,8 @@ def test_command_writes_page_json_plot_and_pictures(run, command, folder, monkey
 
 
 def test_command_without_matplotlib_says_what_to_install(refused, command, folder, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # importing it now raises
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # importing it now raises
     line = refused(*command)
     assert 'needs the package matplotlib: pip install "perceptual-style[bench]"' in line
     assert not (folder / "out").exists()

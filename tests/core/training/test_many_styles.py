@@ -337,7 +337,9 @@ def test_command_trains_several_styles_and_adds_more(run, refused, training, tmp
     named = ["train-style", night, "-o", tmp_path / "named.safetensors", "--add-to", more, *training]
     assert run(*named, "--names", "second night")[0] == 0
     assert style_names(tmp_path / "named.safetensors")[-1] == "second night"
-    assert "expected 2 different ones" in refused("train-style", wave, wave, "-o", tmp_path / "y.safetensors", *training)
+    assert "expected 2 different ones" in refused(
+        "train-style", wave, wave, "-o", tmp_path / "y.safetensors", *training
+    )
     assert "expected 2" in refused(
         "train-style", wave, candy, "--names", "a", "-o", tmp_path / "y.safetensors", *training
     )
