@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from perceptual_style.core import optional
 from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.errors import PerceptualStyleError
 from perceptual_style.core.images.reading import read_image
@@ -75,3 +77,12 @@ def refusal(error: type[PerceptualStyleError], call: Callable, *arguments, **opt
         call(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def hide_optional_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let optional packages look as if they were not installed."""
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
+
+    monkeypatch.setattr(optional, "importlib", SimpleNamespace(import_module=missing))

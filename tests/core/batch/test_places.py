@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import torch
-from helpers import save_noise
+from helpers import hide_optional_packages, save_noise
 from perceptual_style.core.batch import places
 from perceptual_style.core.batch.places import Job, is_there, open_photo, plan_jobs, write_photo
 from perceptual_style.core.errors import ImageError, InputError
@@ -136,8 +135,7 @@ def test_hdfs_files_appear_only_when_complete(bucket, monkeypatch):
 
 def test_uris_need_pyarrow_and_a_known_scheme(monkeypatch):
     with monkeypatch.context() as context:
-        context.delitem(sys.modules, "pyarrow.fs", raising=False)
-        context.setitem(sys.modules, "pyarrow", None)  # importing it now raises
+        hide_optional_packages(context)
         with pytest.raises(InputError, match=r'the package pyarrow: pip install "perceptual-style\[ray\]"'):
             plan_jobs(["s3://bucket/a.png"], "out.png")
     pytest.importorskip("pyarrow.fs", reason="pyarrow is not installed")

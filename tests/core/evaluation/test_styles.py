@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 
 import pytest
 import torch
+from helpers import hide_optional_packages
 from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.errors import ImageError, InputError
 from perceptual_style.core.evaluation import styles as module
@@ -237,8 +237,7 @@ def test_command_writes_page_json_plot_and_pictures(run, command, folder, monkey
 
 
 def test_command_without_matplotlib_says_what_to_install(refused, command, folder, monkeypatch):
-    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # importing it now raises
+    hide_optional_packages(monkeypatch)
     line = refused(*command)
     assert 'needs the package matplotlib: pip install "perceptual-style[bench]"' in line
     assert not (folder / "out").exists()
