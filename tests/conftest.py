@@ -132,12 +132,35 @@ def python_environment(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run_python(python_environment):
-    """Run a script in a Python process of its own; returns the finished process with its output as text."""
+def start_python(python_environment):
+    """Function that starts a script in a process of its own in which torch is already imported."""
+    from python_processes import start_python
 
-    def run(script: str, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    def start(script: str, *arguments: object, env: dict[str, str] | None = None, **options):
+        return start_python(script, *arguments, env=env or python_environment, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_python(start_python):
+    """Function that runs a script as start_python does; returns the finished process with its output as text."""
+
+    def run(script: str, *arguments: object, timeout: float = 120, **options) -> subprocess.CompletedProcess[str]:
+        with start_python(script, *arguments, **options) as process:
+            out, err = process.communicate(timeout)
+        return subprocess.CompletedProcess(script, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_new_python(python_environment):
+    """Function that runs a script in a new interpreter, which has imported nothing, and returns the finished process."""
+
+    def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", script, *map(str, arguments)]
-        options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 120, **options}
+        options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 120}
         return subprocess.run(command, env=python_environment, **options)
 
     return run

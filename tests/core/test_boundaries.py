@@ -24,8 +24,8 @@ def test_root_module_imports_nothing_when_loaded():
     assert any(isinstance(node, ast.AsyncFunctionDef) and node.name == "comfy_entrypoint" for node in tree.body)
 
 
-def test_importing_core_loads_no_heavy_package(run_python):
-    process = run_python(
+def test_importing_core_loads_no_heavy_package(run_new_python):
+    process = run_new_python(
         "import sys, perceptual_style\n"
         "assert not [name for name in sys.modules if name.startswith('perceptual_style.')]\n"
         "import perceptual_style.core\n"
@@ -50,8 +50,8 @@ def test_public_names_load_no_optional_package(run_python):
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
-def test_command_help_does_not_import_torch(run_python):
-    process = run_python(
+def test_command_help_does_not_import_torch(run_new_python):
+    process = run_new_python(
         "import sys\n"
         "from perceptual_style.core.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"

@@ -56,7 +56,7 @@ def test_another_projects_pyproject_is_ignored(installed, tmp_path, text):
     assert version_module.version() == "9.8.7"
 
 
-def test_custom_node_folder_reads_its_own_pyproject(run_python, root, tmp_path):
+def test_custom_node_folder_reads_its_own_pyproject(run_new_python, root, tmp_path):
     """A clone knows its version even when pip has installed another one."""
     pack = tmp_path / "perceptual-style"
     (pack / "core").mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_custom_node_folder_reads_its_own_pyproject(run_python, root, tmp_path):
         shutil.copy(root / "core" / name, pack / "core")
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
     (pack / "pyproject.toml").write_text(text.replace(core.__version__, "7.7.7", 1), encoding="utf-8")
-    process = run_python(
+    process = run_new_python(
         "import importlib.util, sys\n"
         f"path = {str(pack)!r}\n"
         "spec = importlib.util.spec_from_file_location(path, path + '/__init__.py', submodule_search_locations=[path])\n"
@@ -76,8 +76,8 @@ def test_custom_node_folder_reads_its_own_pyproject(run_python, root, tmp_path):
     assert (process.returncode, process.stdout, process.stderr) == (0, "7.7.7\n", "")
 
 
-def test_command_prints_its_version_without_torch(run_python):
-    process = run_python(
+def test_command_prints_its_version_without_torch(run_new_python):
+    process = run_new_python(
         "import sys\n"
         "from perceptual_style.core import __version__\n"
         "from perceptual_style.core.cli import main\n"

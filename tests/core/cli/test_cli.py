@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -424,22 +423,19 @@ def test_command_runs_as_a_process(run_python, style, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes and signals")
-def test_closed_pipe_and_ctrl_c_end_quietly(python_environment, style, tmp_path):
-    command = [sys.executable, "-c", MAIN, "describe", str(style)]
+def test_closed_pipe_and_ctrl_c_end_quietly(start_python, style, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    process = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=python_environment)
-    os.close(writing)
-    assert (process.returncode, process.stderr) == (0, "")
+    with start_python(MAIN, "describe", style, stdout=writing) as process:
+        os.close(writing)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
 
     fifo = tmp_path / "waiting.png"  # reading it waits for a writer that never comes
     os.mkfifo(fifo)
     ready = "print('ready', flush=True)"
-    command = [sys.executable, "-c", f"{ready}; {MAIN}", "stylize", str(fifo), "-o", str(tmp_path / "o.png")]
-    command += ["--style", str(style)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=python_environment
-    ) as process:
+    command = ["stylize", fifo, "-o", tmp_path / "o.png", "--style", style]
+    with start_python(f"{ready}; {MAIN}", *command) as process:
         writer = os.open(fifo, os.O_WRONLY)  # returns once the command has opened it and is at work
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

@@ -8,8 +8,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -281,17 +279,15 @@ except HubError as error:
 
 
 @pytest.fixture
-def start(entry, python_environment, hub_standin, tmp_path):
+def start(entry, python_environment, start_python, hub_standin, tmp_path):
     """Return a function that starts a process that fetches the entry, with the Hub's environment variables."""
     environment = {
         key: value for key, value in python_environment.items() if key not in ("HF_HUB_OFFLINE", "HF_HUB_CACHE")
     }
     environment |= {"HF_ENDPOINT": hub_standin.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_secret"}
 
-    def start(folder, **more: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", FETCH, json.dumps(entry.as_json()), str(folder or "")]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=environment | more, **pipes)
+    def start(folder, **more: str):
+        return start_python(FETCH, json.dumps(entry.as_json()), folder or "", env=environment | more)
 
     return start
 

@@ -1,8 +1,10 @@
-"""Test that several processes, started by torchrun, train the same weights as one."""
+"""Test that several processes, started by torchrun or as it starts them, train the same weights as one."""
 
 from __future__ import annotations
 
 import pickle
+import signal
+import socket
 import subprocess
 import sys
 
@@ -49,30 +51,25 @@ leave(0)
 """
 
 
+DONE = [(0, "0 of 2 done\n"), (0, "1 of 2 done\n")]
 CALM = 3e-4  # learning rate that does not amplify rounding: at the tiny run's own, ties in the pooling soon do
 
 
 @pytest.fixture
-def torchrun(python_environment, tmp_path):
-    """Function that runs a script, or a module with -m, in two processes and returns the process of torchrun."""
+def train_together(start_python, python_environment, tmp_path):
+    """Function that trains a run in two processes as torchrun does; returns status, stdout and stderr of each."""
 
-    def run(*command) -> subprocess.CompletedProcess[str]:
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 240}
-        environment = python_environment | {"TQDM_MININTERVAL": "0"}  # each step draws the bar, on a fast machine, too
-        return subprocess.run([*start, *map(str, command)], env=environment, cwd=tmp_path, **options)
-
-    return run
-
-
-@pytest.fixture
-def train_together(torchrun, tmp_path):
-    """Function that trains a run in two processes."""
-
-    def train(run, what: str = "train") -> subprocess.CompletedProcess[str]:
+    def train(run, what: str = "train") -> list[tuple[int, str, str]]:
         (tmp_path / "run.pickle").write_bytes(pickle.dumps(run))
-        (tmp_path / "train.py").write_text(TRAIN, encoding="utf-8")
-        return torchrun(tmp_path / "train.py", tmp_path / "run.pickle", what)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"}
+        processes = []
+        for rank in "01":
+            environment = python_environment | group | {"RANK": rank, "LOCAL_RANK": rank}
+            processes.append(start_python(TRAIN, tmp_path / "run.pickle", what, env=environment, cwd=tmp_path))
+        ends = [process.communicate() for process in processes]
+        return [(process.returncode, *end) for process, end in zip(processes, ends, strict=True)]
 
     return train
 
@@ -108,9 +105,7 @@ def test_several_processes_give_weights_of_one(optimizer, new_run, train_togethe
     expected = load_file(run_training(new_run("one", **changes)))
     assert not close(run_training(new_run("fewer", **changes | {"batch_size": 2})), expected)
     run = new_run(**changes)
-    process = train_together(run)
-    assert process.returncode == 0, process.stderr
-    assert sorted(process.stdout.split("\n"))[1:] == ["0 of 2 done", "1 of 2 done"]
+    assert [end[:2] for end in train_together(run)] == DONE
     assert close(run.out, expected) and not run.checkpoint.exists()
 
 
@@ -119,55 +114,50 @@ def test_several_processes_give_weights_of_one(optimizer, new_run, train_togethe
 def test_run_with_killed_worker_stops_and_resumes(new_run, train_together):
     expected = load_file(run_training(new_run("one", batch_size=4, learning_rate=CALM)))
     run = new_run(batch_size=4, learning_rate=CALM)
-    process = train_together(run, "die")
-    assert process.returncode != 0 and "done" not in process.stdout
+    first, second = train_together(run, "die")
+    assert first[0] != 0 and second[0] == -signal.SIGKILL and first[1] == second[1] == ""
     assert load_tensors(run.checkpoint)[1]["step"] == 4 and not run.out.exists()
     assert not list(run.out.parent.glob(".*"))
 
-    process = train_together(run)
-    assert process.returncode == 0, process.stderr
+    assert [end[:2] for end in train_together(run)] == DONE
     assert close(run.out, expected) and not run.checkpoint.exists()
 
 
 @pytest.mark.slow
 def test_processes_with_different_settings_are_rejected(new_run, train_together):
     run = new_run()
-    process = train_together(run, "differ")
-    assert process.returncode != 0 and not run.out.exists() and not run.checkpoint.exists()
-    assert "differ in their settings, photos or checkpoint" in process.stderr
+    ends = train_together(run, "differ")
+    assert not run.out.exists() and not run.checkpoint.exists()
+    for status, out, err in ends:
+        assert (status, out) == (2, "") and "differ in their settings, photos or checkpoint" in err
 
 
 @pytest.mark.slow
-def test_command_shares_work_and_only_rank_0_prints(torchrun, training_photos, deep_loss_weights, tmp_path, run):
+def test_torchrun_shares_work_and_only_rank_0_prints(
+    python_environment, training_photos, deep_loss_weights, tmp_path, run
+):
     save_image(tmp_path / "painting.png", torch.rand(3, 70, 80, generator=torch.Generator().manual_seed(2)))
-    command = [
-        "train-style",
-        tmp_path / "painting.png",
-        "--content",
-        training_photos,
+    command = ["train-style", tmp_path / "painting.png", "--content", training_photos]
+    command += [
         "--loss-weights",
         deep_loss_weights,
+        "--init-from",
+        "none",
+        "--recipe",
+        "paper",
+        "--loss-network",
+        "vgg16",
     ]
-    command += ["--init-from", "none", "--recipe", "paper", "--loss-network", "vgg16", "--arch", "c3s1-4,R4,c3s1-3"]
-    command += [
-        "--steps",
-        3,
-        "--batch-size",
-        2,
-        "--size",
-        32,
-        "--style-size",
-        48,
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-    ]
-    command += ["--learning-rate", CALM]
+    command += ["--arch", "c3s1-4,R4,c3s1-3", "--steps", 3, "--batch-size", 2, "--size", 32, "--style-size", 48]
+    command += ["--device", "cpu", "--precision", "fp32", "--learning-rate", CALM]
     status, out, _ = run(*command, "-o", tmp_path / "one.safetensors")
     assert status == 0 and out.strip() == str(tmp_path / "one.safetensors")
 
-    process = torchrun("-m", "perceptual_style.core.cli", *command, "-o", tmp_path / "two.safetensors")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    torchrun += ["-m", "perceptual_style.core.cli", *map(str, command), "-o", str(tmp_path / "two.safetensors")]
+    environment = python_environment | {"TQDM_MININTERVAL": "0"}  # each step draws the bar, on a fast machine, too
+    options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 240}
+    process = subprocess.run(torchrun, env=environment, cwd=tmp_path, **options)
     assert process.returncode == 0, process.stderr
     assert process.stdout.strip() == str(tmp_path / "two.safetensors")
     assert process.stderr.count("4_broken.jpg") <= 1 and process.stderr.count("3/3") == 2  # at the end, too

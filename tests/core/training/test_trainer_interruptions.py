@@ -92,11 +92,10 @@ run_training(run, lambda progress: print(progress.done, flush=True))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("wait", [0.0, 0.003, 0.011])
-def test_killed_run_resumes_bit_for_bit(wait, new_run, uninterrupted, python_environment, tmp_path, same):
+def test_killed_run_resumes_bit_for_bit(wait, new_run, uninterrupted, start_python, tmp_path, same):
     run = new_run(checkpoint_seconds=0)
     (tmp_path / "run.pickle").write_bytes(pickle.dumps(run))
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "run.pickle")]
-    with subprocess.Popen(command, env=python_environment, stdout=subprocess.PIPE, text=True) as process:
+    with start_python(KILLED, tmp_path / "run.pickle") as process:
         while int(process.stdout.readline() or 99) < 4:
             pass
         time.sleep(wait)  # at some point in a step, or while its checkpoint is written
