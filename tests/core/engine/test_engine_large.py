@@ -61,7 +61,7 @@ HALF = "c9s1-16,d32,d64,R64x5,n2,c3s1-32,n2,c3s1-16,c9s1-3 padding=reflect"
 
 @linux
 @pytest.mark.parametrize(
-    ("arch", "side", "count"), [(SMALL, 96, 60), pytest.param(HALF, 256, 100, marks=pytest.mark.slow)]
+    ("arch", "side", "count"), [(SMALL, 96, 60), pytest.param(HALF, 256, 30, marks=pytest.mark.slow)]
 )
 def test_batch_memory_does_not_grow_with_frames(run_python, arch, side, count):
     short, long = run_json(run_python, _BATCHES, arch, side, side, count)
@@ -79,12 +79,12 @@ def test_planned_memory_matches_used_memory(run_python, mebibytes):
 
 
 def test_thin_bands_of_large_photo_match_float64(root):
-    """The largest error is 2.7e-5.
+    """The largest error is 1.2e-5.
 
     A network of seed 0 amplifies float32 rounding in one channel: the plain forward is off by 7e-5, the engine by 1.1e-4.
     """
     photo = read_image(root / "examples" / "chelsea.jpg").pixels
-    photo = torch.nn.functional.interpolate(photo, size=(1000, 1500), mode="bicubic").clamp(0, 1)
+    photo = torch.nn.functional.interpolate(photo, size=(700, 1000), mode="bicubic").clamp(0, 1)
     torch.manual_seed(1)
     network = build_network("c5s1-3,d6,R6,n2,c3s1-3 padding=reflect output=tanh").eval().requires_grad_(False)
     expected = in_float64(network)(photo.double())
