@@ -23,6 +23,10 @@ PACK_NAME = "perceptual-style"
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 _FLAGS += ("--disable-component-update", "--disable-sync")
 _MS = 60_000  # for a step on a busy machine
+# In the frontend of ComfyUI 0.3, then in the frontend of newer versions.
+_DIALOG = ".p-dialog-mask, [role=dialog]:visible"
+_SEARCH = ".comfy-vue-node-search-box input, [role=search] input[role=combobox]"
+_FOUND = ".comfy-vue-node-search-box [role=option] .option-display-name, [data-testid=result-item]"
 
 
 class Frontend:
@@ -45,16 +49,15 @@ class Frontend:
         self.page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [name, value])
 
     def close_dialogs(self) -> None:
-        masks = self.page.locator(".p-dialog-mask")
-        while masks.count():
+        while self.page.locator(_DIALOG).count():
             self.page.keyboard.press("Escape")
-            masks.last.wait_for(state="detached")
+            self.page.wait_for_timeout(300)
 
     def templates(self) -> None:
         """Open the template browser at this pack."""
         self.close_dialogs()
         self.command("Comfy.BrowseTemplates")
-        self.page.get_by_role("dialog").get_by_text(PACK_NAME, exact=True).click()
+        self.page.get_by_role("dialog").get_by_text(PACK_NAME, exact=True).first.click()
         self.page.get_by_test_id(f"template-workflow-{NAMES[0]}").wait_for()
 
     def load(self, name: str) -> None:
@@ -117,7 +120,7 @@ def test_template_browser_shows_workflows_with_pictures(frontend):
 def test_workflow_opens_without_errors_and_matches_api_form(frontend, name):
     frontend.load(name)
     frontend.shot(name)
-    assert frontend.page.locator(".p-dialog-mask").count() == 0, "a dialog reports missing nodes or models"
+    assert frontend.page.locator(_DIALOG).count() == 0, "a dialog reports missing nodes or models"
     state = frontend.page.evaluate(
         """() => app.graph.nodes.map(node => ({
             type: node.type, known: node.type in LiteGraph.registered_node_types, errors: !!node.has_errors,
@@ -130,8 +133,8 @@ def test_workflow_opens_without_errors_and_matches_api_form(frontend, name):
     assert [node for node in state if node["overlaps"]] == []
     sent = json.loads(frontend.page.evaluate("async () => JSON.stringify((await app.graphToPrompt()).output)"))
     for node in sent.values():
-        for name in ("video-preview", "bit_depth"):  # added by the frontend, and by newer hosts
-            node["inputs"].pop(name, None)
+        for added in ("video-preview", "bit_depth"):  # added by the frontend, and by newer hosts
+            node["inputs"].pop(added, None)
     assert bare(sent) == bare(api_form(name))
     assert frontend.errors == []
 
@@ -177,16 +180,13 @@ def test_help_pages_open(frontend, comfyui):
 
 
 def _found(frontend: Frontend, words: str) -> list[str]:
-    frontend.page.keyboard.press("Escape")
+    frontend.close_dialogs()
     frontend.command("Workspace.SearchBox.Toggle")
-    box = frontend.page.locator(".comfy-vue-node-search-box input")
-    box.fill(words)
+    frontend.page.locator(_SEARCH).fill(words)
     frontend.page.wait_for_timeout(1500)  # the search runs while typing
-    options = frontend.page.locator(".comfy-vue-node-search-box [role=option] .option-display-name")
-    names = [text.split("\n")[0].strip() for text in options.all_inner_texts()]
+    names = [text.split("\n")[0].strip() for text in frontend.page.locator(_FOUND).all_inner_texts()]
     frontend.shot(f"search-{words}")
-    frontend.page.keyboard.press("Escape")
-    frontend.page.wait_for_timeout(300)
+    frontend.close_dialogs()
     return names
 
 
