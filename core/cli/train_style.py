@@ -41,7 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--init-from",
         metavar="NAME|FILE",
         help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: starry_night for "
-        "the recipe quick, `none` for the others)",
+        "the recipe quick, `none` for the others); the style's architecture is kept, and --arch can only add blurs (bd32)",
     )
     start.add_argument(
         "--add-to",

@@ -41,8 +41,8 @@ class StyleTraining:
         out: the file to write, .safetensors.
         recipe: numbers of the run.
         loss_weights: file of the loss network. If None, the weights downloaded by name are used.
-        init_from: file of a trained style to start from, which also sets the architecture. FILE#STYLE chooses one of several
-            styles. None starts from a new network.
+        init_from: file of a trained style to start from, which also sets the architecture; only blurs of the recipe's
+            architecture (``bd64``) are added. FILE#STYLE chooses one of several styles. None starts from a new network.
         seed: random seed of initialization, crops and flips.
         facts: facts to save in the finished file: name, title, license, credit, ...
         half: write the finished network as float16.
