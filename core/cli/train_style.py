@@ -63,6 +63,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     changes.add_argument("--style-weight", type=float, metavar="X", help="factor on the style weight")
     changes.add_argument("--tv-weight", type=float, metavar="X", help="factor on the total variation weight")
+    changes.add_argument(
+        "--steadiness",
+        type=float,
+        metavar="X",
+        help="weight of the difference between pictures of a photo and of the same photo with noise, moved by 1 to 3 px "
+        "(default: the recipe's; 0 in all named recipes)",
+    )
     command.set_defaults(run=_train_style)
 
 
