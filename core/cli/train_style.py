@@ -41,7 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--init-from",
         metavar="NAME|FILE",
         help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: starry_night for "
-        "the recipe quick, `none` for the others)",
+        "the recipe quick, `none` for the others); the style's architecture is kept, and --arch can only add blurs (bd32)",
     )
     start.add_argument(
         "--add-to",
@@ -63,6 +63,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     changes.add_argument("--style-weight", type=float, metavar="X", help="factor on the style weight")
     changes.add_argument("--tv-weight", type=float, metavar="X", help="factor on the total variation weight")
+    changes.add_argument(
+        "--steadiness",
+        type=float,
+        metavar="X",
+        help="weight of the difference between pictures of a photo and of the same photo with noise, moved by 1 to 3 px "
+        "(default: the recipe's; 0 in all named recipes)",
+    )
     command.set_defaults(run=_train_style)
 
 

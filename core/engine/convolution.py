@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..network.stages import blurred
 from .bands import Scratch, first_rows, read_band
 from .feature_maps import Affine, ComputedMap, Map, Pool
 from .lowering import Window
@@ -69,6 +70,8 @@ class BandConvolution:
         band = read_band(
             self.source, self.dtype, window.padding, row, rows, self.left, self.columns, self.scratch
         )  # fmt: skip
+        if window.stage.blur:  # its kernel adds up to 1, so the source's scale and shift can be applied after it
+            band = blurred(band)
         return F.conv2d(band, self.weight, self.bias, window.stride)
 
     def _over_phases(self, values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from ``kernel`` input rows that start at ``p * stride - before``. It holds S x S
   becomes has its own small kernel on the small image (four 2x2 kernels instead of a 3x3 one on four times the pixels).
   Their windows start at different rows, so pixel a of input row m is found at position m + shifts[a].
 - Sub-pixel convolution: its S x S pixels are phases, all with the same window.
+- Convolution with a blur before it: the blur reads one more row at each end, and the convolution reads what it leaves.
 - Convolution to few channels, which would fill vector lanes badly: over blocks of S x S pixels it has S x S times as
   many outputs.
 
@@ -77,8 +78,8 @@ class Window:
 
     @property
     def kernel(self) -> int:
-        """Rows that one position reads."""
-        return self.weight.shape[-1]
+        """Rows that one position reads, those of a blur included."""
+        return self.weight.shape[-1] + self.stage.extent - self.stage.kernel
 
     @property
     def padding(self) -> str:
@@ -92,7 +93,7 @@ class Window:
         if self.up > 1:
             return self.before_up, side + max(self.shifts), side * self.up
         before, after = self.stage.edges(side)
-        result = (side + before + after - self.stage.kernel) // self.stage.stride + 1
+        result = (side + before + after - self.stage.extent) // self.stage.stride + 1
         return before, -(-result // self.phases), result
 
 

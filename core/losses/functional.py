@@ -181,6 +181,42 @@ def peak_loss(features: Tensor, limit: float = 4.0) -> Tensor:
     return (((features - mean) * (variance + 1e-5).rsqrt()).abs() - limit).relu().square().mean()
 
 
+def moved(image: Tensor, move: tuple[int, int]) -> Tensor:
+    """Return an image (N, C, H, W) whose content has moved up and to the left, with mirrored edges.
+
+    Args:
+        image: the image.
+        move: (down, right), px. Pixel (y, x) of the result is pixel (y + down, x + right) of the image.
+    """
+    height, width = image.shape[-2:]
+    down, right = move
+    edges = (max(-right, 0), max(right, 0), max(-down, 0), max(down, 0))
+    return F.pad(image, edges, mode="reflect")[..., edges[3] :, edges[1] :][..., :height, :width]
+
+
+def steadiness_loss(picture: Tensor, of_moved: Tensor, move: tuple[int, int], margin: int = 0) -> Tensor:
+    """Return the mean squared difference between a photo's picture and the moved photo's picture, moved back.
+
+    A picture should move with its photo. Networks with strides, and small noise in the photo, make it flicker instead.
+    Rainy and de Berker 2018 ("Stabilizing neural style-transfer for video") train with such a term for noise; the move is
+    ours.
+
+    Args:
+        picture: (N, C, H, W), the picture of the photo.
+        of_moved: the same shape, the picture of `moved` of the photo, which may have noise added.
+        move: as in `moved`.
+        margin: px left out at the edges of the region that both pictures show. There, the network sees mirrored content.
+    """
+    height, width = picture.shape[-2:]
+    top, left = (max(way, 0) for way in move)
+    above, before = (max(-way, 0) for way in move)
+    rows, columns = height - top - above, width - left - before
+    one = _float(picture)[..., top : top + rows, left : left + columns]
+    other = _float(of_moved)[..., above : above + rows, before : before + columns]
+    inner = (..., slice(margin, rows - margin), slice(margin, columns - margin))
+    return (one[inner] - other[inner]).square().mean()
+
+
 def total_variation(image: Tensor, form: str = "code") -> Tensor:
     """Return the total variation of an image (N, C, H, W), from squared differences between neighbors.
 

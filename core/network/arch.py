@@ -12,6 +12,9 @@ The last layer has neither norm nor ReLU. Our extensions:
 
     nX       nearest-neighbor upsampling by X and nothing after it (a resize-convolution is ``n2,c3s1-64``)
     pX-Z     sub-pixel convolution: 3 x 3 to X * X * Z filters, which become the X x X pixels of Z   -> norm, ReLU
+    bdZ      dZ with a fixed blur of its input, so that pictures change less when the photo moves (Zhang 2019, "Making
+             convolutional networks shift-invariant again", arXiv 1904.11486). Likewise bcXs2-Z. A network can take over
+             the weights of the same network without blurs
     TOKENxN  the layer N times: ``R128x5``
 
 Options follow after blanks, ``norm=... padding=... output=...``. The defaults are the authors' (instance, reflect-start,
@@ -230,6 +233,26 @@ class ArchSpec:
         """Return the same layers with other options (norm, padding, output, styles, ...)."""
         return replace(self, **options)
 
+    def with_blurs_of(self, other: ArchSpec) -> ArchSpec:
+        """Return the network with a blur before each convolution of stride 2 that has one in ``other``, and its own blurs.
+
+        Raises:
+            ArchError: ``other`` has blurs, and another number of such convolutions.
+        """
+        theirs = [layer.blur for layer in other.layers if _can_blur(layer)]
+        places = [i for i, layer in enumerate(self.layers) if _can_blur(layer)]
+        if not any(theirs):
+            return self
+        if len(places) != len(theirs):
+            raise ArchError(
+                f"{self} has {len(places)} convolutions of stride 2, and {other} has {len(theirs)}; their number must be "
+                f"equal to take over blurs"
+            )
+        layers = list(self.layers)
+        for i, blur in zip(places, theirs, strict=True):
+            layers[i] = replace(layers[i], blur=layers[i].blur or blur)
+        return replace(self, layers=tuple(layers))
+
     def with_width(self, width: int) -> ArchSpec:
         """Return the network with ``width`` channels in its first layer, and all others but the last in proportion.
 
@@ -245,6 +268,10 @@ class ArchSpec:
 
         layers = (*map(scaled, self.layers[:-1]), self.layers[-1])
         return ArchSpec.parse(str(replace(self, layers=layers)))  # parsing checks their number
+
+
+def _can_blur(layer: Layer) -> bool:
+    return layer.kind == "conv" and layer.stride == 2
 
 
 def _eps(text: str) -> float:

@@ -90,7 +90,7 @@ def least_side(layers: Sequence[Layer], padding: str) -> int:
 def _mirrored(layer: Layer, padding: str) -> int:
     """Pixels at each edge that the layer itself mirrors."""
     if padding == "reflect" and layer.kind in ("conv", "subpixel", "residual"):
-        return (layer.kernel - 1) // 2
+        return (layer.extent - 1) // 2
     return 0
 
 
@@ -112,7 +112,7 @@ def _reach_of(
     """Input pixels before and after the place of an output pixel that it depends on."""
     first = last = pixel
     for layer, exact in reversed(tuple(zip(layers, strides_fit, strict=True))):
-        k, s = layer.kernel, layer.stride
+        k, s = layer.extent, layer.stride
         p = (k - 1) // 2
         # The number of zeros that "same" puts before a side depends on its remainder: (k - s) // 2 to (k - 1) // 2.
         least = max(k - s, 0) // 2 if padding == "same" else p

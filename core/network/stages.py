@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import BLUR_EXTENT
+
 #: Which style of a network of several: one row for all images, or a tensor (N) with one for each image of the batch.
 #: None if the network has one style.
 Row = int | Tensor | None
@@ -21,6 +23,20 @@ def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
     """Return the zeros that TensorFlow's SAME puts before and after a side."""
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return total // 2, total - total // 2
+
+
+def blurred(x: Tensor) -> Tensor:
+    """Return x (N, C, H, W) blurred by the binomial kernel [1, 2, 1] x [1, 2, 1] / 16: (N, C, H - 2, W - 2), unpadded.
+
+    Before a stride of 2, it weakens the frequencies that the stride would fold into others (Zhang 2019, arXiv 1904.11486).
+    The kernel is constant, so a network's weights do not include it.
+    """
+    dtype = x.dtype if x.dtype == torch.float64 else torch.float32  # half precision would be many times slower on CPUs
+    kernel = torch.full((x.shape[1], 1, BLUR_EXTENT, BLUR_EXTENT), 1 / 16, dtype=dtype, device=x.device)
+    kernel[..., 1] *= 2
+    kernel[..., 1, :] *= 2
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv2d(x.to(dtype), kernel, groups=x.shape[1]).to(x.dtype)
 
 
 class InstanceNorm(nn.Module):
@@ -74,7 +90,9 @@ class PadStage(nn.Module):
 
 
 class ConvStage(nn.Module):
-    """Pad, convolve, normalize, activate.
+    """Pad, blur if asked, convolve, normalize, activate.
+
+    The padding is for blur and convolution together. With reflection, that equals padding each of them.
 
     A transposed convolution pads with zeros by its nature, and gives exactly ``stride`` times its input's size. As the
     gradient of the SAME convolution, TensorFlow's crops less at the top and left: ``shave`` px of the full result. The
@@ -90,16 +108,18 @@ class ConvStage(nn.Module):
         relu: whether a ReLU follows
         transposed: whether the convolution is transposed
         shuffle: side of the pixel blocks of a sub-pixel convolution
+        blur: whether the padded input is blurred, see `blurred`
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int, *,
         padding: str, norm: nn.Module | None = None, relu: bool = False, transposed: bool = False,
-        shuffle: int = 1,
+        shuffle: int = 1, blur: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.padding, self.relu, self.transposed, self.shuffle = padding, relu, transposed, shuffle
-        self.kernel, self.stride = kernel, stride
+        self.kernel, self.stride, self.blur = kernel, stride, blur
+        self.extent = kernel + BLUR_EXTENT - 1 if blur else kernel  # of what is read, see Layer.extent
         half = (kernel - 1) // 2
         self.shave = 0
         self.conv: nn.Conv2d | nn.ConvTranspose2d
@@ -118,19 +138,19 @@ class ConvStage(nn.Module):
         if self.transposed or self.padding == "none":
             return 0, 0
         if self.padding == "same":
-            return same_padding(side, self.kernel, self.stride)
-        return ((self.kernel - 1) // 2,) * 2
+            return same_padding(side, self.extent, self.stride)
+        return ((self.extent - 1) // 2,) * 2
 
     def forward(self, x: Tensor, row: Row = None) -> Tensor:
         """Run the stage on x (N, in_channels, H, W); see `Row`."""
         (top, bottom), (left, right) = (self.edges(side) for side in x.shape[-2:])
         height, width = x.shape[-2:]
-        if self.padding == "zero" and not self.transposed:  # a convolution can do this itself
+        if self.padding == "zero" and not (self.transposed or self.blur):  # a convolution can do this itself
             x = F.conv2d(x, self.conv.weight, self.conv.bias, self.stride, (top, left))
         else:
             if top or bottom or left or right:
                 x = F.pad(x, (left, right, top, bottom), mode=PAD_MODES[self.padding])
-            x = self.conv(x)
+            x = self.conv(blurred(x) if self.blur else x)
         if self.transposed:
             x = x[..., self.shave : self.shave + height * self.stride, self.shave : self.shave + width * self.stride]
         if self.shuffle > 1:

@@ -66,6 +66,14 @@ def build_network(spec: ArchSpec | str) -> TransformNet:
     return TransformNet(ArchSpec.parse(spec) if isinstance(spec, str) else spec)
 
 
+def with_spec(network: TransformNet, spec: ArchSpec) -> TransformNet:
+    """Return a network of another architecture around the weights of this one, which must fit. They are shared."""
+    with torch.device("meta"):
+        result = TransformNet(spec)
+    result.load_state_dict(network.state_dict(), assign=True)
+    return result.eval().requires_grad_(False)
+
+
 def _stage(spec: ArchSpec, layer: Layer, channels: int, is_last: bool) -> nn.Module:
     """The stage of one layer that follows a layer of ``channels`` channels."""
     if layer.kind == "residual":
@@ -87,6 +95,7 @@ def _stage(spec: ArchSpec, layer: Layer, channels: int, is_last: bool) -> nn.Mod
         relu=not is_last,
         transposed=layer.kind == "transposed",
         shuffle=shuffle,
+        blur=layer.blur,
     )
 
 

@@ -23,12 +23,14 @@ from ..network.transform_net import TransformNet
 CHECKPOINT_SUFFIX = ".training.safetensors"
 _OPTIMIZER = "optimizer"  # prefix of the optimizer's tensors in a checkpoint
 _EARLIER_OPTIMIZER = "adam"  # their prefix in checkpoints of earlier versions, whatever the optimizer
+_ADDED_TERMS = ("steadiness",)  # a run without them must equal the same run of an earlier version
 History = list[list[float]]  # the parts of the objective at each step
 
 
 def as_json(recipe: Any) -> dict[str, Any]:
-    """Return a recipe as the value that JSON would read back."""
-    return json.loads(json.dumps(asdict(recipe)))
+    """Return a recipe as the value that JSON would read back, without terms that are off and that earlier versions lack."""
+    values = json.loads(json.dumps(asdict(recipe)))
+    return {name: value for name, value in values.items() if value or name not in _ADDED_TERMS}
 
 
 def identity(

@@ -25,6 +25,7 @@ _VGG16_STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 #: Smallest values of a recipe's numbers.
 _SMALLEST = {
     "batch_size": 1, "size": 32, "style_size": 32, "identity_steps": 0, "saturation": 0, "peaks": 0, "shadows": 0,
+    "steadiness": 0,
 }  # fmt: skip
 
 
@@ -98,6 +99,8 @@ class StyleRecipe:
         saturation: weight of ``functional.saturation_loss``.
         peaks: weight of ``functional.peak_loss`` of the residual stages.
         shadows: share of the crops that pass through ``photos.shaded``, 0 to 1.
+        steadiness: weight of ``functional.steadiness_loss``, between the pictures of each crop and of its disturbed copy
+            (disturbances.py). Costs a second pass of the style network, but not of the loss network.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
 
     Raises:
@@ -121,6 +124,7 @@ class StyleRecipe:
     saturation: float = 0.0
     peaks: float = 0.0
     shadows: float = 0.0
+    steadiness: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from ..checkpoints.own_format import load_network
 from ..errors import CheckpointError, InputError
 from ..network.arch import ArchSpec
 from ..network.styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
-from ..network.transform_net import TransformNet, build_network
+from ..network.transform_net import TransformNet, build_network, with_spec
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def begin(
     """Return the start of a training run of styles with these names.
 
     Args:
-        arch: arch string of a new network.
+        arch: arch string of a new network. A trained one only takes over its blurs.
         names: names of the styles.
         seed: random seed of a new network.
         init_from: trained style to start from, see `train_style.StyleTraining`.
@@ -70,7 +70,7 @@ def begin(
         InputError: The arguments do not fit together.
     """
     if add_to is None:
-        return new_start(arch, names, seed) if init_from is None else trained_start(init_from, names)
+        return new_start(arch, names, seed) if init_from is None else trained_start(init_from, names, arch)
     if init_from is not None:
         raise InputError("a training run starts from a style (init_from) or adds to one (add_to), not both")
     return added_start(add_to, names)
@@ -92,12 +92,15 @@ def new_start(arch: str, names: Sequence[str], seed: int) -> Start:
     return Start(_spread(network, len(names)).requires_grad_(True), names)
 
 
-def trained_start(source: str | Path, names: Sequence[str]) -> Start:
+def trained_start(source: str | Path, names: Sequence[str], arch: str) -> Start:
     """Return the start from one trained style, FILE or FILE#STYLE, or from as many as there are names.
+
+    The network gets the blurs of ``arch`` in addition to its own, see `ArchSpec.with_blurs_of`.
 
     Raises:
         CheckpointError: The file cannot be used.
         InputError: It has no such style, or another number of styles.
+        ArchError: The arch string is invalid, or the network cannot take over its blurs.
     """
     path, style = split(source)
     network, facts = _load(path)
@@ -108,6 +111,7 @@ def trained_start(source: str | Path, names: Sequence[str]) -> Start:
         raise InputError(f"{path} holds {network.spec.styles} styles: {known}; start from one, as {path}#NAME")
     if network.spec.styles == 1:
         network = _spread(network, len(names))
+    network = with_spec(network, network.spec.with_blurs_of(ArchSpec.parse(arch)))
     return Start(network.requires_grad_(True), names)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..devices import autocast_dtype, pick_device
 from ..errors import InputError
 from ..hub.loss_networks import loss_weights_file
-from ..losses.functional import peak_loss, saturation_loss, total
+from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, total
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..network.arch import ArchSpec
@@ -24,6 +24,7 @@ from ..network.styles import name_from, rows_of, split, with_rows
 from ..network.transform_net import TransformNet, forward_any_size, output_function
 from ..progress import ProgressCallback
 from . import state as training_state
+from .disturbances import disturbed
 from .identity_pretraining import learn_identity
 from .photos import PhotoFolder, StyledPhotos, fit_style_image
 from .style_recipes import StyleRecipe, get_recipe
@@ -41,8 +42,8 @@ class StyleTraining:
         out: the file to write, .safetensors.
         recipe: numbers of the run.
         loss_weights: file of the loss network. If None, the weights downloaded by name are used.
-        init_from: file of a trained style to start from, which also sets the architecture. FILE#STYLE chooses one of several
-            styles. None starts from a new network.
+        init_from: file of a trained style to start from, which also sets the architecture; only blurs of the recipe's
+            architecture (``bd64``) are added. FILE#STYLE chooses one of several styles. None starts from a new network.
         seed: random seed of initialization, crops and flips.
         facts: facts to save in the finished file: name, title, license, credit, ...
         half: write the finished network as float16.
@@ -145,7 +146,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     facts = {"task": "style", "name": out.stem, **start.facts(run.facts), "recipe": training_state.as_json(recipe)}
     return train(
         Training(
-            out, identity, recipe, network, photos, _Losses(recipe, network, objective, device, amp), recipe.weights.sums,
+            out, identity, recipe, network, photos, _Losses(run, network, objective, device, amp), recipe.weights.sums,
             start=partial(_pretrain, run, network, len(names), amp, progress),
             report=lambda step, _: {"preview": _preview(run, network, step)},
             facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds, result=start.result,
@@ -176,16 +177,18 @@ class _Losses:
 
     def __init__(
         self,
-        recipe: StyleRecipe,
+        run: StyleTraining,
         network: TransformNet,
         objective: Objective,
         device: torch.device,
         amp: torch.dtype | None,
     ) -> None:
-        self.recipe, self.network, self.objective, self.device, self.amp = recipe, network, objective, device, amp
-        self.stages = [stage for stage in network.stages if isinstance(stage, ResidualStage)] if recipe.peaks else []
+        self.recipe, self.seed = run.recipe, run.seed
+        self.network, self.objective, self.device, self.amp = network, objective, device, amp
+        blocks = [stage for stage in network.stages if isinstance(stage, ResidualStage)]
+        self.stages = blocks if run.recipe.peaks else []
 
-    def __call__(self, batch: Any, _: int) -> dict[str, Tensor]:
+    def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for photos, or for photos and the rows of their styles."""
         recipe, device, amp = self.recipe, self.device, self.amp
         content, rows = (batch[0], batch[1].to(device)) if isinstance(batch, tuple) else (batch, None)
@@ -199,7 +202,17 @@ class _Losses:
             parts["peaks"] = recipe.peaks * total(peak_loss(features) for features in residuals)
         if recipe.saturation:
             parts["saturation"] = recipe.saturation * saturation_loss(raw)
+        if recipe.steadiness:
+            parts["steadiness"] = recipe.steadiness * self._steadiness(content, output, rows, step)
         return parts
+
+    def _steadiness(self, content: Tensor, output: Tensor, rows: Tensor | None, step: int) -> Tensor:
+        """Return the loss between the pictures of photos and of their disturbed copies."""
+        copies, move = disturbed(content, self.seed, step)
+        with torch.autocast(self.device.type, dtype=self.amp or torch.bfloat16, enabled=self.amp is not None):
+            raw = self.network(copies, raw=True, row=rows).float()
+        of_moved = output_function(raw, self.network.spec.output)
+        return steadiness_loss(output, of_moved, move, self.recipe.size // 16)
 
 
 def _pretrain(

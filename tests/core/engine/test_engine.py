@@ -33,6 +33,11 @@ ARCHS = [
     "c3s1-3 padding=replicate output=tanh150",
     "n2,c3s1-3 padding=reflect output=sigmoid",
     "U2,c9s1-3 padding=reflect",
+    "c9s1-8,bd16,bd16,R16x2,n2,c3s1-8,n2,c3s1-8,c9s1-3 padding=reflect",
+    "c9s1-8,bd16,R16,U2,bc5s2-8,u8,c9s1-3 norm=batch",
+    "bd8,bd8,n4,c3s1-3 norm=none padding=zero",
+    "c5s1-8,bd16,bc1s2-8,R8,n4,c9s1-3 padding=same",
+    "c5s1-8,bd16,bd8,R8,n4,c9s1-3 padding=replicate residual=relu",
 ]
 
 
@@ -65,7 +70,7 @@ def test_every_kind_of_network_matches_plain_forward() -> None:
 def random_arch(choice: random.Random) -> str:
     """Return a style-like network of random layers: down, blocks, up again in one of four ways."""
     width, depth = choice.choice((2, 3, 5)), choice.randint(0, 2)
-    layers = [f"c{choice.choice((3, 5, 9))}s1-{width}"] + [f"d{width}"] * depth
+    layers = [f"c{choice.choice((3, 5, 9))}s1-{width}"] + [f"{choice.choice(('', 'b'))}d{width}"] * depth
     layers += [f"R{width}x{choice.randint(1, 2)}"] * choice.randint(0, 1)
     for _ in range(depth):
         layers.append(
@@ -151,7 +156,15 @@ def test_progress_counts_bands_and_can_cancel() -> None:
         engine(image, stop)
 
 
-@pytest.mark.parametrize("arch", [ARCHS[3], "c9s1-4,d8,R8x2,n2,c3s1-3 norm=none padding=reflect", ARCHS[2]])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        ARCHS[3],
+        "c9s1-4,d8,R8x2,n2,c3s1-3 norm=none padding=reflect",
+        ARCHS[2],
+        "c9s1-4,bd8,bd8,R8x2,n4,c3s1-3 norm=none padding=reflect",
+    ],
+)
 def test_small_budget_runs_in_slabs_without_statistics(arch: str) -> None:
     network = randomized(arch)
     image = torch.rand(1, 3, 1201, 41)

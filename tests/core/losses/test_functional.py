@@ -14,9 +14,11 @@ from perceptual_style.core.losses.functional import (
     gram_matrix,
     grid_loss,
     mesh_loss,
+    moved,
     peak_loss,
     pixel_loss,
     saturation_loss,
+    steadiness_loss,
     style_loss,
     total_variation,
 )
@@ -232,6 +234,36 @@ def test_unknown_forms_are_rejected():
         style_loss(torch.eye(2)[None], torch.eye(2)[None], "gatys")
     with pytest.raises(InputError, match="'l1'"):
         total_variation(torch.zeros(1, 3, 4, 4), "l1")
+
+
+@pytest.mark.parametrize("move", [(1, 0), (0, -3), (2, 3), (-1, 2), (-3, -3)])
+def test_moved_image_is_a_window_of_the_mirrored_image(move, rng):
+    image = rand(rng, 2, 3, 8, 9)
+    mirrored = np.pad(image.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)), "reflect")
+    window = mirrored[:, :, 3 + move[0] : 11 + move[0], 3 + move[1] : 12 + move[1]]
+    assert np.array_equal(moved(image, move), window)
+
+
+@pytest.mark.parametrize("margin", [0, 2])
+@pytest.mark.parametrize("move", [(1, 0), (0, -3), (2, 3), (-1, 2), (-3, -3)])
+def test_steadiness_loss_is_zero_for_pictures_that_move_with_the_photo(move, margin, rng):
+    image = rand(rng, 2, 3, 12, 14)
+    assert steadiness_loss(image, moved(image, move), move, margin) == 0
+    assert steadiness_loss(image, moved(image, move), (-move[0], -move[1]), margin) > 0.01
+
+
+def test_steadiness_loss_by_hand(rng):
+    picture, of_moved = rand(rng, 1, 1, 7, 8), rand(rng, 1, 1, 7, 8)
+    squares = [
+        float(picture[0, 0, y + 2, x - 1] - of_moved[0, 0, y, x]) ** 2
+        for y in range(7)
+        for x in range(8)
+        if 1 <= y < 4 and 2 <= x < 7  # rows 0 to 4 and columns 1 to 7 are in both; 1 px at their edges is left out
+    ]
+    assert steadiness_loss(picture, of_moved, (2, -1), 1) == pytest.approx(np.mean(squares))
+    picture.requires_grad_()
+    of_moved.requires_grad_()
+    assert torch.autograd.gradcheck(lambda *pictures: steadiness_loss(*pictures, (2, -1), 1), (picture, of_moved))
 
 
 def test_saturation_loss_counts_only_values_beyond_limit():

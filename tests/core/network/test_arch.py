@@ -24,6 +24,8 @@ SMALL = (
     "c3s1-4,n3,d4,f3s2-4,c3s3-3",
     "c3s1-4,R4,u4,c3s1-3",
     "d4,R4,u4,n2,c3s1-3",
+    "c3s1-4,bd4,R4,n2,c3s1-3",
+    "bd4,bc5s2-4,d4,u4,n4,c3s1-3",
 )
 
 
@@ -42,7 +44,10 @@ def random_spec(seed: int) -> ArchSpec:
         else:
             stride = 1 if kind == "conv" else 2
             channels = random_.randint(1, 9)
-            layers.append(Layer("conv" if kind == "down" else kind, channels, random_.choice((1, 3, 5, 7)), stride))
+            blur = kind == "down" and random_.random() < 0.5
+            layers.append(
+                Layer("conv" if kind == "down" else kind, channels, random_.choice((1, 3, 5, 7)), stride, blur)
+            )
             ratio += {"conv": 0, "down": -1, "transposed": 1}[kind]
     layers += [Layer("transposed", 4, 3, 2)] * max(0, random_.randint(0, 1) - ratio)
     layers.append(Layer("conv", 3, random_.choice((1, 3, 9))))
@@ -81,6 +86,7 @@ def test_printing_and_parsing_are_inverse(seed):
         ("c3s2-64,f3s2-3", "d64,u3"),
         ("d8,c5s2-8,U2,n2,u3", "d8,c5s2-8,U2,n2,u3"),
         ("d064,u03", "d64,u3"),
+        ("bc3s2-8,bd8,bd8,bc5s2-8,n8,n2,c3s1-3", "bd8x3,bc5s2-8,n8,n2,c3s1-3"),
     ],
 )
 def test_equal_networks_print_the_same_string(text, canonical):
@@ -141,6 +147,10 @@ def test_unknown_token_is_named_in_the_error(token):
         ("c3s0-8,c3s1-3", "stride or factor of 0"),
         ("c3s9-8,n9,c3s1-3", "stride or factor of 9"),
         ("n0,c3s1-3", "stride or factor of 0"),
+        ("bc3s1-8,c3s1-3", "'bc3s1-8' blurs before a stride of 1"),
+        ("bc3s4-8,n4,c3s1-3", "blurs before a stride of 4"),
+        ("bu8,c3s1-3", "unknown token 'bu8'"),
+        ("bR3,c3s1-3", "unknown token 'bR3'"),
         ("c3s1-3x0", "0 times"),
         ("c999999s1-3", "c999999s1-3"),
         ("d" + "9" * 5000, "unknown token"),
