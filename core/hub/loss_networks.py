@@ -1,8 +1,8 @@
-"""Loss networks from the Hub: only the tensors down to the requested layer, 30 MB of VGG-16's 553 MB.
+"""Loss networks by name: bundled, or from the Hub.
 
-They are saved as NAME.LAYER.safetensors. Its facts record the source and what was checked: names and shapes, the SHA-256
-that the Hub states for the whole file (which is never read as a whole), and the digest of the tensors, if the manifest has
-one.
+Of the Hub's, only the tensors down to the requested layer are downloaded, 30 MB of VGG-16's 553 MB. They are saved as
+NAME.LAYER.safetensors. Its facts record the source and what was checked: names and shapes, the SHA-256 that the Hub states
+for the whole file (which is never read as a whole), and the digest of the tensors, if the manifest has one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..checkpoints.tensor_files import read_metadata
 from ..errors import CheckpointError, HubError, InputError
 from ..losses.loss_network import ARCHITECTURES, Architecture, LossNetwork
 from ..progress import Progress, ProgressCallback
-from .manifest import Entry, entries
+from .manifest import Entry, bundled_file, entries
 from .messages import by_hand, explained, page_of
 from .places import Folder, check_room, folders_of, locked, own_folder, place_of
 from .ranges import RangesRefused, RemoteFile, RemoteTensors
@@ -79,6 +79,8 @@ def find_tensors(entry: Entry, layer: str | None = None, *, folder: Folder = Non
 
     If ``layer`` is None, any file of the entry will do.
     """
+    if entry.is_bundled:
+        return bundled_file(entry.id)
     layers = _architecture(entry).layers
     deep_enough = layers[_depth(entry, layer or layers[0]) :]
     for place in [*folders_of(folder), own_folder()]:
@@ -110,11 +112,11 @@ def fetch_tensors(
         InputError: If the network has no such layer.
     """
     _depth(entry, layer)
-    target = (folders_of(folder) or [own_folder()])[0] / f"{entry.id}.{layer}.safetensors"
-    hand = place_of(entry, folder)
     found = find_tensors(entry, layer, folder=folder)
     if found is not None:
         return found
+    target = (folders_of(folder) or [own_folder()])[0] / f"{entry.id}.{layer}.safetensors"
+    hand = place_of(entry, folder)
     try:
         with explained(entry, hand), locked(target):
             found = find_tensors(entry, layer, folder=folder)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..images.resample import crop_to_multiple
 
+CONTENT_FORMS = ("paper", "relative")
 STYLE_FORMS = ("paper", "code", "relative")
 PIXEL_FORMS = ("squared", "charbonnier")
 TV_FORMS = ("code", "mean")
@@ -33,9 +34,23 @@ def _float(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def feature_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Return the feature reconstruction loss, equation 2: squared distance / (C H W), averaged over N."""
-    return (_float(features) - _float(target)).square().mean()
+def feature_loss(features: Tensor, target: Tensor, form: str = "paper") -> Tensor:
+    """Return the feature reconstruction loss, averaged over N.
+
+    The forms:
+        paper: squared distance / (C H W), equation 2.
+        relative: squared distance / the target's squared norm, so that a layer's scale does not matter (ours).
+
+    Raises:
+        InputError: The form is unknown.
+    """
+    squared = (_float(features) - _float(target)).square()
+    if form == "paper":
+        return squared.mean()
+    if form != "relative":
+        raise InputError(f"content form is {form!r}; expected one of {', '.join(CONTENT_FORMS)}")
+    norms = _float(target).square().mean(dim=(1, 2, 3)).clamp_min(1e-12)
+    return (squared.mean(dim=(1, 2, 3)) / norms).mean()
 
 
 class _GramProduct(torch.autograd.Function):

@@ -80,6 +80,16 @@ def _distilled() -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def _small_vgg16() -> tuple[Step, ...]:
+    """Return the steps of our own small VGG-16: narrow blocks, whose ends 1x1 heads widen to VGG-16's channels."""
+    steps: list[Step] = []
+    for block, count in enumerate((2, 2, 3, 3), start=1):
+        steps += [Step("pool")] if block > 1 else []
+        steps += [Step("conv", f"conv{block}_{i}") for i in range(1, count + 1)]
+        steps.append(Step("head", f"head{block}_{count}", f"relu{block}_{count}"))
+    return tuple(steps)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The layout of a loss network.
@@ -105,6 +115,7 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     "vgg16": Architecture(_vgg((2, 2, 3, 3, 3))),
     "vgg19": Architecture(_vgg((2, 2, 4, 4, 4))),
+    "vgg16_small": Architecture(_small_vgg16()),
     "squeezenet1_1": Architecture(_squeezenet(), smallest=17),
     "vgg19_distilled": Architecture(_distilled(), normalization="own", padding="reflect", smallest=32),
 }

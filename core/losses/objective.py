@@ -22,6 +22,7 @@ class ObjectiveWeights:
 
     Attributes:
         content: weight of the feature loss by layer of the loss network.
+        content_form: form of the feature loss, see `functional.feature_loss`.
         style: weight of the style loss by layer of the loss network.
         style_form: form of the style loss, see `functional.style_loss`.
         tv: weight of the total variation.
@@ -40,8 +41,13 @@ class ObjectiveWeights:
     tv_form: str = "code"
     pixel: float = 0.0
     pixel_form: str = "squared"
+    content_form: str = "paper"
 
     def __post_init__(self) -> None:
+        if self.content_form not in losses.CONTENT_FORMS:
+            raise InputError(
+                f"content form is {self.content_form!r}; expected one of {', '.join(losses.CONTENT_FORMS)}"
+            )
         if self.style_form not in losses.STYLE_FORMS:
             raise InputError(f"style form is {self.style_form!r}; expected one of {', '.join(losses.STYLE_FORMS)}")
         if self.tv_form not in losses.TV_FORMS:
@@ -156,7 +162,9 @@ class Objective:
         features = self._features(output)
         parts: dict[str, Tensor] = {}
         for layer, weight in weights.content.items():
-            parts[f"content {layer}"] = weight * losses.feature_loss(features[layer], targets[layer])
+            parts[f"content {layer}"] = weight * losses.feature_loss(
+                features[layer], targets[layer], weights.content_form
+            )
         for layer, weight in weights.style.items():
             gram = losses.gram_matrix(features[layer])
             target = self.grams[layer] if rows is None else self.grams[layer][rows]

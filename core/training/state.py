@@ -18,6 +18,7 @@ import torch
 
 from ..checkpoints.own_format import load_tensors, save_tensors
 from ..errors import CheckpointError, InputError, TrainingError
+from ..losses.objective import ObjectiveWeights
 from ..network.transform_net import TransformNet
 
 CHECKPOINT_SUFFIX = ".training.safetensors"
@@ -30,6 +31,8 @@ History = list[list[float]]  # the parts of the objective at each step
 def as_json(recipe: Any) -> dict[str, Any]:
     """Return a recipe as the value that JSON would read back, without terms that are off and that earlier versions lack."""
     values = json.loads(json.dumps(asdict(recipe)))
+    if values["weights"]["content_form"] == ObjectiveWeights.content_form:
+        del values["weights"]["content_form"]
     return {name: value for name, value in values.items() if value or name not in _ADDED_TERMS}
 
 

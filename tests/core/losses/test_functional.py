@@ -35,6 +35,16 @@ def test_feature_loss_by_hand():
     assert float(pixel_loss(a, b)) == pytest.approx(25 / 12)
 
 
+def test_relative_feature_loss_divides_by_each_target_by_hand():
+    target = torch.zeros(2, 1, 1, 2)
+    target[0, 0, 0, 0], target[1, 0, 0, 1] = 2.0, 10.0
+    features = target.clone()
+    features[0, 0, 0, 1], features[1, 0, 0, 0] = 1.0, 3.0
+    assert float(feature_loss(features, target, "relative")) == pytest.approx((1 / 4 + 9 / 100) / 2)
+    with pytest.raises(InputError, match="'gatys'; expected one of paper, relative"):
+        feature_loss(features, target, "gatys")
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 128, 96), (1, 64, 7, 9), (1, 3, 1, 1)])
 def test_gram_matrix_of_bfloat16_matches_float64(shape, rng):
     features = (rand(rng, *shape) - 0.3).bfloat16().requires_grad_()

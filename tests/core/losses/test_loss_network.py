@@ -69,6 +69,19 @@ def distilled(rng: torch.Generator) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def small_vgg16(rng: torch.Generator) -> dict[str, torch.Tensor]:
+    """Return random tensors with the layout of vgg16_small."""
+    tensors, channels = {}, 3
+    for block, (count, width, wide) in enumerate(((2, 3, 8), (2, 4, 9), (3, 5, 10), (3, 6, 11)), start=1):
+        for i in range(1, count + 1):
+            tensors[f"conv{block}_{i}.weight"] = torch.randn(width, channels, 3, 3, generator=rng) * 0.4
+            tensors[f"conv{block}_{i}.bias"] = 0.1 * torch.randn(width, generator=rng)
+            channels = width
+        tensors[f"head{block}_{count}.weight"] = torch.randn(wide, width, 1, 1, generator=rng)
+        tensors[f"head{block}_{count}.bias"] = 0.1 * torch.randn(wide, generator=rng)
+    return tensors
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_layers_match_torchvision(name, rng):
     features, tensors = torchvisions(name, rng)
@@ -121,6 +134,23 @@ def test_distilled_encoder_by_hand(rng):
             x = conv(x, f"conv{block}{i}").relu()
             if i == 1:
                 torch.testing.assert_close(mine[f"relu{block}_1"], conv(x, f"conv{block}1_aux").relu())
+
+
+def test_small_vgg16_by_hand(rng):
+    tensors = small_vgg16(rng)
+    layers = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    image = torch.rand(1, 3, 40, 32, generator=rng)
+    mine = LossNetwork("vgg16_small", tensors, layers)(image)
+    assert list(mine) == layers == list(ARCHITECTURES["vgg16_small"].layers)
+    x = (image - MEAN) / STD
+    for block, count in enumerate((2, 2, 3, 3), start=1):
+        x = x if block == 1 else torch.nn.functional.max_pool2d(x, 2)
+        for i in range(1, count + 1):
+            key = f"conv{block}_{i}"
+            x = torch.nn.functional.conv2d(x, tensors[f"{key}.weight"], tensors[f"{key}.bias"], padding=1).relu()
+        key = f"head{block}_{count}"
+        wide = torch.nn.functional.conv2d(x, tensors[f"{key}.weight"], tensors[f"{key}.bias"]).relu()
+        torch.testing.assert_close(mine[f"relu{block}_{count}"], wide)
 
 
 def test_network_normalizes_input():
@@ -184,7 +214,8 @@ def test_half_precision_files_run_in_float32(rng):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_smallest_image_reaches_deepest_layer_and_smaller_one_is_rejected(name, rng):
     architecture = ARCHITECTURES[name]
-    tensors = distilled(rng) if name == "vgg19_distilled" else torchvisions(name, rng)[1]
+    own = {"vgg19_distilled": distilled, "vgg16_small": small_vgg16}
+    tensors = own[name](rng) if name in own else torchvisions(name, rng)[1]
     network, side = LossNetwork(name, tensors, architecture.layers), architecture.smallest
     features = network(torch.rand(1, 3, side, side + 7, generator=rng))
     assert all(feature.isfinite().all() and feature.numel() for feature in features.values())

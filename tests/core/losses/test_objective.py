@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from perceptual_style.core.errors import InputError
 from perceptual_style.core.losses import functional as losses
 from perceptual_style.core.losses.loss_network import LossNetwork
 from perceptual_style.core.losses.objective import Objective, ObjectiveWeights
+from safetensors.torch import load_file
 
 WEIGHTS = ObjectiveWeights(
     content={"relu2_2": 2.0},
@@ -48,6 +51,25 @@ def test_parts_are_losses_times_weights_by_name(network, images):
     assert list(parts) == list(expected)
     for name in expected:
         torch.testing.assert_close(parts[name], expected[name], msg=name)
+
+
+def test_relative_forms_ignore_the_scale_of_each_layer(loss_weights, images):
+    """torchvision's VGG-16 has smaller activations than Caffe's. The same weights must suit both."""
+    style, content, output = images
+    weights = replace(WEIGHTS, style_form="relative", content_form="relative")
+    tensors, scaled, before = load_file(loss_weights), {}, 1.0
+    for key, factor in (("features.0", 3.0), ("features.2", 0.05), ("features.5", 20.0), ("features.7", 0.4)):
+        # ReLU and pooling pass positive factors on, so each layer is multiplied by its own factor
+        scaled[f"{key}.weight"] = tensors[f"{key}.weight"] * (factor / before)
+        scaled[f"{key}.bias"] = tensors[f"{key}.bias"] * factor
+        before = factor
+    one, other = (
+        Objective(LossNetwork("vgg16", each, weights.layers), weights, style)(output, content)
+        for each in (tensors, scaled)
+    )
+    assert list(one) == list(other)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-7, msg=name)
 
 
 def test_parts_are_linear_in_weights_and_zero_removes_a_part(network, images):
@@ -132,6 +154,7 @@ def test_layers_are_listed_once():
         ({"pixel": float("inf")}, "finite"),
         ({"content": {"relu1_1": -0.1}}, "not negative"),
         ({"style": {"relu1_1": 1.0, "relu1_2": float("nan")}}, "finite"),
+        ({"content_form": "gatys"}, "'gatys'.*paper, relative"),
         ({"style_form": "gatys"}, "'gatys'.*paper, code, relative"),
         ({"tv_form": "l1"}, "'l1'.*code, mean"),
     ],
