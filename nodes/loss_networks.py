@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from ..core.errors import CheckpointError, InputError
-from ..core.hub.loss_networks import deepest_of, fetch_tensors, find_tensors
+from ..core.errors import CheckpointError
+from ..core.hub.loss_networks import deepest_of, find_tensors, loss_weights_file
 from ..core.hub.manifest import Entry, entries
-from ..core.losses.loss_network import LossNetwork
+from ..core.losses.loss_network import LossNetwork, recognize
 from ..core.training.style_recipes import StyleRecipe
 from .choices import Choices
 from .host import LOSS_FOLDER, model_files, model_folders, model_path, progress_callback
@@ -33,33 +34,28 @@ def fingerprint(name: str | None) -> str:
     return AUTO if name == AUTO else LOSS_NETWORKS.fingerprint(name)
 
 
-def loss_weights(name: str, recipe: StyleRecipe) -> Path:
-    """Return the weights of the recipe's loss network that an option stands for. Download them if needed.
+def with_loss_network(recipe: StyleRecipe, choice: str) -> tuple[StyleRecipe, Path]:
+    """Return the recipe for the chosen loss network, and the file with its weights.
+
+    A named network is downloaded if needed: the user asked for it by name.
 
     Raises:
-        InputError: If the option is unknown, or a network that the recipe does not use.
-        CheckpointError: If auto finds no weights.
+        InputError: If the option is unknown.
+        CheckpointError: If no file contains the recipe's layers. The message says what to do.
     """
-    if name == AUTO:
-        return matching_weights(recipe)
-    chosen = LOSS_NETWORKS.chosen(name)
+    layers = recipe.weights.layers
+    if choice == AUTO:
+        return recipe, matching_weights(recipe)
+    chosen = LOSS_NETWORKS.chosen(choice)
     if isinstance(chosen, Path):
-        return chosen  # opening the file shows whether it contains the network
-    if chosen.family != recipe.loss_network:
-        raise InputError(
-            f"the recipe {recipe.name} needs the loss network {recipe.loss_network}, not {chosen.family}; choose a file "
-            f"with its weights in models/{LOSS_FOLDER}, or choose another recipe"
-        )
-    progress = progress_callback(1) if LOSS_NETWORKS.is_to_download(chosen) else None
-    return fetch_tensors(chosen, _deepest(chosen, recipe), folder=model_folders(LOSS_FOLDER), progress=progress)
+        return replace(recipe, loss_network=recognize(chosen, layers, recipe.loss_network)), chosen
+    name = str(chosen.family)
+    file = loss_weights_file(name, layers, model_folders(LOSS_FOLDER), download=True, progress=progress_callback(1))
+    return replace(recipe, loss_network=name), file
 
 
-def matching_weights(recipe: StyleRecipe, any_network: bool = False) -> Path:
-    """Return the downloaded weights, or the first file that contains every layer the recipe needs.
-
-    Args:
-        recipe: The recipe.
-        any_network: Whether the user could choose other networks as well. The error lists them.
+def matching_weights(recipe: StyleRecipe) -> Path:
+    """Return the bundled or downloaded weights, or the first file that contains every layer the recipe needs.
 
     Raises:
         CheckpointError: If there is no such file. The message says what to do.
@@ -69,9 +65,7 @@ def matching_weights(recipe: StyleRecipe, any_network: bool = False) -> Path:
             LossNetwork(recipe.loss_network, path, recipe.weights.layers)
             return path
     name = recipe.loss_network
-    chosen = {option: LOSS_NETWORKS.chosen(option) for option in LOSS_NETWORKS.options()}
-    networks = {option: entry for option, entry in chosen.items() if isinstance(entry, Entry)}
-    instead = ", ".join(option for option, entry in networks.items() if any_network or entry.family == name)
+    instead = ", ".join(option for option in LOSS_NETWORKS.options() if isinstance(LOSS_NETWORKS.chosen(option), Entry))
     instead = f", or choose {instead}" if instead else ""
     raise CheckpointError(
         f"no file in models/{LOSS_FOLDER} contains the loss network {name}, which the recipe {recipe.name} needs; put its "
@@ -80,7 +74,7 @@ def matching_weights(recipe: StyleRecipe, any_network: bool = False) -> Path:
 
 
 def _candidates(recipe: StyleRecipe) -> Iterator[Path]:
-    """Yield files that may contain the recipe's loss network: downloaded ones, then files by name."""
+    """Yield files that may contain the recipe's loss network: bundled and downloaded ones, then files by name."""
     name = recipe.loss_network
     for entry in entries("loss-network"):
         if entry.family == name:

@@ -56,8 +56,7 @@ class OptimizeStyle(io.ComfyNode):
         """Return the optimized images. Raise InputError, ImageError or CheckpointError for bad inputs."""
         for image in (content, style_image):
             images.check(image)
-        chosen = get_recipe(recipe)
-        weights = loss_networks.loss_weights(loss_network, chosen)
+        chosen, weights = loss_networks.with_loss_network(get_recipe(recipe), loss_network)
         with whole_device() as device:
             optimized = optimize_image(
                 torch.cat([images.to_core(frame, device) for frame in content]),
@@ -133,8 +132,9 @@ def _network_inputs() -> list[io.Input]:
             "loss_network",
             options=loss_networks.loss_network_options(),
             default=loss_networks.AUTO,
-            tooltip="Weights of the recipe's loss network: one marked (download), which is downloaded once, verified, and "
-            "saved in models/loss_networks; or a file in that folder. auto: use matching local weights, never download.",
+            tooltip="The network that compares images. auto: the one of the recipe; quick and standard need no download. "
+            "vgg16: better pictures, but slower. A network marked (download) is downloaded once, verified, and saved in "
+            "models/loss_networks. Files in that folder work, too.",
         ),
         advanced(
             io.Int.Input,

@@ -39,7 +39,6 @@ from .training_inputs import (
     start_options,
     style_file,
     validate_start,
-    with_loss_network,
 )
 
 _PRESETS = ("quick", "standard", "paper", "authors")
@@ -115,7 +114,7 @@ def _train(settings: Settings, out: Path, style_image: Tensor, photos: Sequence[
     base = start_file(settings.start_from, recipe, settings.width or None)
     progress = training_callback(node_id)
     with photo_folder(settings.content, photos) as folder, training_device() as device:
-        recipe, loss_weights = with_loss_network(recipe, settings.loss_network)
+        recipe, loss_weights = loss_networks.with_loss_network(recipe, settings.loss_network)
         photo = first_photo(folder)
         if not settings.resume and not out.exists():
             checkpoint_path(out).unlink(missing_ok=True)
@@ -188,8 +187,9 @@ def _recipe_inputs() -> list[io.Input]:
             options=loss_networks.loss_network_options(),
             default=loss_networks.AUTO,
             optional=True,
-            tooltip="The network that compares images. auto: the preset's own, from models/loss_networks or an earlier "
-            "download. If you choose a named network, the part that is needed is downloaded when the graph runs.",
+            tooltip="The network that compares images. auto: the one of the preset; quick and standard need no download. "
+            "vgg16: better pictures, but slower. A network marked (download) is downloaded once, verified, and saved in "
+            "models/loss_networks. Files in that folder work, too.",
         ),
     ]
 

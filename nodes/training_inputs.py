@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,26 +17,22 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import ImageError, InputError
-from ..core.hub.loss_networks import loss_weights_file
 from ..core.hub.manifest import Entry, find_entry
 from ..core.images.folders import find_images
 from ..core.images.reading import read_image
-from ..core.losses.loss_network import recognize
 from ..core.training.base_styles import NOTHING, base_file
 from ..core.training.photos import fitted
 from ..core.training.style_recipes import StyleRecipe, adjusted, get_recipe
 from . import images
 from .choices import Choices
 from .host import (
-    LOSS_FOLDER,
     STYLE_FOLDER,
     input_folder,
     input_folders,
     model_folders,
-    progress_callback,
     temporary_folder,
 )
-from .loss_networks import AUTO, LOSS_NETWORKS, matching_weights
+from .loss_networks import AUTO
 
 NO_FOLDER = "(none)"
 STYLES = Choices("style", STYLE_FOLDER, "style")
@@ -159,26 +155,6 @@ def start_file(choice: str, recipe: StyleRecipe, width: int | None) -> Path | No
         return base_file(None if choice == AUTO else choice, recipe.name, width)
     chosen = STYLES.chosen(choice)
     return base_file(chosen.id if isinstance(chosen, Entry) else chosen, recipe.name, width)
-
-
-def with_loss_network(recipe: StyleRecipe, choice: str) -> tuple[StyleRecipe, Path]:
-    """Return the recipe for the chosen loss network, and the file with its weights.
-
-    A named network is downloaded if needed: the user asked for it by name.
-
-    Raises:
-        InputError: If the option is unknown.
-        CheckpointError: If no file contains the recipe's layers. The message says what to do.
-    """
-    layers = recipe.weights.layers
-    if choice == AUTO:
-        return recipe, matching_weights(recipe, any_network=True)
-    chosen = LOSS_NETWORKS.chosen(choice)
-    if isinstance(chosen, Path):
-        return replace(recipe, loss_network=recognize(chosen, layers, recipe.loss_network)), chosen
-    name = str(chosen.family)
-    file = loss_weights_file(name, layers, model_folders(LOSS_FOLDER), download=True, progress=progress_callback(1))
-    return replace(recipe, loss_network=name), file
 
 
 @contextmanager

@@ -11,8 +11,8 @@ VGG16_WIDTHS = (8, 8, 12, 12, 16, 16, 16, 20, 20, 20, 20, 20, 20)
 VGG16_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 
-def distilled(path: Path, width: int = 4, seed: int = 5) -> Path:
-    """Write a vgg19_distilled up to relu5_1, the loss network of the recipe standard. Returns its path."""
+def small_vgg16(path: Path, width: int = 4, seed: int = 5) -> Path:
+    """Write a vgg16_small, the loss network of the recipe standard, and return its path."""
     generator, tensors, channels = torch.Generator().manual_seed(seed), {}, 3
 
     def add(key: str, out: int, into: int, side: int) -> None:
@@ -20,13 +20,11 @@ def distilled(path: Path, width: int = 4, seed: int = 5) -> Path:
         tensors[f"{key}.weight"] = spread * torch.randn(out, into, side, side, generator=generator)
         tensors[f"{key}.bias"] = 0.1 * torch.randn(out, generator=generator)
 
-    add("conv0", 3, 3, 1)
-    for block, count in enumerate((2, 2, 4, 4, 1), start=1):
+    for block, count in enumerate((2, 2, 3, 3), start=1):
         for i in range(1, count + 1):
-            add(f"conv{block}{i}", width, channels, 3)
+            add(f"conv{block}_{i}", width, channels, 3)
             channels = width
-            if i == 1:
-                add(f"conv{block}1_aux", 2 * width, width, 1)
+        add(f"head{block}_{count}", 2 * width, width, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     return path

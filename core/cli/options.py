@@ -43,9 +43,8 @@ def add_loss_weights(command: Any) -> None:
     """Add ``--loss-weights`` for the loss network of a style recipe."""
     command.add_argument(
         "--loss-weights", metavar="FILE",
-        help="weights of the recipe's loss network; `standard` and `quick` need a file with the weights of "
-        "vgg19_distilled, which cannot be downloaded by name (default for `paper` and `authors`: the weights downloaded "
-        "with `perceptual-style download vgg16`)",
+        help="weights of the recipe's loss network (default: the bundled ones for `standard` and `quick`, and those "
+        "downloaded with `perceptual-style download vgg16` for `paper` and `authors`)",
     )  # fmt: skip
 
 

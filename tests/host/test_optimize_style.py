@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_networks import distilled
+from small_networks import small_vgg16
 
 pytestmark = pytest.mark.host
 
-WEIGHTS = "small_distilled.safetensors"
+WEIGHTS = "narrow_vgg16.safetensors"
 
 
 @pytest.fixture
 def weights(comfyui) -> Iterator[Path]:
     """A small loss network for the recipe standard, in models/loss_networks during a test."""
-    path = distilled(comfyui.loss_networks / WEIGHTS)
+    path = small_vgg16(comfyui.loss_networks / WEIGHTS)
     yield path
     path.unlink()
 

@@ -199,7 +199,7 @@ def test_missing_choices_are_rejected_before_running(comfyui, training, inputs, 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"loss_network": "auto"}, "put its weights there as vgg19_distilled.safetensors"),
+        ({"preset": "paper", "loss_network": "auto"}, "put its weights there as vgg16.safetensors"),
         ({"width": 32}, "starry_night is 16 channels wide, not 32"),
         ({"size": 66}, "multiple of 4"),
     ],

@@ -12,7 +12,7 @@ from workflows import HOSTS_PHOTO, NAMES, ROOT, api_form, ui_form
 
 pytestmark = pytest.mark.host
 
-LOSS_NETWORK = "small_distilled.safetensors"
+LOSS_NETWORK = "narrow_vgg16.safetensors"
 SMALL = (128, 128)
 
 
@@ -26,9 +26,9 @@ def photo(comfyui) -> Image.Image:
 @pytest.fixture
 def loss_network(comfyui) -> Iterator[None]:
     """A small, fast loss network for the recipe standard, in models/loss_networks during a test."""
-    from small_networks import distilled
+    from small_networks import small_vgg16
 
-    path = distilled(comfyui.base / "models" / "loss_networks" / LOSS_NETWORK)
+    path = small_vgg16(comfyui.base / "models" / "loss_networks" / LOSS_NETWORK)
     yield
     path.unlink()
 

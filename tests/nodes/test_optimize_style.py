@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import pytest
 import torch
-from safetensors.torch import load_file, save, save_file
-from small_networks import distilled, vgg16
+from safetensors.torch import save, save_file
+from small_networks import small_vgg16, vgg16
 
 REVISION = "4" * 40
 DEFAULTS = {
     "recipe": "standard", "iterations": 3, "content_weight": 1.0, "style_weight": 1.0, "tv_weight": 1.0, "start": "content",
-    "seed": 0, "loss_network": "auto", "style_size": 64,
+    "seed": 0, "loss_network": "narrow.safetensors", "style_size": 64,
 }  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def _photo(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> to
 @pytest.fixture
 def weights(host):
     """A small loss network for the recipe standard, in models/loss_networks."""
-    return distilled(host.loss_networks / "distilled.safetensors")
+    return small_vgg16(host.loss_networks / "narrow.safetensors")
 
 
 @pytest.fixture
@@ -112,38 +113,41 @@ def test_list_has_auto_names_and_files(pack, host, weights):
     def options() -> list[str]:
         return next(each for each in pack.schema("OptimizeStyle").inputs if each.id == "loss_network").options
 
-    assert options() == ["auto", "vgg16 (download)", "vgg19 (download)", "distilled.safetensors"]
+    assert options() == ["auto", "vgg16_small", "vgg16 (download)", "vgg19 (download)", "narrow.safetensors"]
     for name in options():
         assert pack.nodes["OptimizeStyle"].validate_inputs(name) is True
     assert pack.nodes["OptimizeStyle"].validate_inputs(None) is True
 
 
-@pytest.mark.parametrize("name", ["../distilled.safetensors", "/etc/passwd", "nothing", ""])
+@pytest.mark.parametrize("name", ["../narrow.safetensors", "/etc/passwd", "nothing", ""])
 def test_unknown_names_raise(pack, host, weights, optimize, name):
-    distilled(host.models / "distilled.safetensors")
+    small_vgg16(host.models / "narrow.safetensors")
     assert f"no loss network named {name!r}" in pack.nodes["OptimizeStyle"].validate_inputs(name)
     with pytest.raises(ValueError, match="there is no loss network named"):
         optimize(loss_network=name)
 
 
-def test_auto_uses_first_matching_file(host, optimize, by_core, weights):
-    expected = optimize(loss_network="distilled.safetensors")
-    torch.testing.assert_close(expected, by_core(_photo(1, 36, 40, 3)))
-    save_file(vgg16(), host.loss_networks / "a_vgg16.safetensors")
-    shallow = {key: t for key, t in load_file(weights).items() if not key.startswith("conv51")}
-    save_file(shallow, host.loss_networks / "b_shallow.safetensors")
+def test_auto_uses_bundled_network(host, optimize, by_core, weights):
+    expected = by_core(_photo(1, 36, 40, 3), loss_weights=None)
     assert torch.equal(optimize(loss_network="auto"), expected)
+    assert torch.equal(optimize(loss_network="vgg16_small"), expected)
+    assert not torch.equal(optimize(), expected)
+
+
+def test_auto_uses_first_matching_file_if_none_is_bundled(host, optimize, weights):
+    save_file(vgg16(), host.loss_networks / "b_vgg16.safetensors")
+    expected = optimize(recipe="authors", loss_network="b_vgg16.safetensors")
+    save_file(vgg16(deepest=19), host.loss_networks / "a_shallow.safetensors")
+    assert torch.equal(optimize(recipe="authors", loss_network="auto"), expected)
 
 
 def test_missing_loss_network_error_says_where_to_put_it(pack, host, optimize):
-    error = pack.module("core.errors").CheckpointError
     put_there = (
-        r"no file in models/loss_networks contains .* vgg19_distilled, .* as vgg19_distilled.safetensors \(or .pth\)$"
+        "contains the loss network vgg16, .* weights there as vgg16.safetensors \\(or .pth\\), or choose vgg16_small, "
+        "vgg16 \\(download\\), vgg19 \\(download\\)$"
     )
-    with pytest.raises(error, match=put_there):
-        optimize()
-    with pytest.raises(error, match="contains the loss network vgg16, .* or choose vgg16 \\(download\\)$"):
-        optimize(recipe="authors")
+    with pytest.raises(pack.module("core.errors").CheckpointError, match=put_there):
+        optimize(recipe="authors", loss_network="auto")
 
 
 @pytest.fixture
@@ -171,10 +175,13 @@ def test_hub_network_is_downloaded_once_as_far_as_needed(host, optimize, publish
     assert len(hub_standin.requests) == requests
 
 
-def test_wrong_network_for_recipe_raises_before_download(pack, optimize, published, hub_standin):
-    with pytest.raises(pack.module("core.errors").InputError, match="standard needs .* vgg19_distilled, not vgg16"):
-        optimize(loss_network="vgg16 (download)")
-    assert hub_standin.requests == []
+def test_any_recipe_can_use_a_chosen_network(pack, host, optimize, published, by_core):
+    result = optimize(loss_network="vgg16 (download)")
+    recipe = dataclasses.replace(
+        pack.module("core.training.style_recipes").get_recipe("standard"), loss_network="vgg16"
+    )
+    file = host.loss_networks / "vgg16.relu4_3.safetensors"
+    assert torch.equal(result, by_core(_photo(1, 36, 40, 3), recipe=recipe, loss_weights=file))
 
 
 @pytest.mark.usefixtures("weights")
@@ -197,8 +204,8 @@ def test_fingerprint_changes_only_with_chosen_file(pack, host, weights):
     def fingerprint(name: str | None) -> str:
         return pack.nodes["OptimizeStyle"].fingerprint_inputs(content=None, iterations=3, loss_network=name)
 
-    before = fingerprint("distilled.safetensors"), fingerprint("auto"), fingerprint(None)
-    distilled(host.loss_networks / "other.safetensors")
-    assert (fingerprint("distilled.safetensors"), fingerprint("auto"), fingerprint(None)) == before
-    distilled(weights, width=5)
-    assert fingerprint("distilled.safetensors") != before[0] and fingerprint("auto") == before[1]
+    before = fingerprint("narrow.safetensors"), fingerprint("auto"), fingerprint(None)
+    small_vgg16(host.loss_networks / "other.safetensors")
+    assert (fingerprint("narrow.safetensors"), fingerprint("auto"), fingerprint(None)) == before
+    small_vgg16(weights, width=5)
+    assert fingerprint("narrow.safetensors") != before[0] and fingerprint("auto") == before[1]

@@ -102,12 +102,20 @@ def test_loss_network_is_found_by_its_tensors(train, asked, host, ready):
             train(loss_network=file)
 
 
-def test_missing_loss_network_error_says_what_to_do(train, ready):
+def test_quick_uses_bundled_loss_network(train, asked, host, ready):
+    for name in ("auto", "vgg16_small"):
+        seen = asked(train, loss_network=name)
+        assert seen["recipe"].loss_network == "vgg16_small"
+        assert seen["loss_weights"] == ready.module("core.hub.manifest").bundled_path("vgg16_small")
+
+
+def test_missing_loss_network_error_says_what_to_do(train, ready, host):
+    (host.loss_networks / "vgg16.safetensors").unlink()
     with pytest.raises(ready.module("core.errors").CheckpointError) as raised:
-        train(loss_network="auto")  # quick needs another network than the file contains
+        train(preset="paper", loss_network="auto")
     message = str(raised.value)
-    assert "no file in models/loss_networks" in message and "weights there as vgg19_distilled.safetensors" in message
-    assert "vgg16 (download), vgg19 (download)" in message and "\n" not in message
+    assert "no file in models/loss_networks" in message and "weights there as vgg16.safetensors" in message
+    assert "vgg16_small, vgg16 (download), vgg19 (download)" in message and "\n" not in message
     for name in ("../../x.safetensors", "vgg12"):
         with pytest.raises(ready.module("core.errors").InputError, match=f"no loss network named '{name}'"):
             train(loss_network=name)
@@ -120,12 +128,12 @@ def test_named_loss_network_is_downloaded_as_far_as_needed(train, asked, ready, 
         wanted.update(name=name, layers=layers, folder=folder, download=download, progress=progress)
         return host.loss_networks / "downloaded"
 
-    monkeypatch.setattr(ready.module("nodes.training_inputs"), "loss_weights_file", loss_weights_file)
+    monkeypatch.setattr(ready.module("nodes.loss_networks"), "loss_weights_file", loss_weights_file)
     for choice in ("vgg19 (download)", "vgg19"):
         seen = asked(train, loss_network=choice)
         assert seen["recipe"].loss_network == "vgg19" and seen["loss_weights"] == host.loss_networks / "downloaded"
         assert wanted["name"] == "vgg19" and wanted["download"] and wanted["progress"] is not None
-        assert "relu5_1" in wanted["layers"] and wanted["folder"] == [host.loss_networks]
+        assert "relu4_3" in wanted["layers"] and wanted["folder"] == [host.loss_networks]
 
 
 BAD_NAMES = [

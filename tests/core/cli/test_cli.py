@@ -61,7 +61,7 @@ def test_describe_accepts_every_name(run):
 def test_training_without_loss_weights_says_how_to_get_them(refused, tmp_path):
     arguments = ["train-style", photo(tmp_path / "p.png"), "--content", tmp_path, "-o", tmp_path / "x.safetensors"]
     assert "run `perceptual-style download vgg16`" in refused(*arguments, "--recipe", "authors")
-    assert "vgg19_distilled cannot be downloaded by name; give a file" in refused(*arguments)
+    assert "vgg19 down to relu4_3 are not downloaded yet" in refused(*arguments, "--loss-network", "vgg19")
 
 
 def test_download_errors_are_one_line(refused):

@@ -30,7 +30,7 @@ from perceptual_style.core.training.photos import fit_style_image
 from perceptual_style.core.training.state import as_json as recipe_as_json
 from perceptual_style.core.training.state import file_digest, image_digest
 from perceptual_style.core.training.style_recipes import get_recipe, recipe_of
-from small_networks import distilled
+from small_networks import small_vgg16
 
 ARCH = "c3s1-4,d4,R4,n2,c3s1-3 norm=instance padding=reflect output=tanh"
 RECIPE = dataclasses.replace(get_recipe("standard"), style_size=64)
@@ -39,7 +39,7 @@ STATED = {key: value for key, value in recipe_as_json(RECIPE).items() if key != 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    return distilled(tmp_path_factory.mktemp("network") / "distilled.safetensors")
+    return small_vgg16(tmp_path_factory.mktemp("network") / "narrow.safetensors")
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_notes_caution_about_a_different_objective(evaluate, folder, network, tm
     save_image(folder / "painting.png", torch.rand(3, 66, 80))
     (note,) = evaluate().notes
     assert note.startswith("Caution: ") and "trained with another style image" in note
-    weights = distilled(tmp_path / "other.safetensors", seed=6)
+    weights = small_vgg16(tmp_path / "other.safetensors", seed=6)
     assert "trained with another loss network" in " ".join(evaluate(loss_weights=weights).notes)
 
 

@@ -14,7 +14,8 @@ from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.errors import CheckpointError, HubError
 from perceptual_style.core.hub import manifest
 from perceptual_style.core.hub.fetch import is_downloaded
-from perceptual_style.core.losses.loss_network import ARCHITECTURES
+from perceptual_style.core.hub.loss_networks import loss_weights_file
+from perceptual_style.core.losses.loss_network import ARCHITECTURES, LossNetwork
 from perceptual_style.core.models.style_model import list_styles, load_style
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.arch import ArchSpec
@@ -105,7 +106,23 @@ def test_entry_describes_its_file(entry, root):
     assert manifest.bundled_file(entry["id"]) == root / entry["file"]
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
+LOSS_NETWORKS = [entry for entry in ENTRIES if entry["task"] == "loss-network"]
+
+
+@pytest.mark.parametrize("entry", LOSS_NETWORKS, ids=[entry["id"] for entry in LOSS_NETWORKS])
+def test_bundled_loss_network_loads_by_name(entry, rng):
+    network = ARCHITECTURES[entry["family"]]
+    features = LossNetwork(entry["family"], loss_weights_file(entry["family"], network.layers), network.layers)(
+        torch.rand(1, 3, 64, 48, generator=rng)
+    )
+    assert list(features) == list(network.layers)
+    assert all(each.isfinite().all() and each.std() > 0 for each in features.values())
+
+
+PICTURES = [entry for entry in ENTRIES if entry["task"] != "loss-network"]
+
+
+@pytest.mark.parametrize("entry", PICTURES, ids=[entry["id"] for entry in PICTURES])
 def test_bundled_network_loads_by_name_and_takes_any_size(entry, rng):
     model = load_upscaler(entry["id"]) if entry["task"] == "upscale" else load_style(entry["id"])
     assert str(model.spec) == entry["arch"] == str(ArchSpec.parse(entry["arch"]))

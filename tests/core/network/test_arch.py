@@ -302,7 +302,7 @@ def test_start_padding_makes_up_for_residual_blocks_or_is_rejected(text):
 
 def test_with_width_scales_all_channels():
     half, paper = ArchSpec.parse(HALF_WIDTH_ARCH), ArchSpec.parse(PAPER_ARCH)
-    assert str(half.with_width(32)).startswith("c9s1-32,d64,d128,R128x5,n2,c3s1-64,n2,c3s1-32,c9s1-3 norm=instance")
+    assert str(half.with_width(32)).startswith("c9s1-32,bd64,bd128,R128x5,n2,c3s1-64,n2,c3s1-32,c9s1-3 norm=instance")
     assert half.with_width(32).with_width(16) == half == half.with_width(16)
     assert str(paper.with_width(16)).startswith("c9s1-16,d32,d64,R64x5,u32,u16,c9s1-3 norm=batch")
     assert half.with_width(1).width == 1 and TransformNet(half.with_width(1)).spec.out_channels == 3
