@@ -123,10 +123,8 @@ def _evaluate_style(arguments: argparse.Namespace) -> str:
     if arguments.sheet:
         with progress_bar("picture") as show:
             write_sheet(arguments.sheet, models, shown, str(pick_device(arguments.device)), show)
-    pages, answer = (
-        [yardstick_report.markdown(measures, digest)],
-        {"yardstick": yardstick_report.as_json(measures, digest)},
-    )
+    pages = [yardstick_report.markdown(measures, digest)]
+    answer = {"yardstick": yardstick_report.as_json(measures, digest)}
     if recipe is not None and output is not None:
         evaluation = _worth(arguments, models[0], paintings[0], photos, recipe)
         style_report.write_report(evaluation, output)
