@@ -14,6 +14,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     upscale = kinds.add_parser("upscale", help="PSNR, SSIM and perceptual distances of upscalers on test sets")
     evaluate_upscale.add_arguments(upscale)
     style = kinds.add_parser(
-        "style", help="a style's objective and speed, compared with optimizing the pixels of each photo"
+        "style", help="styles by a yardstick that is the same for all; what one pass is worth in optimization"
     )
     evaluate_style.add_arguments(style)

@@ -22,10 +22,11 @@ def save_figure(path: Path, picture: Image.Image) -> None:
 
 
 def in_a_row(panels: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> Image.Image:
-    """Return pictures side by side, each with a title and up to two more lines of text below it."""
+    """Return pictures side by side, each with a title and more lines of text below it."""
     width = 2 * _MARGIN + sum(panel.width for panel, _, _ in panels) + _GAP * (len(panels) - 1)
     height = max(panel.height for panel, _, _ in panels)
-    canvas = Image.new("RGB", (width, _MARGIN + height + 8 + 3 * _LINE + _MARGIN // 2), "white")
+    text_height = _LINE * max(1 + len(lines) for _, _, lines in panels)
+    canvas = Image.new("RGB", (width, _MARGIN + height + 8 + text_height + _MARGIN // 2), "white")
     draw, font, x = ImageDraw.Draw(canvas), ImageFont.load_default(16), _MARGIN
     for panel, title, lines in panels:
         canvas.paste(panel, (x, _MARGIN))

@@ -30,7 +30,8 @@ from perceptual_style.core.training.photos import fit_style_image
 from perceptual_style.core.training.state import as_json as recipe_as_json
 from perceptual_style.core.training.state import file_digest, image_digest
 from perceptual_style.core.training.style_recipes import get_recipe, recipe_of
-from small_networks import small_vgg16
+from safetensors.torch import save_file
+from small_networks import small_vgg16, vgg16
 
 ARCH = "c3s1-4,d4,R4,n2,c3s1-3 norm=instance padding=reflect output=tanh"
 RECIPE = dataclasses.replace(get_recipe("standard"), style_size=64)
@@ -211,8 +212,9 @@ def test_bad_input_is_rejected_before_any_work(evaluate, folder):
 @pytest.fixture
 def command(style, folder, network):
     """Return the arguments of a short evaluation."""
+    save_file(vgg16(), folder / "vgg16.safetensors")
     settings = ["--style-image", folder / "painting.png", "--loss-weights", network, "-o", folder / "out"]
-    settings += ["--size", 32, "--iterations", 2, "--sizes"]
+    settings += ["--worth", "--vgg16", folder / "vgg16.safetensors", "--size", 32, "--iterations", 2, "--sizes"]
     return ["evaluate", "style", style, "--data", folder / "photos", *settings]
 
 
@@ -221,9 +223,10 @@ def test_command_writes_page_json_plot_and_pictures(run, command, folder, monkey
     monkeypatch.setattr(module, "_REPEATS", 1)
     status, out, _ = run(*command, 32, "--photos", 2, "--examples", 1)
     assert status == 0
-    names = {"style.md", "style.json", "style.png", "example1_3.png"}
+    names = {"yardstick.md", "yardstick.json", "style.md", "style.json", "style.png", "example1_3.png"}
     assert {path.name for path in (folder / "out").iterdir()} == names
-    assert (folder / "out" / "style.md").read_text(encoding="utf-8") == out
+    pages = [(folder / "out" / name).read_text(encoding="utf-8") for name in ("yardstick.md", "style.md")]
+    assert "\n".join(pages) == out
     answer = json.loads((folder / "out" / "style.json").read_text(encoding="utf-8"))
     assert [photo["photo"] for photo in answer["photos"]] == ["1.png", "3.png"]
     assert [each["size"] for each in answer["speed"]] == [32]
@@ -233,7 +236,9 @@ def test_command_writes_page_json_plot_and_pictures(run, command, folder, monkey
     photo = square_photo(folder / "photos" / "3.png", 32).repeat_interleave(6, 2).repeat_interleave(6, 3)
     assert (panel - photo).abs().max() <= 0.5 / 255 + 1e-6
     status, out, _ = run(*command, "--photos", 1, "--examples", 0, "--json")
-    assert status == 0 and json.loads(out)["iterations"] == 2 and json.loads(out)["speed"] == []
+    answer = json.loads(out)
+    assert status == 0 and answer["optimization"]["iterations"] == 2 and answer["optimization"]["speed"] == []
+    assert [each["style"] for each in answer["yardstick"]["styles"]] == ["tiny"]
 
 
 def test_command_without_matplotlib_says_what_to_install(refused, command, folder, monkeypatch):
@@ -250,6 +255,9 @@ def test_command_errors_are_one_line(refused, command, folder):
         *command[:2], folder / "bare.safetensors", *command[3:]
     )
     assert "9 photos were requested; expected 1 to 5" in refused(*command, "--photos", 9)
+    assert "--worth is for one style, and there are 2" in refused(*command[:3], command[2], *command[3:])
+    without_output = [each for each in command if each not in ("-o", folder / "out")]
+    assert "give the folder for them: -o OUTDIR" in refused(*without_output)
     assert "unknown recipe" in refused(*command, "--recipe", "fast")
     assert "no such file" in refused(*command, "--style-image", folder / "nothing.png")
     assert "does not exist" in refused(*command, "--loss-weights", folder / "nothing")
