@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,35 +146,67 @@ def test_queued_workflow_shows_its_result(frontend):
     frontend.shot("queued")
 
 
+@contextmanager
+def _help_page(frontend: Frontend, node: str, heading: str) -> Iterator[Any]:
+    """The help page of a node that is added to the graph, once its heading and picture are there."""
+    page = frontend.page.locator(".node-help-content .markdown-content")
+    frontend.page.evaluate(
+        """type => { const node = LiteGraph.createNode(type); node.pos = [0, 700]; app.graph.add(node);
+            app.canvas.deselectAll(); app.canvas.centerOnNode(node); }""",
+        node,
+    )
+    frontend.page.wait_for_timeout(500)  # until the canvas is drawn: clicks need it
+    x, y = frontend.page.evaluate(
+        """() => { const node = app.graph.nodes.at(-1);
+            return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }"""
+    )
+    frontend.page.mouse.click(x, y)
+    frontend.page.wait_for_timeout(500)  # the toolbox appears once the canvas stands still
+    frontend.page.get_by_test_id("info-button").click()
+    page.get_by_role("heading", name=heading, exact=True).wait_for()
+    frontend.page.wait_for_function(
+        "image => image.complete && image.naturalWidth > 0", arg=page.locator("img").first.element_handle()
+    )
+    yield page
+    frontend.page.evaluate(
+        "app.graph.nodes.filter(node => node.pos[1] === 700).forEach(node => app.graph.remove(node))"
+    )
+
+
+@contextmanager
+def _in_language(frontend: Frontend, language: str) -> Iterator[dict[str, Any]]:
+    """Switch the frontend to a language and load a workflow; the texts of the nodes in that language."""
+    frontend.set("Comfy.Locale", language)
+    frontend.page.reload()
+    try:
+        frontend.open()
+        frontend.load("stylize")
+        yield json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    finally:
+        frontend.set("Comfy.Locale", "en")
+        frontend.page.reload()
+        frontend.open()
+
+
 def test_help_pages_open(frontend, comfyui):
     frontend.load("stylize")
     info = comfyui.get("/object_info")
     ours = [node for node, each in info.items() if each["python_module"] == f"custom_nodes.{PACK_NAME}"]
     assert len(ours) >= 4
-    help_page = frontend.page.locator(".node-help-content .markdown-content")
     for node in ours:
-        frontend.page.evaluate(
-            """type => { const node = LiteGraph.createNode(type); node.pos = [0, 700]; app.graph.add(node);
-                app.canvas.deselectAll(); app.canvas.centerOnNode(node); }""",
-            node,
-        )
-        frontend.page.wait_for_timeout(500)  # until the canvas is drawn: clicks need it
-        x, y = frontend.page.evaluate(
-            """() => { const node = app.graph.nodes.at(-1);
-                return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }"""
-        )
-        frontend.page.mouse.click(x, y)
-        frontend.page.wait_for_timeout(500)  # the toolbox appears once the canvas stands still
-        frontend.page.get_by_test_id("info-button").click()
-        help_page.get_by_role("heading", name=info[node]["display_name"], exact=True).wait_for()
-        frontend.page.wait_for_function(
-            "image => image.complete && image.naturalWidth > 0", arg=help_page.locator("img").first.element_handle()
-        )
-        assert help_page.get_by_role("heading", name="Troubleshooting").count() == 1
-        frontend.shot(f"help-{node}")
-        frontend.page.evaluate(
-            "app.graph.nodes.filter(node => node.pos[1] === 700).forEach(node => app.graph.remove(node))"
-        )
+        with _help_page(frontend, node, info[node]["display_name"]) as page:
+            assert page.get_by_role("heading", name="Troubleshooting").count() == 1
+            frontend.shot(f"help-{node}")
+
+
+@pytest.mark.parametrize("language", ["ko", "zh", "ja"])
+def test_help_pages_open_in_frontend_language(frontend, language):
+    with _in_language(frontend, language) as texts:
+        texts = texts["FastStylize"]
+        with _help_page(frontend, "FastStylize", texts["display_name"]) as page:
+            assert texts["inputs"]["stroke_size"]["name"] in page.locator("li code").all_inner_texts()
+            assert "*" not in page.inner_text()  # marks of emphasis that Markdown did not take
+            frontend.shot(f"help-{language}")
 
 
 def _found(frontend: Frontend, words: str) -> list[str]:
@@ -200,16 +233,10 @@ def test_search_finds_nodes_by_name_and_alias(frontend, comfyui):
 
 
 def test_nodes_are_shown_in_frontend_language(frontend):
-    texts = json.loads((ROOT / "locales" / "fr" / "nodeDefs.json").read_text(encoding="utf-8"))["FastStylize"]
-    frontend.set("Comfy.Locale", "fr")
-    frontend.page.reload()
-    try:
-        frontend.open()
-        frontend.load("stylize")
+    with _in_language(frontend, "fr") as texts:
+        texts = texts["FastStylize"]
         node = "app.graph.nodes.find(node => node.type === 'FastStylize')"
         assert frontend.page.evaluate(f"{node}.constructor.title") == texts["display_name"]
         labels = frontend.page.evaluate(f"{node}.inputs.map(each => [each.name, each.localized_name])")
         assert {name: label for name, label in labels} == {name: texts["inputs"][name]["name"] for name, _ in labels}
         frontend.shot("fr")
-    finally:
-        frontend.set("Comfy.Locale", "en")
