@@ -173,21 +173,6 @@ def _help_page(frontend: Frontend, node: str, heading: str) -> Iterator[Any]:
     )
 
 
-@contextmanager
-def _in_language(frontend: Frontend, language: str) -> Iterator[dict[str, Any]]:
-    """Switch the frontend to a language and load a workflow; the texts of the nodes in that language."""
-    frontend.set("Comfy.Locale", language)
-    frontend.page.reload()
-    try:
-        frontend.open()
-        frontend.load("stylize")
-        yield json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
-    finally:
-        frontend.set("Comfy.Locale", "en")
-        frontend.page.reload()
-        frontend.open()
-
-
 def test_help_pages_open(frontend, comfyui):
     frontend.load("stylize")
     info = comfyui.get("/object_info")
@@ -199,14 +184,21 @@ def test_help_pages_open(frontend, comfyui):
             frontend.shot(f"help-{node}")
 
 
-@pytest.mark.parametrize("language", ["ko", "zh", "ja"])
-def test_help_pages_open_in_frontend_language(frontend, language):
-    with _in_language(frontend, language) as texts:
-        texts = texts["FastStylize"]
-        with _help_page(frontend, "FastStylize", texts["display_name"]) as page:
-            assert texts["inputs"]["stroke_size"]["name"] in page.locator("li code").all_inner_texts()
-            assert "*" not in page.inner_text()  # marks of emphasis that Markdown did not take
-            frontend.shot(f"help-{language}")
+def test_help_pages_open_in_frontend_language(frontend):
+    frontend.load("stylize")
+    try:
+        for language in ("ko", "zh", "ja"):
+            texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))[
+                "FastStylize"
+            ]
+            frontend.set("Comfy.Locale", language)
+            frontend.page.wait_for_timeout(1000)  # until the language is loaded
+            with _help_page(frontend, "FastStylize", texts["display_name"]) as page:
+                assert texts["inputs"]["stroke_size"]["name"] in page.locator("li code").all_inner_texts()
+                assert "*" not in page.inner_text()  # marks of emphasis that Markdown did not take
+                frontend.shot(f"help-{language}")
+    finally:
+        frontend.set("Comfy.Locale", "en")
 
 
 def _found(frontend: Frontend, words: str) -> list[str]:
@@ -233,10 +225,16 @@ def test_search_finds_nodes_by_name_and_alias(frontend, comfyui):
 
 
 def test_nodes_are_shown_in_frontend_language(frontend):
-    with _in_language(frontend, "fr") as texts:
-        texts = texts["FastStylize"]
+    texts = json.loads((ROOT / "locales" / "fr" / "nodeDefs.json").read_text(encoding="utf-8"))["FastStylize"]
+    frontend.set("Comfy.Locale", "fr")
+    frontend.page.reload()
+    try:
+        frontend.open()
+        frontend.load("stylize")
         node = "app.graph.nodes.find(node => node.type === 'FastStylize')"
         assert frontend.page.evaluate(f"{node}.constructor.title") == texts["display_name"]
         labels = frontend.page.evaluate(f"{node}.inputs.map(each => [each.name, each.localized_name])")
         assert {name: label for name, label in labels} == {name: texts["inputs"][name]["name"] for name, _ in labels}
         frontend.shot("fr")
+    finally:
+        frontend.set("Comfy.Locale", "en")
