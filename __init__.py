@@ -4,7 +4,7 @@ In ComfyUI this folder is a custom node. Installed with pip it is the package ``
 nothing: ComfyUI calls `comfy_entrypoint`, and Python users import ``perceptual_style.core``.
 """
 
-WEB_DIRECTORY = "./web"  # only the help pages, docs/<node id>.md, and their pictures
+WEB_DIRECTORY = "./web"  # only the help pages, docs/<node id>.md and docs/<node id>/<language>.md, and pictures
 
 
 async def comfy_entrypoint():

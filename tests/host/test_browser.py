@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,35 +149,59 @@ def test_queued_workflow_shows_its_result(frontend):
     frontend.shot("queued")
 
 
+@contextmanager
+def _help_page(frontend: Frontend, node: str, heading: str) -> Iterator[Any]:
+    """The help page of a node that is added to the graph, once its heading and picture are there."""
+    page = frontend.page.locator(".node-help-content .markdown-content")
+    frontend.page.evaluate(
+        """type => { const node = LiteGraph.createNode(type); node.pos = [0, 700]; app.graph.add(node);
+            app.canvas.deselectAll(); app.canvas.centerOnNode(node); }""",
+        node,
+    )
+    frontend.page.wait_for_timeout(500)  # until the canvas is drawn: clicks need it
+    x, y = frontend.page.evaluate(
+        """() => { const node = app.graph.nodes.at(-1);
+            return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }"""
+    )
+    frontend.page.mouse.click(x, y)
+    frontend.page.wait_for_timeout(500)  # the toolbox appears once the canvas stands still
+    frontend.page.get_by_test_id("info-button").click()
+    page.get_by_role("heading", name=heading, exact=True).wait_for()
+    frontend.page.wait_for_function(
+        "image => image.complete && image.naturalWidth > 0", arg=page.locator("img").first.element_handle()
+    )
+    yield page
+    frontend.page.evaluate(
+        "app.graph.nodes.filter(node => node.pos[1] === 700).forEach(node => app.graph.remove(node))"
+    )
+
+
 def test_help_pages_open(frontend, comfyui):
     frontend.load("stylize")
     info = comfyui.get("/object_info")
     ours = [node for node, each in info.items() if each["python_module"] == f"custom_nodes.{PACK_NAME}"]
     assert len(ours) >= 4
-    help_page = frontend.page.locator(".node-help-content .markdown-content")
     for node in ours:
-        frontend.page.evaluate(
-            """type => { const node = LiteGraph.createNode(type); node.pos = [0, 700]; app.graph.add(node);
-                app.canvas.deselectAll(); app.canvas.centerOnNode(node); }""",
-            node,
-        )
-        frontend.page.wait_for_timeout(500)  # until the canvas is drawn: clicks need it
-        x, y = frontend.page.evaluate(
-            """() => { const node = app.graph.nodes.at(-1);
-                return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15]); }"""
-        )
-        frontend.page.mouse.click(x, y)
-        frontend.page.wait_for_timeout(500)  # the toolbox appears once the canvas stands still
-        frontend.page.get_by_test_id("info-button").click()
-        help_page.get_by_role("heading", name=info[node]["display_name"], exact=True).wait_for()
-        frontend.page.wait_for_function(
-            "image => image.complete && image.naturalWidth > 0", arg=help_page.locator("img").first.element_handle()
-        )
-        assert help_page.get_by_role("heading", name="Troubleshooting").count() == 1
-        frontend.shot(f"help-{node}")
-        frontend.page.evaluate(
-            "app.graph.nodes.filter(node => node.pos[1] === 700).forEach(node => app.graph.remove(node))"
-        )
+        with _help_page(frontend, node, info[node]["display_name"]) as page:
+            assert page.get_by_role("heading", name="Troubleshooting").count() == 1
+            frontend.shot(f"help-{node}")
+
+
+def test_help_pages_open_in_frontend_language(frontend):
+    frontend.load("stylize")
+    try:
+        for language in ("ko", "zh", "ja"):
+            texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))[
+                "FastStylize"
+            ]
+            frontend.set("Comfy.Locale", language)
+            frontend.page.wait_for_timeout(1000)  # until the language is loaded
+            with _help_page(frontend, "FastStylize", texts["display_name"]) as page:
+                assert texts["inputs"]["stroke_size"]["name"] in page.locator("li code").all_inner_texts()
+                assert "*" not in page.inner_text()  # marks of emphasis that Markdown did not take
+                frontend.shot(f"help-{language}")
+    finally:
+        frontend.set("Comfy.Locale", "en")
 
 
 def _found(frontend: Frontend, words: str) -> list[str]:

@@ -12,6 +12,12 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 PAGES, LOCALES = ROOT / "web" / "docs", ROOT / "locales"
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es")
+# Languages of the help pages beside English, and the titles of their sections.
+TITLES = {
+    "ko": ["입력", "출력", "팁", "문제 해결"],
+    "ja": ["入力", "出力", "ヒント", "トラブルシューティング"],
+    "zh": ["输入", "输出", "提示", "疑难解答"],
+}
 
 
 def _nodes(language: str) -> dict[str, dict]:
@@ -63,6 +69,55 @@ def test_page_has_sections_and_picture(path):
     with Image.open(PAGES / picture) as image:
         assert image.format == "JPEG" and 400 <= image.width <= 1000
     assert (PAGES / picture).stat().st_size < 200_000
+
+
+def _translated(node: str, language: str) -> str:
+    """Return the page where the host looks first; without it, the host shows the English one."""
+    return (PAGES / node / f"{language}.md").read_text(encoding="utf-8")
+
+
+def test_help_pages_are_in_four_languages(pack):
+    expected = {PAGES / f"{node}.md" for node in pack.nodes}
+    expected |= {PAGES / node / f"{language}.md" for node in pack.nodes for language in TITLES}
+    assert set(PAGES.rglob("*.md")) == expected
+
+
+@pytest.mark.parametrize("language", TITLES)
+def test_translated_page_names_inputs_as_node_shows_them(pack, language):
+    shown = _nodes(language)
+    for node in pack.nodes:
+        page, texts = _translated(node, language), shown[node]
+        assert page.startswith(f"# {texts['display_name']}\n"), node
+        sections = page.split("\n## ")[1:]
+        assert [section.partition("\n")[0] for section in sections] == TITLES[language], node
+        inputs, outputs = (
+            re.findall(r"^- `([^`]+)`[(（]`(\w+)`[)）][:：]", section, re.MULTILINE) for section in sections[:2]
+        )
+        schema = pack.schema(node)
+        assert inputs == [(texts["inputs"][ident]["name"], ident) for ident in _inputs(schema)], node
+        names = [each["name"] for each in texts["outputs"].values()]
+        assert outputs == list(zip(names, _outputs(schema), strict=True)), node
+
+
+@pytest.mark.parametrize("language", TITLES)
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_translated_page_has_what_english_has(path, language):
+    english, page = path.read_text(encoding="utf-8"), _translated(path.stem, language)
+    same = {
+        "headings": r"^#+ ",
+        "list items": r"^- ",
+        "questions": r"^\*\*",
+        # The host looks for pictures beside the English page, whatever the language.
+        "pictures and links": r"\]\(([^)]+)\)",
+        "messages": r'^\*\*("[^"]+")',
+        "files and folders": r"`(\w+/[\w./]+)`",
+    }
+    for what, pattern in same.items():
+        found, expected = (sorted(re.findall(pattern, text, re.MULTILINE)) for text in (page, english))
+        assert found == expected, what
+    assert not set(re.findall(r"\d+", english)) - set(re.findall(r"\d+", page)), "a number is missing"
+    # In these languages, Markdown ends bold text only before a space or punctuation.
+    assert not re.search(r"^\*\*[^*]+\*\*\w", page, re.MULTILINE)
 
 
 def test_english_matches_schemas(pack):

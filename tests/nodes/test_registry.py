@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 URLS = {"Homepage", "Documentation", "Repository", "Issues"}  # the keys that the registry reads
@@ -41,11 +42,19 @@ def test_classifiers_are_known_to_registry(pyproject):
     assert environments and environments <= ACCELERATORS
 
 
-def test_icon_is_in_repository(pyproject):
-    icon = pyproject["tool"]["comfy"]["Icon"]
-    name = icon.partition("/main/")[2]
-    assert (ROOT / name).is_file() and Path(name).suffix in (".svg", ".png", ".jpg", ".gif")
-    assert pyproject["project"]["urls"]["Repository"].removeprefix("https://github.com") in icon
+@pytest.mark.parametrize(
+    ("key", "form", "size", "below"), [("Icon", "PNG", (400, 400), 100_000), ("Banner", "JPEG", (2100, 900), 400_000)]
+)
+def test_icon_and_banner_are_in_repository(pyproject, key, form, size, below):
+    """The registry allows icons of up to 800 x 400, and banners of 21:9."""
+    url = pyproject["tool"]["comfy"][key]
+    repository = pyproject["project"]["urls"]["Repository"].removeprefix("https://github.com")
+    base = f"https://raw.githubusercontent.com{repository}/main/"
+    assert url.startswith(base)
+    path = ROOT / url.removeprefix(base)
+    assert path.stat().st_size < below
+    with Image.open(path) as image:
+        assert image.format == form and image.size == size
 
 
 def test_changelog_starts_with_current_version(pyproject):
@@ -61,6 +70,6 @@ def test_requirements_are_not_pinned():
 
 
 def test_pack_excludes_tests_and_docs():
+    """As in a .gitignore, only a leading slash binds a name to the root: docs/ would leave out web/docs/, too."""
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
-    assert {"tests/", "docs/", "benchmarks/"} <= set(ignored)
-    assert not {"core/", "nodes/", "weights/", "examples/"} & set(ignored)
+    assert set(ignored) == {".*", "/benchmarks/", "/docs/", "/tests/"}
