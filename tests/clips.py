@@ -64,7 +64,7 @@ def scene(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(30, 180, width)
     pixels[..., 1] = np.linspace(60, 150, height)[:, None]
-    pixels[..., 2] = 40 + 10 * index
+    pixels[..., 2] = 40 + index * 10 % 200
     pixels[: height // 4, : width // 4] = 240
     return pixels
 

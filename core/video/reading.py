@@ -66,7 +66,7 @@ class VideoReader:
 
     def __init__(self, container: av.container.InputContainer, name: str, start: float, end: float | None) -> None:
         self.container, self.name = container, name
-        stream = container.streams.best("video")
+        stream: Any = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             raise VideoError(f"cannot read {name}: it has no video stream that can be decoded")
         self.stream = stream

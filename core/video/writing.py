@@ -180,5 +180,7 @@ def _pixel_format(encoder: Any, video: VideoReader) -> str:
     known = [each.name for each in encoder.video_formats or ()]
     found = next((each for each in wanted if each in known), None)
     if found is None and known:
-        raise VideoError(f"the encoder {encoder.name} takes only {', '.join(known)}; choose another codec, such as h264")
+        raise VideoError(
+            f"the encoder {encoder.name} takes only {', '.join(known)}; choose another codec, such as h264"
+        )
     return found or wanted[0]

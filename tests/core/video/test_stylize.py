@@ -85,23 +85,24 @@ def test_ten_bits_are_kept(clip, tmp_path):
     assert (levels - levels.round()).abs().max() > 0.2, "the function sees only 8 bits"
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt", "name"), [("png", "rgb24", "clip.mkv"), ("mjpeg", "yuvj420p", "clip.avi")])
-def test_odd_sizes_and_other_codecs(clip, tmp_path, codec, pix_fmt, name):
-    source, out = clip(name, size=(35, 53), codec=codec, pix_fmt=pix_fmt, sound=None), tmp_path / "out.mp4"
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("png", "rgb24"), ("mjpeg", "yuvj420p"), ("ffv1", "yuv444p")])
+def test_odd_sizes_and_other_codecs(clip, tmp_path, codec, pix_fmt):
+    source, out = clip("clip.avi", size=(35, 53), codec=codec, pix_fmt=pix_fmt, sound=None), tmp_path / "out.mp4"
     stylize_video(source, out, same)
     after = contents(out)
     assert after.stream["size"] == (53, 35) and len(after.times) == FRAMES
-    assert _close(after.pixels[0], scene(0, 35, 53))
+    assert np.abs(after.pixels[0].astype(int) - scene(0, 35, 53)).mean() < (8 if codec == "mjpeg" else 2)
 
 
 def test_sound_that_container_cannot_hold_is_encoded(clip, tmp_path):
-    source, out, notes = clip("clip.mkv", sound="wmav2"), tmp_path / "out.mp4", []
+    source, out, notes = clip("clip.mkv", sound="wavpack"), tmp_path / "out.mp4", []
     stylize_video(source, out, same, progress=lambda one: notes.extend(one.notes))
     assert len(contents(out).packets["audio"]) > 10
     (note,) = notes
-    assert "wmav2" in note and ".mkv" in note
+    assert "wavpack" in note and ".mkv" in note
     with av.open(str(out)) as container:
-        assert (container.streams.audio[0].codec_context.name, container.streams.audio[0].sample_rate) == ("aac", 48_000)
+        (sound,) = container.streams.audio
+        assert (sound.codec_context.name, sound.sample_rate) == ("aac", 48_000)
 
 
 def test_subtitles_are_copied_or_reported(clip, tmp_path):
@@ -117,8 +118,8 @@ def test_part_of_a_video(clip, tmp_path):
     assert stylize_video(source, out, same, start=0.12, end=0.32) == 5
     before, after = contents(source), contents(out)
     assert _close(after.pixels, before.pixels[3:8])
-    sound = [content for content, _ in after.packets["audio"]]
-    assert sound and sound == [content for content, time in before.packets["audio"] if 0.12 <= time < 0.32][: len(sound)]
+    within = [content for content, time in before.packets["audio"] if 0.12 <= time < 0.32]
+    assert [content for content, _ in after.packets["audio"]] == within != []
     assert [content for content, _ in after.packets["subtitle"]] == [b"line 2", b"line 7"]
     with pytest.raises(InputError, match="0 <= start < end"):
         stylize_video(source, out, same, start=1, end=1)
@@ -227,7 +228,7 @@ def test_damaged_packets_are_skipped_and_reported(clip, tmp_path):
     content[places[4] : places[4] + 40] = bytes(40)
     source.write_bytes(content)
     count = stylize_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
-    assert count == FRAMES - 1
+    assert count == FRAMES - 2  # FFmpeg joins it with the next
     assert len(notes) == 1 and "1 damaged packet" in notes[0]
 
 
