@@ -34,29 +34,33 @@ class Contents:
     end: float
 
 
-def contents(path: Path) -> Contents:
-    """Read a video file with PyAV alone."""
+def contents(path: Path, decode: bool = True) -> Contents:
+    """Read a video file with PyAV alone. A long film should not be decoded: its pixels need much memory."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         context = video.codec_context
         packets: dict[str, list[tuple[bytes, float]]] = {each.type: [] for each in container.streams if each != video}
-        frames, end = [], 0.0
+        frames, times, end = [], [], 0.0
         for packet in container.demux():
             if packet.stream == video:
-                frames += packet.decode()
+                frames += packet.decode() if decode else []
                 if packet.pts is not None:
+                    times.append(float(packet.pts * packet.time_base))
                     end = max(end, float((packet.pts + packet.duration) * packet.time_base))
             elif packet.dts is not None:
                 packets[packet.stream.type].append((bytes(packet), float(packet.pts * packet.time_base)))
         stream = {
             "codec": context.codec.canonical_name, "format": context.pix_fmt, "size": (context.width, context.height),
-            "matrix": int(context.colorspace), "range": int(context.color_range), "rotation": frames[0].rotation,
+            "matrix": int(context.colorspace), "range": int(context.color_range),
+            "rotation": frames[0].rotation if frames else None,
             "primaries": int(context.color_primaries), "transfer": int(context.color_trc),
             "aspect": video.sample_aspect_ratio, "rate": video.average_rate, "title": container.metadata.get("title"),
             "languages": [each.language for each in container.streams if each.type == "audio"],
         }  # fmt: skip
-        pixels = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
-        return Contents([float(frame.time) for frame in frames], pixels, stream, packets, end)
+        pixels = np.stack([frame.to_ndarray(format="rgb24") for frame in frames]) if frames else np.empty(0)
+        return Contents(
+            [float(frame.time) for frame in frames] if decode else sorted(times), pixels, stream, packets, end
+        )
 
 
 def scene(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
@@ -76,6 +80,7 @@ def write_clip(
 ) -> Path:  # fmt: skip
     """Write a clip of 12 frames, with sound and whatever else is asked for, and return its path."""
     height, width = size
+    samples = (times[1] - times[0]) * 48_000 // 12_800  # of sound for each frame
     with av.open(str(path), "w") as container:
         container.metadata["title"] = "A clip"
         video = container.add_stream(codec, rate=25, options={"crf": "4"} if codec == "h264" else {})
@@ -103,9 +108,9 @@ def write_clip(
             frame.pts, frame.time_base = time, Fraction(1, 12_800)
             container.mux(video.encode(frame))
             if sound:
-                noise = random.uniform(-0.2, 0.2, (1, 2 * 1920)).astype(np.float32)
+                noise = random.uniform(-0.2, 0.2, (1, 2 * samples)).astype(np.float32)
                 piece = av.AudioFrame.from_ndarray(noise, format="flt", layout="stereo")
-                piece.sample_rate, piece.pts, piece.time_base = 48_000, 1920 * index, Fraction(1, 48_000)
+                piece.sample_rate, piece.pts, piece.time_base = 48_000, samples * index, Fraction(1, 48_000)
                 container.mux(audio.encode(piece))
             if subtitles and index in (2, 7):
                 packet = av.Packet(f"line {index}".encode())
