@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _BT709, _UNSPECIFIED, _SMPTE170M = 1, 2, 6
 _RGB = 0
 _LIMITED, _FULL = 1, 2
+_BICUBIC, _FULL_CHROMA, _ACCURATE = 0x4, 0x2000, 0x40000  # flags of FFmpeg's scaler; old PyAV has no names for two
+_ANY_MATRIX = 5  # for RGB, which has none. Old PyAV sets no matrix if source and target have the same one.
+_HOW = _BICUBIC | _FULL_CHROMA | _ACCURATE
 _HD_HEIGHT = 576  # px; larger frames without a tag count as BT.709, as in players
 
 
@@ -80,14 +83,12 @@ class Converter:
         self.colors, self.matrix = colors, colors.coefficients(height)
         self.deep = colors.bits > 8
         self._from, self._to = av.video.reformatter.VideoReformatter(), av.video.reformatter.VideoReformatter()
-        kinds = av.video.reformatter.Interpolation
-        self._how = int(kinds.BICUBIC) | int(kinds.FULL_CHR_H_INT) | int(kinds.ACCURATE_RND)
 
     def to_rgb(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray[Any, Any]:
         """Return a decoded frame as (height, width, 3) uint8, or uint16 for more than 8 bits."""
         rgb = self._from.reformat(
-            frame, width=width, height=height, format="rgb48le" if self.deep else "rgb24", interpolation=self._how,
-            src_colorspace=self.matrix, dst_colorspace=self.matrix,
+            frame, width=width, height=height, format="rgb48le" if self.deep else "rgb24", interpolation=_HOW,
+            src_colorspace=self.matrix, dst_colorspace=_ANY_MATRIX,
             src_color_range=self._range_of(frame), dst_color_range=_FULL,
         )  # fmt: skip
         return rgb.to_ndarray()
@@ -100,7 +101,7 @@ class Converter:
         array = np.ascontiguousarray(array, np.uint16 if self.deep else np.uint8)
         frame = av.VideoFrame.from_ndarray(array, format="rgb48le" if self.deep else "rgb24")
         return self._to.reformat(
-            frame, format=pix_fmt, interpolation=self._how, src_colorspace=self.matrix, dst_colorspace=self.matrix,
+            frame, format=pix_fmt, interpolation=_HOW, src_colorspace=_ANY_MATRIX, dst_colorspace=self.matrix,
             src_color_range=_FULL, dst_color_range=self.colors.computed_range,
         )  # fmt: skip
 

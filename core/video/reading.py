@@ -164,7 +164,7 @@ class VideoReader:
         self._last = time = max(time, self._last + 1)
         with explained(f"cannot read {self.name}", _DAMAGED):
             array = self._converter.to_rgb(decoded, *self._size)
-        return Frame(to_tensor(self._upright(array)), time, decoded.duration or step)
+        return Frame(to_tensor(self._upright(array)), time, getattr(decoded, "duration", None) or step)
 
     def _look_at(self, decoded: Any) -> None:
         """Take size, orientation and colors from the first frame."""

@@ -131,7 +131,7 @@ class VideoWriter:
             self.notes.append(f"encoded {what} anew: {suffix} cannot hold {kind}; .mkv can")
         copy.metadata.update(stream.metadata)
         with contextlib.suppress(AttributeError):  # read-only in old versions of PyAV
-            copy.disposition = stream.disposition
+            copy.disposition = stream.disposition.value
 
     def _sound_encoder(self, stream: Any, suffix: str) -> Any:
         codec, rate = ("libopus", 48_000) if suffix.lower() == ".webm" else ("aac", stream.codec_context.sample_rate)
