@@ -127,11 +127,7 @@ class VideoReader:
                 continue  # the end of a stream
             elif self._is_after(packet.pts, packet.time_base):
                 unfinished.discard(packet.stream)
-            elif not self._is_before(self._kept_until(packet), packet.time_base):
-                moved = round(self._start / packet.time_base)
-                packet.pts, packet.dts = packet.pts - moved, packet.dts - moved
-                if self._is_cut and packet.pts < 0:  # a subtitle that was there before the start
-                    packet.duration, packet.pts, packet.dts = (packet.duration or 0) + packet.pts, 0, 0
+            elif self._move(packet):
                 yield packet
 
     def _next(self, packets: Iterator[av.Packet]) -> av.Packet | None:
@@ -145,9 +141,16 @@ class VideoReader:
             self.damaged += 1
             return []
 
-    def _kept_until(self, packet: av.Packet) -> int:
-        """Return the time at which a packet is too old, if that is before the start: subtitles last, sound does not."""
-        return packet.pts + max((packet.duration or 0) - 1, 0) * (packet.stream.type == "subtitle")
+    def _move(self, packet: Any) -> bool:
+        """Count the time of a packet from the start. Return whether the packet belongs to the part that is read."""
+        start, lasts = round(self._start / packet.time_base), packet.duration or 0
+        packet.pts, packet.dts = packet.pts - start, packet.dts - start
+        if not self._is_cut or packet.pts >= 0:
+            return True
+        if packet.stream.type != "subtitle" or packet.pts + lasts <= 0:
+            return False
+        packet.duration, packet.pts, packet.dts = lasts + packet.pts, 0, 0
+        return True
 
     def _is_before(self, time: int | None, time_base: Fraction) -> bool:
         return time is not None and self._is_cut and time < round(self._start / time_base)

@@ -66,7 +66,7 @@ def stylize_video(
                 report.finished(done, result, tuple(writer.notes))
                 writer.notes.clear()
         if video.damaged:
-            writer.notes.append(f"{video.name}: {video.damaged} damaged packets could not be decoded")
+            writer.notes.append(f"skipped damaged packets of {video.name}, whose frames are missing: {video.damaged}")
     report.finished(report.frames + 1, None, tuple(writer.notes))
     return done
 

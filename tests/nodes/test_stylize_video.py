@@ -139,6 +139,12 @@ def test_host_is_asked_for_interruption_in_every_frame(pack, host, tiny, clip):
     assert host.checks > 2 * FRAMES
 
 
+def test_lost_subtitles_are_logged(pack, tiny, tmp_path, caplog):
+    video = VideoFromFile(str(write_clip(tmp_path / "clip.mkv", subtitles=True)))
+    pack.run("StylizeVideo", video=video, style_model=tiny)
+    assert [each.getMessage() for each in caplog.records if "left out subtitles" in each.getMessage()]
+
+
 @pytest.mark.parametrize("check", [1, 20])
 def test_interruption_leaves_no_file(pack, host, tiny, clip, check):
     host.interrupt_at = check

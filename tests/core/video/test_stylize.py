@@ -227,7 +227,7 @@ def test_damaged_packets_are_skipped_and_reported(clip, tmp_path):
     source.write_bytes(content)
     count = stylize_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
     assert count == FRAMES - 2  # FFmpeg joins it with the next
-    assert len(notes) == 1 and "1 damaged packet" in notes[0]
+    assert len(notes) == 1 and "skipped damaged packets" in notes[0] and notes[0].endswith(": 1")
 
 
 def test_bad_destinations_are_rejected_before_work(clip, tmp_path):
