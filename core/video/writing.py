@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 #: Constant rate factors at which the encoding is hard to see, by codec
 QUALITY = {"h264": 18.0, "hevc": 20.0, "av1": 24.0, "vp9": 24.0}
 _MP4 = (".mp4", ".m4v", ".mov")
-_FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # these describe the old file
+# These describe the old file.
+_FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration", "bps"}
+_FILE_TAGS |= {"number_of_frames", "number_of_bytes"}
 _MOST_THREADS = 4  # x264 holds a few frames per thread
 _LOOKAHEAD = {"libx264": {"rc-lookahead": "10"}}  # frames that x264 holds; its default is 40
 
@@ -47,8 +49,7 @@ class VideoWriter:
             self.container = self._av.open(str(path), "w", options=options)
         except ValueError:
             raise VideoError(f"cannot write {name}: unknown suffix; use .mp4, .mov, .mkv or .webm") from None
-        tags = video.container.metadata.items()
-        self.container.metadata.update({key: text for key, text in tags if key.lower() not in _FILE_TAGS})
+        self.container.metadata.update(_tags(video.container))
         self._stream = self._video_stream(video, codec, crf)
         self._converter = Converter(video.colors, min(video.height, video.width))
         self._durations: dict[int, int] = {}
@@ -59,10 +60,10 @@ class VideoWriter:
 
     def write(self, pixels: Tensor, frame: Frame) -> None:
         """Encode (1, 3, H, W) in [0, 1] in place of a frame that was read."""
+        made = self._converter.to_frame(pixels, self._stream.pix_fmt)
+        made.pts, made.time_base = frame.time, self._stream.codec_context.time_base
+        self._durations[frame.time] = frame.duration
         with self._explained():
-            made = self._converter.to_frame(pixels, self._stream.pix_fmt)
-            made.pts, made.time_base = frame.time, self._stream.codec_context.time_base
-            self._durations[frame.time] = frame.duration
             self._mux_video(made)
 
     def copy(self, packet: av.Packet) -> None:
@@ -103,7 +104,7 @@ class VideoWriter:
         with self._explained():
             stream = self.container.add_stream(codec, rate=video.rate, options=options)
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, _pixel_format(encoder, video)
-        stream.metadata.update(video.stream.metadata)
+        stream.metadata.update(_tags(video.stream))
         context = stream.codec_context
         context.time_base = video.time_base  # so that each frame keeps its time exactly
         context.max_b_frames = 0  # mp4 counts durations in the order of decoding, which is wrong for a variable rate
@@ -129,7 +130,7 @@ class VideoWriter:
                 return
             self._encoders[stream.index] = copy = self._sound_encoder(stream, suffix)
             self.notes.append(f"encoded {what} anew: {suffix} cannot hold {kind}; .mkv can")
-        copy.metadata.update(stream.metadata)
+        copy.metadata.update(_tags(stream))
         with contextlib.suppress(AttributeError):  # read-only in old versions of PyAV
             copy.disposition = stream.disposition.value
 
@@ -170,6 +171,12 @@ def write_video(
             with contextlib.suppress(Exception):
                 writer.container.close()
             raise
+
+
+def _tags(source: Any) -> dict[str, str]:
+    """Return the metadata of a container or a stream that are true of a copy, too."""
+    tags = source.metadata.items()
+    return {key: text for key, text in tags if key.lower() not in _FILE_TAGS and not key.startswith("_")}
 
 
 def _pixel_format(encoder: Any, video: VideoReader) -> str:
