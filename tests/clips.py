@@ -84,7 +84,9 @@ def write_clip(
     samples = (times[1] - times[0]) * 48_000 // 12_800  # of sound for each frame
     with av.open(str(path), "w") as container:
         container.metadata["title"] = "A clip"
-        video = container.add_stream(codec, rate=25, options={"crf": "4"} if codec == "h264" else {})
+        video = container.add_stream(
+            codec, rate=25, options={"crf": "4", "preset": "ultrafast"} if codec == "h264" else {}
+        )
         video.width, video.height, video.pix_fmt = width, height, pix_fmt
         context = video.codec_context
         context.time_base = Fraction(1, 12_800)
