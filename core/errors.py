@@ -28,6 +28,10 @@ class ImageError(InputError):
     """An image file that cannot be read or written, or an image tensor of the wrong form."""
 
 
+class VideoError(InputError):
+    """A video file that cannot be read or written."""
+
+
 class CheckpointError(InputError):
     """A file of weights that cannot be read, or that lacks the requested weights."""
 

@@ -18,7 +18,8 @@ class Progress:
         done: units of work done, 0 <= done <= total: bands or stages when stylizing, steps when training, or iterations
         total: units of work in all
         losses: the objective's parts by name (training and optimization only)
-        preview: (1, 3, H, W) in [0, 1]: when training only now and then, when optimizing the image so far
+        preview: (1, 3, H, W) in [0, 1]: when training only now and then, when optimizing the image so far,
+            of a video the last frame
         seconds_left: estimate, None while unknown
         notes: lines that the user should read once, such as a photo that was skipped
     """

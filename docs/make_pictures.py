@@ -197,6 +197,23 @@ def optimize_style(loss_weights: str) -> Image.Image:
     return panels(3, [(title, square(image, _PANEL)) for title, image in shown.items()])
 
 
+@cache
+def film_frames() -> list[tuple[Tensor, Tensor]]:
+    """Return frames 1, 12 and 24 of the clip, each with its stylized version."""
+    stylizer, shown = styles()[0].stylizer(temporal=1.0), []
+    for frame in frames():
+        pixels = torch.from_numpy(np.array(frame)).movedim(-1, 0)[None] / 255
+        shown.append((pixels, stylizer(pixels)))
+    return [shown[index] for index in (0, 11, 23)]
+
+
+def stylize_video() -> Image.Image:
+    numbered = list(zip((1, 12, 24), film_frames(), strict=True))
+    shown = [(f"frame {number}", picture(frame)) for number, (frame, _) in numbered]
+    shown += [(f"frame {number}, {styles()[0].name}", picture(painted)) for number, (_, painted) in numbered]
+    return panels(3, shown)
+
+
 def perceptual_upscale() -> Image.Image:
     small = photo("chelsea")[..., 96:156, 110:170]
     upscaled = load_upscaler("perceptual_x4").upscale(small)
@@ -294,6 +311,20 @@ def film() -> Image.Image:
     return canvas
 
 
+def film_strips() -> Image.Image:
+    """Return two strips of film, the clip's frames on the left and the stylized ones on the right."""
+    canvas = Image.new("RGB", (512, 512), (16, 16, 16))
+    draw = ImageDraw.Draw(canvas)
+    for row, pair in enumerate(film_frames()):
+        for column, image in enumerate(pair):
+            fitted = ImageOps.fit(picture(image), (212, 154), Image.Resampling.LANCZOS)
+            canvas.paste(fitted, (22 + column * 256, 14 + row * 165))
+    for y in range(0, 512, 32):
+        for x in (7, 241, 263, 497):
+            draw.rounded_rectangle((x, y + 8, x + 8, y + 22), 2, fill="white")
+    return canvas
+
+
 def masked_photo(path: Path) -> None:
     """Write the astronaut with a transparent head, as the host's mask editor saves a painted mask."""
     image = picture(photo("astronaut"))
@@ -330,13 +361,14 @@ def saved(make: Callable[[], Image.Image], path: Path) -> None:
 def everything(loss_weights: str | None) -> dict[str, Callable[[], None]]:
     pages = {
         "LoadStyleModel": load_style_model, "FastStylize": fast_stylize, "BlendStyles": blend, "StyleRegions": regions,
-        "TrainStyle": train_style, "PerceptualUpscale": perceptual_upscale,
+        "StylizeVideo": stylize_video, "TrainStyle": train_style, "PerceptualUpscale": perceptual_upscale,
         "LoadPerceptualUpscaler": load_perceptual_upscaler,
     }  # fmt: skip
     templates = {
         "stylize": lambda: strips([photo("astronaut"), stylized("astronaut")], 512), "stylize_then_upscale": detail,
         "keep_colors_with_a_mask": keep_colors, "blend_two_styles": blended, "two_styles_in_regions": in_regions,
         "upscale": upscaled, "train_a_style": trained, "video_frames": film,
+        "stylize_video": film_strips,
     }  # fmt: skip
     if loss_weights is not None:
         pages["OptimizeStyle"] = partial(optimize_style, loss_weights)

@@ -8,6 +8,7 @@ from .host import ComfyExtension, io, offer_replacement
 from .load_style_model import LoadStyleModel
 from .optimize_style import OptimizeStyle
 from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
+from .stylize_video import StylizeVideo
 from .train_style import TrainStyle
 
 NODES: list[type[io.ComfyNode]] = [
@@ -19,6 +20,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadPerceptualUpscaler,
     TrainStyle,
     OptimizeStyle,
+    StylizeVideo,
 ]
 
 

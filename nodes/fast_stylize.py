@@ -18,7 +18,8 @@ def feather_input(tooltip: str) -> io.Float.Input:
     )
 
 
-def _slider(name: str, default: float, smallest: float, largest: float, tooltip: str) -> io.Float.Input:
+def slider(name: str, default: float, smallest: float, largest: float, tooltip: str) -> io.Float.Input:
+    """Return an input for a number, drawn as a slider."""
     return io.Float.Input(
         name,
         default=default,
@@ -83,29 +84,36 @@ class FastStylize(io.ComfyNode):
         return io.NodeOutput(result)
 
 
-def _control_inputs() -> list[io.Input]:
+def look_inputs(photo: str = "photo") -> list[io.Input]:
+    """Return the inputs for strength, stroke size and color. ``photo`` is what their tooltips call an image."""
     return [
-        _slider(
+        slider(
             "strength", 1.0, 0.0, 1.0,
-            "1: the style. 0: the photo. Values between blend the two without a hazy look.",
+            f"1: the style. 0: the {photo}. Values between blend the two without a hazy look.",
         ),
-        _slider(
+        slider(
             "stroke_size", 1.0, SMALLEST_STROKE, LARGEST_STROKE,
-            "Size of the strokes. 2: twice as large, with the photo's fine detail on top. 0.5: half as large, which takes "
-            "four times the time and memory.",
+            f"Size of the strokes. 2: twice as large, with the {photo}'s fine detail on top. 0.5: half as large, which "
+            "takes four times the time and memory.",
         ),
         io.Combo.Input(
             "color", options=list(COLORS), default="style", optional=True,
-            tooltip="style: the painting's colors. keep: the photo's own colors, so that only light and dark are painted. "
-            "match: the painting's colors, shifted to the photo's palette.",
+            tooltip=f"style: the painting's colors. keep: the {photo}'s own colors, so that only light and dark are painted. "
+            f"match: the painting's colors, shifted to the {photo}'s palette.",
         ),
+    ]  # fmt: skip
+
+
+def _control_inputs() -> list[io.Input]:
+    return [
+        *look_inputs(),
         io.Mask.Input(
             "mask", optional=True,
             tooltip="Where to stylize. Where the mask is 0, the photo stays exactly as it is. Give one mask for all images "
             "or one per image. Masks are resized if needed.",
         ),
         feather_input("Width of the soft edge in pixels, measured inward from the mask's edge."),
-        _slider(
+        slider(
             "temporal", 0.0, 0.0, 1.0,
             "For the frames of a video, given as one batch. Above 0, they flicker less: still parts are averaged over time, "
             "and strokes follow a pan. 0: each image is stylized on its own.",

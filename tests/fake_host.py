@@ -134,6 +134,16 @@ class PreviewImage:
     cls: type | None = None
 
 
+class VideoFromFile:
+    """A VIDEO that is a file."""
+
+    def __init__(self, file: str):
+        self.file = file
+
+    def get_stream_source(self) -> str:
+        return self.file
+
+
 @dataclass
 class _Output:
     id: str | None = None
@@ -286,9 +296,11 @@ class FakeHost:
         io |= {"Mask": _io_type("MASK"), "UpscaleModel": _io_type("UPSCALE_MODEL")}
         io |= {"Int": _io_type("INT", widget(_IntInput)), "String": _io_type("STRING", _StringInput)}
         io |= {"LossMap": _io_type("LOSS_MAP"), "Hidden": SimpleNamespace(unique_id="UNIQUE_ID")}
+        io |= {"Video": _io_type("VIDEO")}
         io |= {"NumberDisplay": SimpleNamespace(number="number", slider="slider")}
         ui = SimpleNamespace(PreviewImage=PreviewImage)
         contents["comfy_api.latest"] = {"io": SimpleNamespace(**io), "ui": ui, "ComfyExtension": ComfyExtension}
+        contents["comfy_api.latest"]["InputImpl"] = SimpleNamespace(VideoFromFile=VideoFromFile)
         modules = {name: ModuleType(name) for name in contents}
         for name, module in modules.items():
             vars(module).update(contents[name])

@@ -18,6 +18,7 @@ from .folders import (
 )
 from .models import HostedModel, image_options, training_device, whole_device
 from .progress import progress_callback, training_callback
+from .video import stream_source, temporary_video, video_from_file
 
 __all__ = [
     "LOSS_FOLDER",
@@ -38,10 +39,13 @@ __all__ = [
     "offer_replacement",
     "progress_callback",
     "search_aliases",
+    "stream_source",
     "temporary_folder",
+    "temporary_video",
     "training_callback",
     "training_device",
     "ui",
+    "video_from_file",
     "whole_device",
 ]
 

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def progress_callback(images: int) -> ProgressCallback:
-    """Return a callback that draws the host's bar, shows previews, and stops when the user interrupts.
+    """Return a callback that draws the host's bar, shows previews, logs notes, and stops when the user interrupts.
 
     Args:
         images: Number of calls of core that follow. Each counts from above 0 to its own total.
@@ -35,6 +35,8 @@ def progress_callback(images: int) -> ProgressCallback:
     def report(progress: Progress) -> None:
         nonlocal finished, last, shown
         model_management.throw_exception_if_processing_interrupted()
+        for note in progress.notes:
+            _log.warning("Perceptual Style: %s", note)
         share = progress.done / progress.total
         if share < last or last == 1:  # an image may take a single step
             finished += 1

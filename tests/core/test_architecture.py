@@ -26,7 +26,7 @@ def test_rooms_are_those_of_the_import_contract():
     layers = re.search(r"layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.S)
     assert layers is not None
     expected = [line.replace("|", " ").split() for line in re.findall(r'"(.*?)"', layers[1])]
-    # a drawn line names its rooms first, at most two of them, then says what they are
+    # a drawn line names its rooms first, as many as it has, then says what they are
     drawn = [line.split() for line in drawing.strip().splitlines()]
     assert len(drawn) == len(expected)
     for words, rooms in zip(drawn, expected, strict=True):

@@ -38,7 +38,7 @@ def test_importing_core_loads_no_heavy_package(run_new_python):
 
 def test_public_names_load_no_optional_package(run_python):
     """Packages that only some calls need are imported by those calls. No import warns."""
-    later = {"tqdm", "scipy", "matplotlib", "onnx", "pyfive", "spandrel", "pyarrow", "ray"}
+    later = {"tqdm", "scipy", "matplotlib", "onnx", "pyfive", "spandrel", "pyarrow", "ray", "av"}
     process = run_python(
         "import sys, warnings, torch\n"
         "before = set(sys.modules)\n"
@@ -82,7 +82,7 @@ _IMPORT_NODES = """
 import asyncio
 from perceptual_style.nodes import PerceptualStyleExtension
 nodes = asyncio.run(PerceptualStyleExtension().get_node_list())
-assert len(nodes) == 8 and all(node.define_schema().node_id for node in nodes)
+assert len(nodes) == 9 and all(node.define_schema().node_id for node in nodes)
 """
 _GLOBAL_STATE = """
 import sys, os, pathlib, warnings, random, logging, locale, signal, numpy, torch, huggingface_hub, PIL.ImageFile

@@ -157,6 +157,19 @@ def test_video_frames(comfyui):
     assert flicker[0.0] > 1 and flicker[1.0] < flicker[0.0]
 
 
+def test_stylize_video(comfyui):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    graph = _with_small_photo(comfyui, api_form("stylize_video"))
+    files, inputs = [], graph[_node(graph, "StylizeVideo")]["inputs"]
+    for strength in (1.0, 0.0):
+        inputs["strength"] = strength
+        (video,) = comfyui.run(graph)["outputs"][_node(graph, "SaveVideo")]["images"]
+        with av.open(str(comfyui.base / "output" / video["subfolder"] / video["filename"])) as container:
+            files.append(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
+    assert files[0].shape == (graph[_node(graph, "RepeatImageBatch")]["inputs"]["amount"], *SMALL[::-1], 3)
+    assert np.abs(files[0].astype(int) - files[1]).mean() > 10
+
+
 def test_any_painting_without_training(comfyui, loss_network):
     graph = api_form("any_painting_without_training")
     graph[_node(graph, "OptimizeStyle")]["inputs"] |= {"iterations": 3, "style_size": 128}  # enough to see a change

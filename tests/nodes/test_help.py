@@ -179,6 +179,7 @@ def test_fast_stylize_name_contains_style_transfer():
 
 
 STYLE_NODES = {"LoadStyleModel", "FastStylize", "BlendStyles", "StyleRegions", "TrainStyle", "OptimizeStyle"}
+STYLE_NODES |= {"StylizeVideo"}
 UPSCALERS = {"PerceptualUpscale", "LoadPerceptualUpscaler"}
 
 
@@ -192,7 +193,7 @@ def test_newer_hosts_find_nodes_by_id_name_or_alias(host, load_pack):
 
     assert found("perceptual") == found("perceptual style") == found("style") == set(pack.nodes)
     assert found("style transfer") >= STYLE_NODES and not found("style transfer") & UPSCALERS
-    assert found("video style") == found("flicker") == {"FastStylize"}
+    assert found("video style") == found("flicker") == {"FastStylize", "StylizeVideo"}
     assert found("upscale") == found("super-resolution") == UPSCALERS
     assert [node for node, each in texts.items() if "style" in each] == [
         "FastStylize"

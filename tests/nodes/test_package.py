@@ -23,6 +23,7 @@ NODES = {
     "LoadPerceptualUpscaler": "Load Perceptual Upscaler",
     "OptimizeStyle": "Optimize Style (slow)",
     "TrainStyle": "Train Style",
+    "StylizeVideo": "Stylize Video",
 }
 INPUTS = {
     # Never change this order: workflows store values by position. Append new inputs.
@@ -70,6 +71,17 @@ INPUTS = {
         "loss_network": "COMBO",
         "style_size": "INT",
     },
+    "StylizeVideo": {
+        "video": "VIDEO",
+        "style_model": "PERCEPTUAL_STYLE_MODEL",
+        "strength": "FLOAT",
+        "stroke_size": "FLOAT",
+        "color": "COMBO",
+        "mask": "MASK",
+        "feather": "FLOAT",
+        "temporal": "FLOAT",
+        "crf": "FLOAT",
+    },
     "TrainStyle": {
         "style_image": "IMAGE",
         "content": "COMBO",
@@ -97,6 +109,7 @@ OUTPUTS = {
     "StyleRegions": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
     "PerceptualUpscale": {"image": "IMAGE", "mask": "MASK"},
     "OptimizeStyle": {"image": "IMAGE"},
+    "StylizeVideo": {"video": "VIDEO"},
     "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},
     "TrainStyle": {"style_model": "PERCEPTUAL_STYLE_MODEL", "loss_map": "LOSS_MAP", "preview": "IMAGE"},
 }
@@ -105,6 +118,7 @@ OUTPUTS = {
 ADVANCED = {
     "LoadStyleModel": {"download", "channel_order", "output"},
     "OptimizeStyle": {"style_size"},
+    "StylizeVideo": {"crf"},
     "TrainStyle": {
         "steps", "size", "batch", "width", "content_weight", "style_weight", "tv_weight", "style_size",
     },

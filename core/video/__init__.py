@@ -1,0 +1,1 @@
+"""Video files: frames in, frames out, with sound and time stamps."""

@@ -1,0 +1,97 @@
+"""Stylize a video frame by frame, from file to file. Memory does not grow with its length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..progress import Progress, ProgressCallback
+from .reading import Frame, Source, open_video
+from .writing import write_video
+
+#: Takes a frame (1, 3, H, W) and a callback for its progress, and returns a frame of the same size. `Stylizer` is one.
+FrameFunction = Callable[[Tensor, ProgressCallback | None], Tensor]
+
+
+def stylize_video(
+    source: Source,
+    destination: str | Path,
+    function: FrameFunction,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    codec: str = "h264",
+    crf: float | None = None,
+    name: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> int:
+    """Write a video with every frame replaced by a function of it.
+
+    Sound, subtitles, metadata, the time of each frame, color tags and 10-bit depth are kept. The result is upright: its
+    pixels are rotated as the original is shown.
+
+    Args:
+        source: The video, a path or an open file.
+        destination: The file to write. Its suffix chooses the container. On any exception nothing is written.
+        function: What to do with each frame, in order. Frames are on the CPU; results may be on any device.
+        start: Start of the part to stylize in s.
+        end: End of the part in s, or None for the video's end.
+        codec: Codec or encoder, as FFmpeg calls it.
+        crf: Constant rate factor, smaller is better. By default from `writing.QUALITY`.
+        name: Name of the video in messages, by default its path.
+        progress: Called at least once per frame, with the last result as preview. Any exception that it raises stops the
+            work.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        VideoError: If a file cannot be read or written, or if PyAV is missing.
+        InputError: If the part is empty, or the codec unknown.
+    """
+    done = 0
+    with open_video(source, start=start, end=end, name=name) as video:
+        report = _Report(progress, video.expected or 1)
+        with write_video(destination, video, codec=codec, crf=crf) as writer:
+            for item in video:
+                if not isinstance(item, Frame):
+                    writer.copy(item)
+                    continue
+                result = function(item.pixels, report.of_frame(done))
+                writer.write(result, item)
+                done += 1
+                report.finished(done, result, tuple(writer.notes))
+                writer.notes.clear()
+        if video.damaged:
+            writer.notes.append(f"skipped damaged packets of {video.name}, whose frames are missing: {video.damaged}")
+    report.finished(report.frames + 1, None, tuple(writer.notes))
+    return done
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Progress in frames, of which the number is only estimated, and one more step to complete the file."""
+
+    progress: ProgressCallback | None
+    frames: int
+
+    def of_frame(self, index: int) -> ProgressCallback | None:
+        """Return the callback for the progress within a frame."""
+        if (report := self.progress) is None:
+            return None
+
+        def within(one: Progress) -> None:
+            done = min(index * one.total + one.done, self.frames * one.total)
+            report(Progress(done, (self.frames + 1) * one.total))
+
+        return within
+
+    def finished(self, done: int, preview: Tensor | None, notes: tuple[str, ...]) -> None:
+        """Report frames that are finished."""
+        if self.progress is not None:
+            all_steps = self.frames + 1
+            done = done if preview is None else min(done, self.frames)
+            self.progress(Progress(done, all_steps, preview=preview, notes=notes))
