@@ -111,15 +111,24 @@ def hub_standin():
 @pytest.fixture
 def use_hub(hub_standin, tmp_path, monkeypatch):
     """huggingface_hub in this process uses the stand-in, and an empty cache in the test's folder; returns that."""
-    from huggingface_hub import constants
+    import huggingface_hub
+    from huggingface_hub import file_download, hf_api, utils  # noqa: F401 - so that their copies of constants exist
 
     home = tmp_path / "hf"
     changes = {"ENDPOINT": hub_standin.endpoint, "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub")}
     changes |= {"HF_HUB_OFFLINE": False, "HF_HUB_ETAG_TIMEOUT": 5, "HF_HUB_DOWNLOAD_TIMEOUT": 5}
     changes["HUGGINGFACE_CO_URL_TEMPLATE"] = hub_standin.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    # Older versions copy constants into the modules that use them.
+    users = [module for name, module in sys.modules.items() if name.startswith(huggingface_hub.__name__)]
     for name, value in changes.items():
-        monkeypatch.setattr(constants, name, value)
-    return home
+        for module in users:
+            if name in vars(module):
+                monkeypatch.setattr(module, name, value)
+    # Before version 1, huggingface_hub keeps sessions, and one that was opened in offline mode stays offline.
+    reset_sessions = getattr(utils, "reset_sessions", lambda: None)
+    reset_sessions()
+    yield home
+    reset_sessions()
 
 
 @pytest.fixture(scope="session")

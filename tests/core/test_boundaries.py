@@ -85,7 +85,8 @@ nodes = asyncio.run(PerceptualStyleExtension().get_node_list())
 assert len(nodes) == 9 and all(node.define_schema().node_id for node in nodes)
 """
 _GLOBAL_STATE = """
-import sys, os, pathlib, warnings, random, logging, locale, signal, numpy, torch, huggingface_hub, PIL.ImageFile
+import sys, os, pathlib, warnings, random, logging, locale, signal, numpy, torch, PIL.ImageFile
+import huggingface_hub.file_download  # older versions import packages that add warning filters
 sys.path.insert(0, sys.argv[1])
 from fake_host import FakeHost
 sys.modules.update(FakeHost(pathlib.Path(sys.argv[2])).modules())

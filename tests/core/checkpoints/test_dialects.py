@@ -55,7 +55,7 @@ def test_odd_sizes_match_cropped_program(family, rng, tmp_path):
     with torch.no_grad():
         ours = pixels.from_network(forward_any_size(network, pixels.to_network(image)))
         theirs = PROGRAMS[family].run(state, image)[..., : 29 * scale, : 22 * scale]
-    assert ours.shape == theirs.shape and float((ours - theirs).abs().max()) * 255 < 2e-3
+    assert ours.shape == theirs.shape and float((ours - theirs).abs().max()) * 255 < 3e-3
 
 
 @pytest.mark.parametrize("family", STYLES)

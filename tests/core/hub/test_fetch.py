@@ -15,7 +15,7 @@ import helpers
 import pytest
 import torch
 from foreign_files import make
-from huggingface_hub import constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache, utils
 from perceptual_style.core.cli import main
 from perceptual_style.core.errors import Cancelled, CheckpointError, HubError
 from perceptual_style.core.hub import checksums, manifest
@@ -27,6 +27,7 @@ from perceptual_style.core.models.style_model import load_style
 
 REVISION = "1234567890" * 4
 DATA = random.Random(4).randbytes(3_000_000)
+CHUNK = 2**16  # older versions of huggingface_hub lose less than this at the end of a broken connection
 
 
 @pytest.fixture
@@ -80,10 +81,11 @@ def test_progress_reports_bytes(entry, folder):
 def test_broken_connection_is_resumed(entry, folder, hub_standin):
     hub_standin.cuts = 1
     assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
-    assert [wanted for _, _, wanted in hub_standin.gets()] == [
-        f"bytes={n}-{len(DATA) - 1}" for n in (0, len(DATA) // 2)
+    starts = [
+        int(wanted.removeprefix("bytes=").removesuffix(f"-{len(DATA) - 1}")) for _, _, wanted in hub_standin.gets()
     ]
-    assert hub_standin.sent == len(DATA)
+    lost = hub_standin.sent - len(DATA)
+    assert starts == [0, len(DATA) // 2 - lost] and 0 <= lost <= CHUNK
 
 
 def test_server_without_ranges_starts_over(entry, folder, hub_standin):
@@ -97,7 +99,7 @@ def test_bytes_are_kept_after_giving_up_on_the_connection(entry, folder, hub_sta
     assert "the connection to the Hub failed" in refusal(entry, folder=folder)
     hub_standin.cuts, sent = 0, hub_standin.sent
     assert hub_fetch.fetch(entry, folder=folder).read_bytes() == DATA
-    assert hub_standin.sent - sent == len(DATA) * 3 // 4
+    assert 0 <= hub_standin.sent - sent - len(DATA) * 3 // 4 <= CHUNK
 
 
 @pytest.mark.parametrize("etag", [None, "0" * 40], ids=["sha256 stated", "sha256 not stated"])
@@ -146,13 +148,17 @@ def test_slow_hub_is_waited_for(entry, folder, hub_standin):
 
 
 def test_offline_mode_uses_only_downloaded_files(entry, folder, monkeypatch, hub_standin):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    def set_offline(offline: bool) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        getattr(utils, "reset_sessions", lambda: None)()
+
+    set_offline(True)
     line = refusal(entry, folder=folder)
     assert "offline mode; unset HF_HUB_OFFLINE, or download" in line
     assert hub_standin.requests == []
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    set_offline(False)
     path = hub_fetch.fetch(entry, folder=folder)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    set_offline(True)
     assert hub_fetch.fetch(entry, folder=folder) == path
 
 

@@ -99,6 +99,9 @@ def test_save_keeps_color_profile_and_exif(tmp_path, suffix):
     source = save(tmp_path / "source.jpg", noise(6, 8, 3), exif=exif, icc_profile=SRGB)
     first = read_image(source)
     assert first.icc_profile == SRGB
+    with Image.open(source) as image:
+        if 0x920A not in image.getexif().get_ifd(0x8769):
+            pytest.skip("this Pillow does not save the inner parts of new EXIF data")
     warning = save_image(tmp_path / f"a{suffix}", first.pixels, icc_profile=first.icc_profile, exif=first.exif)
     assert warning is None
     second = read_image(tmp_path / f"a{suffix}")

@@ -84,7 +84,7 @@ def test_term_reaches_the_weights_and_makes_pictures_steadier(new_run, uninterru
 
 def test_batches_in_pieces_have_the_same_term(new_run, monkeypatch):
     whole, pieces = [], []
-    run_training(new_run("whole", steadiness=5.0, steps=2), whole.append)
+    run_training(new_run("whole", steadiness=5.0, steps=2, learning_rate=1e-5), whole.append)
     original = gradients.Gradients.__init__
 
     def one_at_a_time(self, *arguments):
@@ -92,7 +92,7 @@ def test_batches_in_pieces_have_the_same_term(new_run, monkeypatch):
         self.at_once = 1
 
     monkeypatch.setattr(gradients.Gradients, "__init__", one_at_a_time)
-    run_training(new_run("pieces", steadiness=5.0, steps=2), pieces.append)
+    run_training(new_run("pieces", steadiness=5.0, steps=2, learning_rate=1e-5), pieces.append)
     for one, other in zip(whole, pieces, strict=True):
         assert one.losses["steadiness"] == pytest.approx(other.losses["steadiness"], rel=1e-4)
 
