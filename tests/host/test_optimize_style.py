@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from small_networks import small_vgg16
 
 pytestmark = pytest.mark.host
@@ -76,12 +78,15 @@ def test_errors_are_one_line(comfyui, weights):
     assert "no loss network named" in error["details"]
     (error,) = comfyui.refused(_graph(photo, photo, iterations=0))["node_errors"]["3"]["errors"]
     assert error["type"] == "value_smaller_than_min"
+    wrong = comfyui.loss_networks / "wrong.safetensors"
+    save_file({"features.0.weight": torch.zeros(4, 3, 3, 3)}, wrong)
     for nodes, message in (
         (_graph(photo, small), "expected at least 64 px on each side"),
-        (_graph(photo, photo, recipe="authors"), "lacks relu1_1 of vgg16"),
+        (_graph(photo, photo, loss_network=wrong.name), "is not a loss network that can be used here"),
     ):
         text = comfyui.wait(comfyui.submit(nodes))["messages"]["execution_error"]["exception_message"].strip()
         assert message in text and len(text.splitlines()) == 1
+    wrong.unlink()
 
 
 def test_interrupt_stops_run_and_next_run_works(comfyui, weights):
@@ -118,5 +123,6 @@ def test_progress_and_previews_reach_a_client(comfyui, weights):
     finally:
         client.close()
     assert kind == "execution_success"
-    assert values == [(200 * n, 1000) for n in range(1, 6)]
+    # newer hosts leave out messages that follow each other quickly
+    assert values == sorted({*values}) and {*values} <= {(200 * n, 1000) for n in range(1, 6)} and values[-1][0] == 1000
     assert previews and Image.open(BytesIO(previews[-1][8:])).size == (60, 50)
