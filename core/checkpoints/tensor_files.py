@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CheckpointError, first_line
+from ..errors import CheckpointError, first_line, shortened
 from .safe_pickle import TensorView
 from .torch_files import TorchFile
 
@@ -33,16 +33,19 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     except Exception as error:  # damaged headers also end in KeyError, RuntimeError, ...
         if not isinstance(error, (SafetensorError, OSError, ValueError)):
             error = ValueError(f"{type(error).__name__}: {error}")
-        raise CheckpointError(f"{path} is not a readable safetensors file: {first_line(error)}") from None
+        raise CheckpointError(f"{path} is not a readable safetensors file: {shortened(first_line(error))}") from None
+
+
+def metadata_of(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file, or raise what its reader raises."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; {} for any other file, readable or not."""
     try:
-        if kind_of(path) != "safetensors":
-            return {}
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+        return metadata_of(path) if kind_of(path) == "safetensors" else {}
     except Exception:  # reading the tensors reports the error
         return {}
 

@@ -8,7 +8,6 @@ for the whole file (which is never read as a whole), and the digest of the tenso
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.own_format import save_tensors
-from ..checkpoints.tensor_files import read_metadata
+from ..checkpoints.own_format import read_header, save_tensors
 from ..errors import CheckpointError, HubError, InputError
 from ..losses.loss_network import ARCHITECTURES, Architecture, LossNetwork
 from ..progress import Progress, ProgressCallback
@@ -211,7 +209,5 @@ def _depth(entry: Entry, layer: str) -> int:
 
 def _source_sha256(path: Path) -> str | None:
     """Return the SHA-256 of the whole file from which this package took the tensors in ``path``."""
-    try:
-        return json.loads(read_metadata(path)["perceptual_style"])["source"]["sha256"]
-    except (KeyError, ValueError, TypeError):
-        return None
+    source = read_header(path).get("source")
+    return source.get("sha256") if isinstance(source, dict) else None

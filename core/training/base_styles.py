@@ -35,7 +35,7 @@ def base_file(init_from: str | Path | None, recipe: str, width: int | None = Non
     name, mark, style = str(name).partition("#")
     path = network_file(name, "style") if find_entry(name, "style") else Path(name)
     arch = read_header(path).get("arch")
-    if width is not None and arch is not None and (theirs := ArchSpec.parse(arch).width) != width:
+    if width is not None and isinstance(arch, str) and (theirs := ArchSpec.parse(arch).width) != width:
         raise InputError(
             f"{name} is {theirs} channels wide, not {width}, and a training run keeps the width of its base; do not set "
             f"the width, or start from a style as wide or from none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from hostile_files import many_styles, nested_metadata, safetensors
 
 
 def _options(pack) -> list[str]:
@@ -35,8 +36,24 @@ def test_lists_only_style_files_and_subfolders(pack, host):
     (host.styles / "mine").mkdir()
     styles = {"wave.safetensors", os.path.join("mine", "b.safetensors"), "a.pth", "b.PT", "c.model", "d.t7", "e.onnx"}
     for name in (*styles, "wave.training.safetensors", "readme.txt", "photo.png"):
-        (host.styles / name).write_bytes(b"any")
+        (host.styles / name).write_bytes(safetensors({}))
     assert set(_options(pack)) - set(_named(pack)) == styles
+
+
+def test_unreadable_files_are_marked_and_hide_no_others(pack, host):
+    pack.style(host.styles / "good.safetensors")
+    contents = {"nested": nested_metadata(), "deep": nested_metadata(900), "many": many_styles(), "text": b"any"}
+    for name, content in contents.items():
+        (host.styles / f"{name}.safetensors").write_bytes(content)
+    assert set(_options(pack)) - set(_named(pack)) == {
+        "good.safetensors", *(f"{name}.safetensors (unreadable)" for name in contents)
+    }  # fmt: skip
+    for option in ("nested.safetensors", "nested.safetensors (unreadable)"):
+        assert _validate(pack, option) is True
+        with pytest.raises(ValueError, match="nested more than 50 times"):
+            pack.run("LoadStyleModel", style=option)
+    pack.style(host.styles / "nested.safetensors")
+    assert "nested.safetensors" in _options(pack) and _validate(pack, "nested.safetensors (unreadable)") is True
 
 
 def test_hidden_files_are_not_listed(pack, host):
@@ -48,7 +65,7 @@ def test_hidden_files_are_not_listed(pack, host):
         "._wave.safetensors",
         "wave.safetensors",
     ):
-        (host.styles / name).write_bytes(b"any")
+        (host.styles / name).write_bytes(safetensors({}))
     assert [name for name in _options(pack) if "wave." in name] == ["wave.safetensors"]
 
 

@@ -6,13 +6,14 @@ their own container and reader. The order does not matter, because no two famili
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ...errors import ArchError, CheckpointError
+from ...errors import ArchError, CheckpointError, shortened
 from ...network.pixels import PixelConvention
 from ...network.transform_net import TransformNet
 from ..safe_pickle import TensorView
@@ -57,7 +58,7 @@ _WRAPPERS = (
     "transformer",
     "params",
 )
-_MAX_WRAPPING, _FEWEST_TENSORS = 4, 6
+_MAX_WRAPPING, _FEWEST_TENSORS, _MOST_TENSORS = 4, 6, 5000
 
 
 def load_foreign(path: str | Path) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
@@ -109,6 +110,8 @@ def _recognize(path: Path, states: list[dict[str, Any]], load: Callable[[Any], T
     """Convert the first state that a family accepts; ``load`` returns the tensor of a state's value."""
     size = path.stat().st_size
     for state in states:
+        if len(state) > _MOST_TENSORS:
+            continue
         for keys in _namings(list(state)):
             shapes = {ours: tuple(state[theirs].shape) for ours, theirs in keys.items()}
             for family in FAMILIES:
@@ -134,7 +137,7 @@ def _unknown(states: list[dict[str, Any]]) -> str:
     if not states:
         return "holds no state dict of a network; expected a dict of tensors by name, as model.state_dict() returns"
     state = max(states, key=len)
-    some = ", ".join(f"{key[:60]} {tuple(state[key].shape)}" for key in list(state)[:3])
+    some = ", ".join(f"{shortened(key, 60)} {tuple(state[key].shape)}" for key in list(state)[:3])
     return (
         f"holds a network of an unknown architecture ({len(state)} tensors such as {some}); recognized by names and "
         f"shapes are {', '.join(NAMES)}"
@@ -144,10 +147,10 @@ def _unknown(states: list[dict[str, Any]]) -> str:
 def _states(value: Any) -> list[dict[str, Any]]:
     """Return the dicts of tensors in what was saved, likely ones first, without those of optimizers."""
     found: list[tuple[int, dict[str, Any]]] = []
-    waiting = [(value, 0, 0)]
+    waiting = deque([(value, 0, 0)])
     seen: set[int] = set()
     while waiting:
-        item, depth, rank = waiting.pop(0)
+        item, depth, rank = waiting.popleft()
         if not isinstance(item, dict) or id(item) in seen or depth > _MAX_WRAPPING:
             continue
         seen.add(id(item))

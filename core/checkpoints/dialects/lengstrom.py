@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, quoted, shortened
 from ...network.arch import ArchSpec
 from ...network.pixels import PixelConvention
 from .family import Foreign
@@ -67,13 +67,16 @@ def _read_variables(path: Path) -> list[Tensor]:
             raise CheckpointError(f"{path} is too large for a manifest ({path.stat().st_size} bytes)")
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a readable manifest: {' '.join(str(error).split())[:200]}") from None
+        raise CheckpointError(f"{path} is not a readable manifest: {shortened(str(error))}") from None
     if not isinstance(manifest, dict) or not 0 < len(manifest) <= _MAX_VARIABLES:
         raise CheckpointError(f"{path} is not a manifest of variables")
     names = ["Variable", *(f"Variable_{n}" for n in range(1, len(manifest)))]
     if set(manifest) != set(names):
         some = ", ".join(sorted(set(manifest) ^ set(names))[:3])[:120]
         raise CheckpointError(f"{path} is not a manifest of a {NAME} network: {some} is missing or not expected")
+    files = [entry.get("filename") for entry in manifest.values() if isinstance(entry, dict)]
+    if len({name for name in files if isinstance(name, str)}) < len(files):
+        raise CheckpointError(f"{path} names the same file for several variables")
     return [_read_variable(path, name, manifest[name]) for name in names]
 
 
@@ -87,7 +90,7 @@ def _read_variable(manifest: Path, name: str, entry: object) -> Tensor:
     ):
         raise CheckpointError(f"{manifest} has no usable shape for {name}")
     if not isinstance(filename, str) or filename in ("", ".", "..") or set(filename) & set("/\\\0:"):
-        raise CheckpointError(f"{manifest} names {filename!r:.80} for {name}; expected a file beside it")
+        raise CheckpointError(f"{manifest} names {quoted(filename, 80)} for {name}; expected a file beside it")
     file, size = manifest.with_name(filename), 4 * math.prod(shape)
     try:
         held = file.stat().st_size
