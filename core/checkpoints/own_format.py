@@ -138,11 +138,9 @@ def _seen(path: str | Path) -> tuple[tuple[str, ...], bool]:
 @lru_cache(maxsize=4096)
 def _seen_in_state(path: str, *_: int) -> tuple[tuple[str, ...], bool]:
     try:
-        header = {}
-        if kind_of(path) == "safetensors":
-            metadata = metadata_of(path)
-            header = _parsed(metadata[_KEY]) if _KEY in metadata else {}
-        return tuple(each["name"] for each in styles_in(header)), True
+        is_described = kind_of(path) == "safetensors" and _KEY in metadata_of(path)
+        header = read_header(path) if is_described else {}
+        return tuple(each["name"] for each in styles_in(header)), bool(header) or not is_described
     except Exception:  # files come from anywhere: none may keep the others from being listed
         return (), False
 
