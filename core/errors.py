@@ -33,6 +33,10 @@ class CheckpointError(InputError):
     """A file of weights that cannot be read, or that lacks the requested weights."""
 
 
+class DiskFullError(CheckpointError):
+    """A file of weights that does not fit on the disk."""
+
+
 class NetworkError(InputError):
     """A network whose result has values that are nan or infinite."""
 

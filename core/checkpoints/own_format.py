@@ -2,7 +2,7 @@
 
 The metadata's ``perceptual_style`` entry is JSON with these keys:
 
-- format: 1
+- format: 1 (2 in checkpoints of training runs)
 - task: style | upscale
 - arch: an arch string
 - pixels: a pixel convention, left out for RGB in [0, 1]
@@ -14,9 +14,11 @@ Loading needs nothing but the file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from errno import EDQUOT, ENOSPC
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import ArchError, CheckpointError, quoted, shortened
+from ..errors import ArchError, CheckpointError, DiskFullError, quoted, shortened
 from ..files import atomic_write
 from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
@@ -35,6 +37,7 @@ from ..network.transform_net import TransformNet
 from .tensor_files import check_finite, kind_of, metadata_of, read_metadata, read_safetensors
 
 _KEY, _FORMAT = "perceptual_style", 1
+_FORMATS = {"training": (1, 2)}  # formats that can be read, of tasks that have had several
 _MAX_HEADER, _MAX_DEPTH = 2**24, 50  # characters of a header, and how deeply it nests
 
 
@@ -42,7 +45,8 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappin
     """Write tensors and a JSON header to a safetensors file, completely or not at all.
 
     Raises:
-        CheckpointError: if the file cannot be written
+        DiskFullError: if the disk is full
+        CheckpointError: if the file cannot be written for another reason
     """
     try:
         on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -51,7 +55,8 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappin
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+        kind = DiskFullError if getattr(error, "errno", None) in (ENOSPC, EDQUOT) else CheckpointError
+        raise kind(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -70,11 +75,22 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"{path} is not a file of this project: its {_KEY} metadata cannot be read ({error})"
         ) from None
-    if header.get("format") != _FORMAT:
+    task = header.get("task")
+    known = _FORMATS.get(task, (_FORMAT,)) if isinstance(task, str) else (_FORMAT,)
+    if type(header.get("format")) is not int or header["format"] not in known:
         raise CheckpointError(
-            f"{path} has format {quoted(header.get('format'))}; this version reads format {_FORMAT}: update the package"
+            f"{path} has format {quoted(header.get('format'))}; this version reads format {known[-1]}: update the package"
         )
     return tensors, header
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and bytes of all tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _parsed(text: str) -> dict[str, Any]:

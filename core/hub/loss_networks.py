@@ -7,16 +7,14 @@ for the whole file (which is never read as a whole), and the digest of the tenso
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..checkpoints.own_format import read_header, save_tensors
+from ..checkpoints.own_format import digest_of, read_header, save_tensors
 from ..errors import CheckpointError, HubError, InputError
 from ..losses.loss_network import ARCHITECTURES, Architecture, LossNetwork
 from ..progress import Progress, ProgressCallback
@@ -126,15 +124,6 @@ def fetch_tensors(
             return target
     except RangesRefused:
         return fetch_whole(entry, folder=folder, progress=progress)
-
-
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 over names, dtypes, shapes and bytes of all tensors, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def deepest_of(entry: Entry, layers: Iterable[str]) -> str:

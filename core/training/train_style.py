@@ -135,7 +135,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     names = names_of([*run.paintings])
     photos = _photos(run, len(names))
     identity = _identity(run, photos.files, amp)
-    if not prepare(out, identity):
+    if not prepare(out, identity, photos.files):
         return out
 
     objective = _objective(run, device)
