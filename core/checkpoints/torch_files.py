@@ -9,6 +9,7 @@ import io
 import mmap
 import struct
 import zipfile
+from collections import deque
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -21,7 +22,12 @@ from .safe_pickle import PickleError, Storage, TensorView, read_pickle
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_PICKLE, _MAX_MEMBERS = 64 * 2**20, 100_000
+_WRAPPERS = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "generator", "transformer", "params",
+)  # fmt: skip
+_MAX_WRAPPING, FEWEST_TENSORS = 4, 6
 _Archive = tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo], str]
+AGAIN = "copy or download it again"
 _CHUNK = 16 * 2**20  # bytes read at a time
 
 
@@ -52,6 +58,10 @@ class TorchFile:
             raise CheckpointError(f"{path} cannot be opened safely: {error}") from None
         except MemoryError:
             raise CheckpointError(f"{path} cannot be opened safely: it needs more memory than available") from None
+        except zipfile.BadZipFile:
+            raise CheckpointError(
+                f"{path} cannot be opened safely: it is incomplete, or its list of contents is damaged; {AGAIN}"
+            ) from None
         except Exception as error:  # zipfile and pickletools fail on damaged files in many ways
             reason = shortened(str(error)) or type(error).__name__
             raise CheckpointError(f"{path} cannot be opened safely: it is damaged or incomplete ({reason})") from None
@@ -155,14 +165,16 @@ class TorchFile:
                 header = file.read(8)
                 if len(header) < 8:
                     raise CheckpointError(
-                        f"it is cut off: {len(keys) - len(self._places)} of {len(keys)} tensors are missing"
+                        f"it is incomplete: {len(keys) - len(self._places)} of {len(keys)} tensors are missing; {AGAIN}"
                     )
                 if key not in itemsizes:
                     raise CheckpointError("one of its storages belongs to no tensor")
                 (count,) = struct.unpack("<q", header)
                 bytes_ = count * itemsizes[key]
                 if count < 0 or position + 8 + bytes_ > size:
-                    raise CheckpointError(f"it is cut off or damaged: a tensor of {bytes_} bytes in a file of {size}")
+                    raise CheckpointError(
+                        f"it is incomplete: a tensor of {bytes_} bytes does not fit into its {size} bytes; {AGAIN}"
+                    )
                 self._places[key] = (position + 8, bytes_)
                 position += 8 + bytes_
         return value
@@ -202,6 +214,29 @@ def views(value: Any) -> list[TensorView]:
             seen.add(id(item))
             waiting += item.values() if isinstance(item, dict) else item
     return found
+
+
+def states_in(value: Any) -> list[dict[str, Any]]:
+    """Return the dicts of tensors in what was saved, likely ones first, without those of optimizers.
+
+    If no dict has as many tensors as a network, those with fewer are returned.
+    """
+    found: list[tuple[int, dict[str, Any]]] = []
+    waiting = deque([(value, 0, 0)])
+    seen: set[int] = set()
+    while waiting:
+        item, depth, rank = waiting.popleft()
+        if not isinstance(item, dict) or id(item) in seen or depth > _MAX_WRAPPING:
+            continue
+        seen.add(id(item))
+        tensors = {key: view for key, view in item.items() if isinstance(key, str) and isinstance(view, TensorView)}
+        if tensors:
+            found.append((rank, tensors))
+        for key, inner in item.items():
+            if isinstance(inner, dict) and not str(key).lower().startswith("optim"):
+                waiting.append((inner, depth + 1, _WRAPPERS.index(key) if key in _WRAPPERS else len(_WRAPPERS)))
+    networks = [each for each in found if len(each[1]) >= FEWEST_TENSORS]
+    return [tensors for _, tensors in sorted(networks or found, key=lambda pair: pair[0])][:20]
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:

@@ -11,7 +11,8 @@ import folder_paths
 from ...core.training.state import CHECKPOINT_SUFFIX
 
 STYLE_FOLDER, UPSCALE_FOLDER, LOSS_FOLDER = "fast_style", "perceptual_upscale", "loss_networks"
-_NETWORK_SUFFIXES = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
+# .tar stands for .pth.tar: the host compares only what follows the last dot
+_NETWORK_SUFFIXES = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx", ".h5", ".ckpt", ".tar"}
 _SUFFIXES = {
     STYLE_FOLDER: _NETWORK_SUFFIXES,
     UPSCALE_FOLDER: _NETWORK_SUFFIXES,
@@ -46,6 +47,7 @@ def model_files(folder: str) -> list[str]:
         str(path)
         for path in paths
         if path.suffix.lower() in _SUFFIXES[folder]
+        and (path.suffix.lower() != ".tar" or path.name.lower().endswith((".pth.tar", ".pt.tar")))
         and not any(part.startswith(".") for part in path.parts)
         and not path.name.endswith(CHECKPOINT_SUFFIX)
     ]

@@ -35,7 +35,8 @@ def test_lists_named_styles_without_folder(pack):
 def test_lists_only_style_files_and_subfolders(pack, host):
     (host.styles / "mine").mkdir()
     styles = {"wave.safetensors", os.path.join("mine", "b.safetensors"), "a.pth", "b.PT", "c.model", "d.t7", "e.onnx"}
-    for name in (*styles, "wave.training.safetensors", "readme.txt", "photo.png"):
+    styles |= {"f.h5", "g.pth.tar", "h.ckpt"}
+    for name in (*styles, "photos.tar", "wave.training.safetensors", "readme.txt", "photo.png"):
         (host.styles / name).write_bytes(safetensors({}))
     assert set(_options(pack)) - set(_named(pack)) == styles
 
@@ -177,7 +178,7 @@ def test_user_mapped_folder_is_kept(load_pack, host, tmp_path):
 def test_loading_pack_twice_registers_folders_once(load_pack, host):
     load_pack()
     load_pack()
-    suffixes = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
+    suffixes = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx", ".h5", ".ckpt", ".tar"}
     assert host.folders["fast_style"] == ([str(host.models / "fast_style")], suffixes)
     assert host.folders["loss_networks"][0] == [str(host.models / "loss_networks")]
 

@@ -92,7 +92,9 @@ class Fit:
     keys: Mapping[tuple[int, str], str] = field(default_factory=dict)
 
 
-def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] = ()) -> Fit | None:
+def fit(
+    slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] = (), problems: list[str] | None = None
+) -> Fit | None:
     """Match a file's tensors with a family's layers.
 
     A convolution's bias may be missing, which means zero.
@@ -102,6 +104,7 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
         shapes: shapes of the file's tensors by key
         names: names of the tensors of norms
         extra: further prefixes of norms that may be stored but are not used
+        problems: a list to which tensors are added whose shapes do not fit
 
     Returns:
         The match, or None unless every tensor fits and none is left over.
@@ -116,6 +119,8 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
     def take(slot: int, ours: str, theirs: str, shape: tuple[int, ...]) -> bool:
         keys[slot, ours] = theirs
         left.discard(theirs)  # tied weights are used more than once
+        if shapes.get(theirs) != shape and problems is not None:
+            problems.append(f"{theirs} is {shapes.get(theirs)} instead of {shape}")
         return shapes.get(theirs) == shape
 
     def ignore(theirs: str, channels: int) -> bool:

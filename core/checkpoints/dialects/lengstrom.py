@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,28 @@ def read(path: Path) -> Foreign:
     Raises:
         CheckpointError: in one line, if it holds anything but a network of this family
     """
-    variables = _read_variables(path)
+    return _convert(path, _read_variables(path))
+
+
+def are_variables(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors have the names that the program gives its variables, as in a converted checkpoint."""
+    return all(name in tensors for name in ("Variable", "Variable_1", "Variable_47"))
+
+
+def convert(path: Path, tensors: Mapping[str, Tensor]) -> Foreign:
+    """Build the network of a checkpoint that was converted to safetensors, with its variables by name.
+
+    Raises:
+        CheckpointError: in one line, if it holds anything but a network of this family
+    """
+    count = sum(re.fullmatch(r"Variable(_\d+)?", name) is not None for name in tensors)
+    names = ["Variable", *(f"Variable_{n}" for n in range(1, count))]
+    if not all(name in tensors for name in names):
+        raise CheckpointError(f"{path} has {count} variables of a {NAME} network, but not {names[-1]}")
+    return _convert(path, [tensors[name] for name in names])
+
+
+def _convert(path: Path, variables: list[Tensor]) -> Foreign:
     blocks = (len(variables) - 18) // 6
     if blocks < 1 or len(variables) != 18 + 6 * blocks:
         raise CheckpointError(f"{path} lists {len(variables)} variables; a network of this family has 48")

@@ -59,7 +59,9 @@ def read(path: Path, families: list[Family]) -> Foreign:
         raise CheckpointError(f"{path} is not a supported style network: {error}") from None
     except Exception as error:  # protobuf's errors, and whatever a damaged graph leads to
         reason = shortened(str(error))
-        raise CheckpointError(f"{path} is a damaged ONNX file ({type(error).__name__} {reason})") from None
+        raise CheckpointError(
+            f"{path} is a damaged or incomplete ONNX file ({type(error).__name__} {reason}); copy or download it again"
+        ) from None
 
 
 class _Walk(Nodes):

@@ -90,7 +90,7 @@ class _Reader:
     def take(self, size: int) -> memoryview:
         if size < 0 or self.position + size > len(self.data):
             raise CheckpointError(
-                f"it is cut off or damaged: {size} bytes claimed at {self.position} of {len(self.data)}"
+                f"it is incomplete (cut off or damaged): {size} bytes claimed at {self.position} of {len(self.data)}"
             )
         self.position += size
         return self.data[self.position - size : self.position]
