@@ -20,6 +20,7 @@ from ..losses.loss_network import ARCHITECTURES, Architecture, LossNetwork
 from ..progress import Progress, ProgressCallback
 from .manifest import Entry, bundled_file, entries
 from .messages import by_hand, explained, page_of
+from .patience import Patience, guarded
 from .places import Folder, check_room, folders_of, locked, own_folder, place_of
 from .ranges import RangesRefused, RemoteFile, RemoteTensors
 from .whole_files import fetch_whole, find_whole, remote_metadata, states_sha256
@@ -118,7 +119,7 @@ def fetch_tensors(
             found = find_tensors(entry, layer, folder=folder)
             if found is not None:  # another process has just downloaded it
                 return found
-            tensors, checked = _download(entry, layer, hand, progress)
+            tensors, checked = _download(entry, layer, hand, guarded(progress))
             check_room(target.parent, sum(t.nbytes for t in tensors.values()))
             save_tensors(target, tensors, _facts(entry, layer, tensors, checked))
             return target
@@ -136,16 +137,19 @@ def _download(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors down to a layer, and what was checked."""
     url, total = page_of(entry), 0
-    metadata = remote_metadata(entry, hand)
+    patience = Patience(progress)
+    metadata = remote_metadata(entry, hand, patience)
     checked = ["names and shapes"]
     if states_sha256(metadata):
         checked.append("sha256 of the whole file as the Hub states it")
 
     def report(done: int) -> None:
+        if total:
+            patience.done, patience.total = done, total
         if progress is not None and total:
             progress(Progress(min(done, total), total))
 
-    file = RemoteFile(url, report)
+    file = RemoteFile(url, report, patience)
     remote = RemoteTensors(file, metadata.size)
     names = _tensor_names(entry, layer)
     lacking = [name for name in names if name not in remote.places]
