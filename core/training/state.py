@@ -108,8 +108,12 @@ def _digest(data: bytes) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """Return the digest of a file, or "" if it is missing (opening it reports the error)."""
-    return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
+    """Return the digest of a file, or of the folder of a network; "" if it is missing (opening it reports the error)."""
+    path = Path(path)
+    if (path / "manifest.json").is_file():
+        files = [each for each in sorted(path.iterdir()) if each.is_file()]
+        return _digest("\n".join(f"{each.name} {file_digest(each)}" for each in files).encode())
+    return _digest(path.read_bytes()) if path.is_file() else ""
 
 
 def is_finished(out: Path, run: Mapping[str, Any], photos: Sequence[Path] = ()) -> bool:

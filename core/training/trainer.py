@@ -25,6 +25,7 @@ from ..checkpoints.own_format import save_network
 from ..errors import CheckpointError, DiskFullError, InputError, TrainingError
 from ..files import remove_leftovers
 from ..losses.functional import total
+from ..network.pixels import OURS, PixelConvention
 from ..network.stages import ConvStage
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
@@ -59,6 +60,7 @@ class Training:
         average: decay of an exponential moving average of the weights, which becomes the result. 0 uses the last weights.
         checkpoint_seconds: time between checkpoints, s.
         result: maps the trained network to the network to write. If None, the trained network is written.
+        pixels: pixel convention of the network.
     """
 
     out: Path
@@ -75,6 +77,7 @@ class Training:
     average: float = 0.0
     checkpoint_seconds: float = 30.0
     result: Callable[[TransformNet], TransformNet] | None = None
+    pixels: PixelConvention = OURS
 
 
 def checkpoint_path(out: str | Path) -> Path:
@@ -308,7 +311,8 @@ class _Loop:
         if self.average is not None:
             network = copy.deepcopy(network)
             network.load_state_dict(self.average)
-        save_network(run.out, network if run.result is None else run.result(network), facts, half=run.half)
+        network = network if run.result is None else run.result(network)
+        save_network(run.out, network, facts, half=run.half, pixels=run.pixels)
 
     def _figures(self) -> dict[str, dict[str, float]]:
         if not self.parts:  # resumed after the last step

@@ -47,10 +47,18 @@ def model_files(folder: str) -> list[str]:
         str(path)
         for path in paths
         if path.suffix.lower() in _SUFFIXES[folder]
-        and (path.suffix.lower() != ".tar" or path.name.lower().endswith((".pth.tar", ".pt.tar")))
+        and is_network_file(path.name)
         and not any(part.startswith(".") for part in path.parts)
         and not path.name.endswith(CHECKPOINT_SUFFIX)
     ]
+
+
+def is_network_file(name: str) -> bool:
+    """Return whether a name ends as files of networks do. Archives in general are not listed, only .pth.tar."""
+    name = name.lower()
+    return Path(name).suffix in _NETWORK_SUFFIXES and (
+        not name.endswith(".tar") or name.endswith((".pth.tar", ".pt.tar"))
+    )
 
 
 def model_path(folder: str, name: str) -> Path | None:
