@@ -242,7 +242,8 @@ def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> Trans
         with torch.device("meta"):
             network = TransformNet(ArchSpec.parse(arch))
     except ArchError as error:
-        raise CheckpointError(f"{source} has an architecture that cannot be built: {error}") from None
+        reason = shortened(str(error), 300)
+        raise CheckpointError(f"{source} has an architecture that cannot be built: {reason}") from None
     expected = {key: tuple(t.shape) for key, t in network.state_dict().items()}
     found = {key: tuple(t.shape) for key, t in tensors.items()}
     if expected != found:

@@ -102,7 +102,7 @@ def select(network: TransformNet, facts: Mapping[str, Any], style: Style) -> tup
 def _amounts(names: Sequence[str], style: Style) -> list[float]:
     """Amount of each style, in the order of the rows; they add up to 1."""
     wanted = {style: 1.0} if isinstance(style, str) else dict(style)
-    known = ", ".join(names) or "one style only, without a name, so give none"
+    known = listed(names) or "one style only, without a name, so give none"
     for name, amount in wanted.items():
         if name not in names:
             raise InputError(f"there is no style named {name!r} in this network; it has {known}")
@@ -158,6 +158,11 @@ def is_name(name: object) -> bool:
 def name_from(text: str) -> str:
     """Make a style's name from a file's name: characters that are not allowed become dashes."""
     return re.sub(f"[{_NOT_IN_NAMES}]", "-", text).strip()[:80].strip() or "style"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Return names for a message; only the first of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def split(text: str | Path) -> tuple[str | Path, Style | None]:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..models.loading import open_network
 from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
-from ..network.styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
+from ..network.styles import is_name, listed, name_from, own_facts, rows_of, select, split, styles_in, with_rows
 from ..network.transform_net import TransformNet, build_network, with_spec
 
 
@@ -112,7 +112,7 @@ def trained_start(source: str | Path, names: Sequence[str], arch: str) -> Start:
     if style is not None:
         network, _ = select(network, facts, style)
     if network.spec.styles not in (1, len(names)):
-        known = ", ".join(each["name"] for each in styles_in(facts))
+        known = listed([each["name"] for each in styles_in(facts)])
         raise InputError(f"{path} holds {network.spec.styles} styles: {known}; start from one, as {path}#NAME")
     if network.spec.styles == 1:
         network = _spread(network, len(names))

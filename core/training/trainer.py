@@ -269,11 +269,12 @@ class _Loop:
         if processes.is_first():
             try:
                 self._in_room_of_old(self._write_result, sum(t.nbytes for t in self.network.state_dict().values()))
-            except CheckpointError as error:
+            except BaseException as error:  # such as Ctrl-C
                 try:
                     self._in_room_of_old(self._save, self._state_bytes())
                 except CheckpointError as lost:
-                    raise CheckpointError(f"{error}; neither can the training state be kept: {lost}") from None
+                    if isinstance(error, CheckpointError):
+                        raise CheckpointError(f"{error}; neither can the training state be kept: {lost}") from None
                 raise
             with suppress(OSError):
                 self.checkpoint.unlink()

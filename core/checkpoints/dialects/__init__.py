@@ -70,7 +70,7 @@ def load_foreign(path: str | Path) -> tuple[TransformNet, PixelConvention, dict[
     try:
         found = _read(path)
     except ArchError as error:
-        raise CheckpointError(f"{path} holds a network that cannot be run here: {error}") from None
+        raise CheckpointError(f"{path} holds a network that cannot be run here: {shortened(str(error), 300)}") from None
     check_finite(found.network.state_dict(), path)
     name = path.parent.name if path.name == "manifest.json" else path.stem
     task = "upscale" if found.network.spec.scale > 1 else "style"
