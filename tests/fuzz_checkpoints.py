@@ -192,6 +192,7 @@ def claiming(chance: random.Random) -> bytes:
     kinds: list[Callable[[], bytes]] = [
         lambda: hostile_files.nested_metadata(some(40, 60, 900, 4000, 100_000), chance.choice(("[]", "{}"))),
         lambda: hostile_files.many_styles(some(1, 4096, 20_000)),
+        lambda: hostile_files.many_tensors(some(1, 5000, 50_000)),
         lambda: hostile_files.repeated_dicts(some(1, 300, 30_000), some(10, 1000, 100_000)),
         lambda: hostile_files.long_keys(some(10, 1_000_000), some(10, 100_000)),
         lambda: hostile_files.long_integers(some(10, 1_000_000), some(10, 100_000)),

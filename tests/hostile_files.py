@@ -27,6 +27,13 @@ def nested_metadata(depth: int = 100_000, value: str = "[]") -> bytes:
     return safetensors({"perceptual_style": text})
 
 
+def many_tensors(count: int = 150_000) -> bytes:
+    """Return a safetensors file of so many empty tensors."""
+    header = {f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(count)}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
 def many_styles(count: int = 200_000) -> bytes:
     """Return a safetensors file whose metadata name far more styles than a network can have."""
     header = {"format": 1, "task": "style", "styles": [{"name": str(n)} for n in range(count)]}
@@ -193,6 +200,8 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "nested lists in metadata.safetensors": nested_metadata,
     "nested objects in metadata.safetensors": lambda: nested_metadata(900),
     "many styles.safetensors": many_styles,
+    "many tensors.safetensors": many_tensors,
+    "large header.safetensors": lambda: many_tensors(300_000),
     "repeated dicts.pth": repeated_dicts,
     "long keys.pth": long_keys,
     "long integers.pth": long_integers,

@@ -10,14 +10,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError, first_line, shortened
+from .budget import Budget
 from .torch_files import AGAIN, FEWEST_TENSORS, TorchFile, states_in
 
 _LARGEST_HEADER = 2**24
+_OPERATIONS_OF_TENSOR = 20  # of a budget; a pickle takes as many to describe a tensor
 _INDEX_OF_TENSORFLOW = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of a table file
 _BY_NAME = {
     ".mlmodel": "is a Core ML model, which cannot be read here; use the weights that it was converted from",
@@ -34,8 +37,12 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     """
     path = existing(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        with _opened(path) as file:
+            keys = list(file.keys())
+            Budget.of(path).spend(_OPERATIONS_OF_TENSOR * len(keys))
+            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
     except Exception as error:  # damaged headers also end in KeyError, RuntimeError, ...
         if not isinstance(error, (SafetensorError, OSError, ValueError)):
             error = ValueError(f"{type(error).__name__}: {error}")
@@ -60,8 +67,17 @@ def _missing_bytes(path: Path) -> int:
 
 def metadata_of(path: str | Path) -> dict[str, str]:
     """Return the metadata of a safetensors file, or raise what its reader raises."""
-    with safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         return file.metadata() or {}
+
+
+def _opened(path: str | Path) -> Any:
+    """Open a safetensors file, unless its header is larger than any network needs."""
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _LARGEST_HEADER:
+        raise CheckpointError(f"its header has {length} bytes, far more than any network needs")
+    return safe_open(path, framework="pt")
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
