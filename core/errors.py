@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 
@@ -34,6 +35,10 @@ class VideoError(InputError):
 
 class CheckpointError(InputError):
     """A file of weights that cannot be read, or that lacks the requested weights."""
+
+
+class DiskFullError(CheckpointError):
+    """A file of weights that does not fit on the disk."""
 
 
 class NetworkError(InputError):
@@ -70,3 +75,17 @@ del _kind
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or the name of its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """Return text from a file as part of one line: without control characters, and at most ``length`` characters long."""
+    start = "".join(c if c.isprintable() else " " for c in text[: 4 * length])
+    line = " ".join(start.split())
+    return line if len(line) <= length and len(text) <= 4 * length else f"{line[: length - 3]}..."
+
+
+def quoted(value: object, length: int = 60) -> str:
+    """Return the representation of a value from a file, as part of one line. Nested values are abbreviated."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 3, length, length, length
+    return shortened(brief.repr(value), length)

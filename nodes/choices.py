@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.checkpoints.own_format import style_names
+from ..core.checkpoints.own_format import is_readable, style_names
 from ..core.errors import InputError
 from ..core.hub.fetch import is_downloaded
 from ..core.hub.manifest import Entry, bundled_path, find_entry, names
 from ..core.hub.places import place_of
 from .host import listed_path, model_files, model_folders, model_path
 
-_TO_DOWNLOAD = " (download)"
+_TO_DOWNLOAD, _UNREADABLE = " (download)", " (unreadable)"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Choices:
     beside: Callable[[Path], Path | None] = lambda path: None
 
     def options(self) -> list[str]:
-        """Return what the list shows: named networks, those not downloaded yet marked as such, then files."""
+        """Return what the list shows: named networks, then files. Those to download, and unreadable files, are marked."""
         entries = [entry for name in names(self.task) if (entry := find_entry(name, self.task)) is not None]
         folders = model_folders(self.folder)
         missing = {entry.id for entry in entries if not is_downloaded(entry, folders)}
@@ -51,15 +51,16 @@ class Choices:
             else:
                 options += _with_styles(entry.id, entry)
         for name in files:
-            options += _with_styles(name, listed_path(self.folder, name))
+            path = listed_path(self.folder, name)
+            options += _with_styles(name if path and is_readable(path) else name + _UNREADABLE, path)
         return options
 
     def chosen(self, name: str) -> Entry | Path:
         """Return the network that an option stands for: a named network, or a file.
 
-        Workflows store options, so the download mark stays valid after the download. A named network takes precedence over
-        a file of the same name; files always have a suffix, so none is hidden. Options come from outside and are looked up
-        again here.
+        Workflows store options, so marks stay valid after the download, and after an unreadable file was replaced. A named
+        network takes precedence over a file of the same name; files always have a suffix, so none is hidden. Options come
+        from outside and are looked up again here.
 
         Raises:
             InputError: If the option is unknown.
@@ -74,7 +75,8 @@ class Choices:
         if isinstance(name, str):  # workflows for the API may contain anything
             base, _, style = name.rpartition("#")
             for file, part in ((name, None), (base, style)):
-                found = find_entry(file.removesuffix(_TO_DOWNLOAD), self.task) or model_path(self.folder, file)
+                entry = find_entry(file.removesuffix(_TO_DOWNLOAD), self.task)
+                found = entry or model_path(self.folder, file.removesuffix(_UNREADABLE))
                 if found is not None and part in (_styles_of(found) or (None,)):
                     return found, part
         known = ", ".join(self.options())

@@ -39,8 +39,8 @@ class LoadStyleModel(io.ComfyNode):
                     "style",
                     options=_STYLES.options(),
                     tooltip="A style that comes with this pack, one to download from the Hugging Face Hub, or a file in "
-                    "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx). If a file contains several styles, "
-                    "each is listed as file#style. Press R to see new files.",
+                    "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx, .h5, .ckpt, .pth.tar). If a file contains "
+                    "several styles, each is listed as file#style. Press R to see new files.",
                 ),
                 advanced(
                     io.Boolean.Input,

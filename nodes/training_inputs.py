@@ -20,6 +20,7 @@ from ..core.errors import ImageError, InputError
 from ..core.hub.manifest import Entry, find_entry
 from ..core.images.folders import find_images
 from ..core.images.reading import read_image
+from ..core.models.loading import network_file
 from ..core.training.base_styles import NOTHING, base_file
 from ..core.training.photos import fitted
 from ..core.training.style_recipes import StyleRecipe, adjusted, get_recipe
@@ -29,6 +30,7 @@ from .host import (
     STYLE_FOLDER,
     input_folder,
     input_folders,
+    is_network_file,
     model_folders,
     temporary_folder,
 )
@@ -110,13 +112,8 @@ def content_options() -> list[str]:
 
 
 def start_options() -> list[str]:
-    """Return the styles that a training run can start from: trained by this project, and on this machine."""
-    return [AUTO, NOTHING, *(name for name in STYLES.options() if name.endswith(".safetensors") or _is_bundled(name))]
-
-
-def _is_bundled(name: str) -> bool:
-    entry = find_entry(name, "style")
-    return entry is not None and entry.is_bundled
+    """Return the styles that a training run can start from: of one style, of any program, and on this machine."""
+    return [AUTO, NOTHING, *(name for name in STYLES.options() if is_network_file(name) or find_entry(name, "style"))]
 
 
 def validate_start(choice: str | None) -> bool | str:
@@ -154,6 +151,8 @@ def start_file(choice: str, recipe: StyleRecipe, width: int | None) -> Path | No
     if choice in (AUTO, NOTHING):
         return base_file(None if choice == AUTO else choice, recipe.name, width)
     chosen = STYLES.chosen(choice)
+    if isinstance(chosen, Entry) and not chosen.is_bundled:
+        chosen = network_file(chosen.id, "style", folder=model_folders(STYLE_FOLDER))
     return base_file(chosen.id if isinstance(chosen, Entry) else chosen, recipe.name, width)
 
 

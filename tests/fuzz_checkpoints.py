@@ -2,7 +2,7 @@
 
     python tests/fuzz_checkpoints.py --count 10000
 
-Each file may take 5 seconds of processor time and 1 GiB, and may raise nothing but CheckpointError. Child processes open
+Each file may take 3 seconds of processor time and 1 GiB, and may raise nothing but CheckpointError. Child processes open
 the files, so that a crash is noticed and counted, and the run goes on. The exit status is 1 if anything went wrong. The
 files that caused it are kept in --folder.
 """
@@ -21,14 +21,17 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+import hostile_files
 import torch
 from foreign_containers import Torch7Writer, write_keras, write_onnx, write_torch7, write_variables
 from foreign_files import make
 from safetensors.torch import save_file
 
-SECONDS, BYTES = 5.0, 2**30
+ONNX = find_spec("onnx") is not None
+SECONDS, BYTES = 3.0, 2**30
 _WORST_NUMBERS = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 
 
@@ -110,7 +113,7 @@ def mutate(data: bytearray, others: list[bytes], chance: random.Random) -> bytes
             (chance.randrange(len(data)), chance.randrange(near), len(data) - 1 - chance.randrange(near))
         )
 
-    way = chance.randrange(12)
+    way = chance.randrange(13)
     if way == 0:
         return bytes(data[: place()])
     if way == 1:
@@ -141,6 +144,8 @@ def mutate(data: bytearray, others: list[bytes], chance: random.Random) -> bytes
         return nested(chance)
     elif way == 10:
         return inside_a_zip(bytes(data), chance)
+    elif way == 11:
+        return claiming(chance)
     else:
         text = data.decode("latin-1")
         for digits in ("4", "8", "16", "3"):
@@ -176,6 +181,39 @@ def nested(chance: random.Random) -> bytes:
             table = {1: table}
         return bytes(Torch7Writer().write(table).data)
     return b"\x08\x07" + b"\x3a\x80\x80\x80\x80\x08" * min(depth, 5000)
+
+
+def claiming(chance: random.Random) -> bytes:
+    """Return a file that claims much, of a random size and kind, whole or slightly damaged."""
+
+    def some(*counts: int) -> int:
+        return chance.choice(counts)
+
+    kinds: list[Callable[[], bytes]] = [
+        lambda: hostile_files.nested_metadata(some(40, 60, 900, 4000, 100_000), chance.choice(("[]", "{}"))),
+        lambda: hostile_files.many_styles(some(1, 4096, 20_000)),
+        lambda: hostile_files.many_tensors(some(1, 5000, 50_000)),
+        lambda: hostile_files.repeated_dicts(some(1, 300, 30_000), some(10, 1000, 100_000)),
+        lambda: hostile_files.long_keys(some(10, 1_000_000), some(10, 100_000)),
+        lambda: hostile_files.long_integers(some(10, 1_000_000), some(10, 100_000)),
+        lambda: hostile_files.long_names(some(10, 1_000_000), some(10, 50_000)),
+        lambda: hostile_files.long_shapes(some(3, 50_000), some(10, 60_000)),
+        lambda: hostile_files.many_dicts(some(10, 50_000)),
+        lambda: hostile_files.shared_tables(some(3, 20, 90), chance.choice(("preprocessing", "sides"))),
+        lambda: hostile_files.repeated_module(some(3, 30_000)),
+        lambda: hostile_files.empty_nodes(some(10, 1_000_000)),
+    ]
+    if ONNX:
+        kinds += [
+            lambda: hostile_files.many_constants(some(10, 1000)),
+            lambda: hostile_files.joined_constants(some(10, 5000)),
+            lambda: hostile_files.shared_weights(some(10, 2000)),
+            lambda: hostile_files.many_convolutions(some(10, 10_000)),
+        ]
+    data = bytearray(chance.choice(kinds)())
+    if chance.random() < 0.3:
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    return bytes(data)
 
 
 def inside_a_zip(data: bytes, chance: random.Random) -> bytes:

@@ -22,6 +22,9 @@ class HubStandIn:
         ranges: Whether byte ranges are supported.
         delay: Seconds before each 64 KiB.
         body: If it is not None, sent instead of the file.
+        busy: Retry-After headers of the first answers, which have status 429. None sends no such header.
+        hidden: Names of headers that are not sent.
+        location: If it is not None, every answer redirects there.
         requests: Requests so far, as (method, path, range).
         tokens: Values of the Authorization headers so far.
         sent: Bytes of bodies sent so far.
@@ -32,6 +35,9 @@ class HubStandIn:
         self.etags: dict[str, str] = {}
         self.cuts, self.cut_at, self.status, self.error_code = 0, 0.5, 200, ""
         self.ranges, self.delay, self.body = True, 0.0, None
+        self.busy: list[str | None] = []
+        self.hidden: set[str] = set()
+        self.location: str | None = None
         self.requests: list[tuple[str, str, str]] = []
         self.tokens: set[str] = set()
         self.sent = 0
@@ -79,6 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", "")
         hub.requests.append((self.command, path, wanted))
         hub.tokens.add(self.headers.get("Authorization", ""))
+        if hub.busy:
+            return self._fail(429, "RateLimited", {"Retry-After": hub.busy.pop(0)})
+        if hub.location is not None:
+            return self._fail(302, "", {"Location": hub.location})
         if hub.status != 200 or path not in hub.files:
             return self._fail(hub.status if hub.status != 200 else 404, hub.error_code or "EntryNotFound")
         data = hub.files[path]
@@ -117,8 +127,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
 
-    def _fail(self, status: int, code: str) -> None:
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword not in self.hub.hidden:
+            super().send_header(keyword, value)
+
+    def _fail(self, status: int, code: str, headers: dict[str, str | None] | None = None) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            if value is not None:
+                self.send_header(name, value)
         self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
         self.end_headers()

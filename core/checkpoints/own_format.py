@@ -2,7 +2,7 @@
 
 The metadata's ``perceptual_style`` entry is JSON with these keys:
 
-- format: 1
+- format: 1 (2 in checkpoints of training runs)
 - task: style | upscale
 - arch: an arch string
 - pixels: a pixel convention, left out for RGB in [0, 1]
@@ -14,9 +14,11 @@ Loading needs nothing but the file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from errno import EDQUOT, ENOSPC
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,22 +28,25 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import ArchError, CheckpointError
+from ..errors import ArchError, CheckpointError, DiskFullError, quoted, shortened
 from ..files import atomic_write
 from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import check_styles, styles_in
 from ..network.transform_net import TransformNet
-from .tensor_files import check_finite, read_metadata, read_safetensors
+from .tensor_files import check_finite, kind_of, metadata_of, read_metadata, read_safetensors
 
 _KEY, _FORMAT = "perceptual_style", 1
+_FORMATS = {"training": (1, 2)}  # formats that can be read, of tasks that have had several
+_MAX_HEADER, _MAX_DEPTH = 2**24, 50  # characters of a header, and how deeply it nests
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a JSON header to a safetensors file, completely or not at all.
 
     Raises:
-        CheckpointError: if the file cannot be written
+        DiskFullError: if the disk is full
+        CheckpointError: if the file cannot be written for another reason
     """
     try:
         on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -50,7 +55,8 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappin
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+        kind = DiskFullError if getattr(error, "errno", None) in (ENOSPC, EDQUOT) else CheckpointError
+        raise kind(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -60,27 +66,64 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: for other files; the message says what the file holds
     """
     tensors, metadata = read_safetensors(path)
+    if _KEY not in metadata:
+        some = shortened(", ".join(sorted(tensors)[:3])) or "no tensors"
+        raise CheckpointError(f"{path} is not a file of this project: it has no {_KEY} metadata (it holds {some})")
     try:
-        header = json.loads(metadata[_KEY])
-    except (KeyError, ValueError):
-        some = ", ".join(sorted(tensors)[:3]) or "no tensors"
+        header = _parsed(metadata[_KEY])
+    except ValueError as error:
         raise CheckpointError(
-            f"{path} is not a file of this project: it has no {_KEY} metadata (it holds {some})"
+            f"{path} is not a file of this project: its {_KEY} metadata cannot be read ({error})"
         ) from None
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+    task = header.get("task")
+    known = _FORMATS.get(task, (_FORMAT,)) if isinstance(task, str) else (_FORMAT,)
+    if type(header.get("format")) is not int or header["format"] not in known:
         raise CheckpointError(
-            f"{path} has format {header!r:.60}; this version reads format {_FORMAT}: update the package"
+            f"{path} has format {quoted(header.get('format'))}; this version reads format {known[-1]}: update the package"
         )
     return tensors, header
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and bytes of all tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return the header that this text holds. Raise ValueError, in one line, if it is no sound header."""
+    if len(text) > _MAX_HEADER:
+        raise ValueError(f"it has {len(text)} characters")
+    try:
+        header = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {_MAX_DEPTH} times") from None
+    except ValueError as error:
+        raise ValueError(shortened(str(error), 100)) from None
+    if not isinstance(header, dict):
+        raise ValueError(f"it has format {quoted(header)}, not an object")
+    level: list[Any] = [header]  # what can be parsed can still be too deep to be written out
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return header
+    raise ValueError(f"it is nested more than {_MAX_DEPTH} times")
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
     """Return the JSON header of a file in our format without reading its tensors, {} for any other. Raises nothing."""
     try:
-        header = json.loads(read_metadata(path)[_KEY])
+        return _parsed(read_metadata(path)[_KEY])
     except (KeyError, ValueError):
         return {}
-    return header if isinstance(header, dict) else {}
 
 
 def style_names(path: str | Path) -> tuple[str, ...]:
@@ -88,19 +131,34 @@ def style_names(path: str | Path) -> tuple[str, ...]:
 
     Only the header is read, and only again when the file changes. This is cheap enough for a list of many files.
     """
+    return _seen(path)[0]
+
+
+def is_readable(path: str | Path) -> bool:
+    """Return whether a file looks like weights: False if its kind is unknown, or its header is damaged.
+
+    As cheap as `style_names`. Opening the file tells what is wrong with it.
+    """
+    return _seen(path)[1]
+
+
+def _seen(path: str | Path) -> tuple[tuple[str, ...], bool]:
+    """Return the names of the styles in a file, and whether the file looks readable. Raises nothing."""
     try:
         state = os.stat(path)
     except (OSError, ValueError):
-        return ()
-    return _style_names(str(path), state.st_mtime_ns, state.st_size)
+        return (), False
+    return _seen_in_state(str(path), state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=4096)
-def _style_names(path: str, *_: int) -> tuple[str, ...]:
+def _seen_in_state(path: str, *_: int) -> tuple[tuple[str, ...], bool]:
     try:
-        return tuple(each["name"] for each in styles_in(read_header(path)))
-    except CheckpointError:  # opening the file reports the error
-        return ()
+        is_described = kind_of(path) == "safetensors" and _KEY in metadata_of(path)
+        header = read_header(path) if is_described else {}
+        return tuple(each["name"] for each in styles_in(header)), bool(header) or not is_described
+    except Exception:  # files come from anywhere: none may keep the others from being listed
+        return (), False
 
 
 def is_ours(path: str | Path) -> bool:
@@ -184,13 +242,14 @@ def network_from(tensors: Mapping[str, Tensor], arch: str, source: str) -> Trans
         with torch.device("meta"):
             network = TransformNet(ArchSpec.parse(arch))
     except ArchError as error:
-        raise CheckpointError(f"{source} has an architecture that cannot be built: {error}") from None
+        reason = shortened(str(error), 300)
+        raise CheckpointError(f"{source} has an architecture that cannot be built: {reason}") from None
     expected = {key: tuple(t.shape) for key, t in network.state_dict().items()}
     found = {key: tuple(t.shape) for key, t in tensors.items()}
     if expected != found:
         key = sorted(expected.items() ^ found.items())[0][0]
         raise CheckpointError(
-            f"{source} does not fit its own architecture {arch!r}: {key} is {found.get(key, 'missing')}, "
+            f"{source} does not fit its own architecture {quoted(arch, 80)}: {shortened(key)} is {found.get(key, 'missing')}, "
             f"expected {expected.get(key, 'no such tensor')}"
         )
     for key, tensor in network.state_dict().items():

@@ -16,9 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shortened
+from .budget import Budget
 
-_MAX_OPERATIONS = 400_000  # a few seconds; a network takes a few thousand
+_MAX_NAME = 1000  # characters of a global or a key: comparing long ones again and again takes minutes
+_MAX_BITS = 1024  # of an integer, likewise; torch's own magic number has 80
+_MAX_VIEW = 8  # dimensions of a tensor, and items of a reference to a storage
 _STORAGES = {
     "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
     "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
@@ -76,8 +79,12 @@ class PickleError(CheckpointError):
     """A pickle that is damaged or holds more than tensors. The caller adds the file's name."""
 
 
-def read_pickle(stream: BinaryIO) -> Any:
+def read_pickle(stream: BinaryIO, budget: Budget) -> Any:
     """Read the pickle at the stream's position, which then is after it.
+
+    Args:
+        stream: the file
+        budget: what reading the file may still take
 
     Returns:
         The value, with tensors as `TensorView` and dicts of any kind as dict.
@@ -85,7 +92,7 @@ def read_pickle(stream: BinaryIO) -> Any:
     Raises:
         PickleError: in one line that names every global that does not belong to plain tensors
     """
-    reader = _Reader()
+    reader = _Reader(budget)
     failure = None
     try:
         value = reader.run(stream)
@@ -94,34 +101,30 @@ def read_pickle(stream: BinaryIO) -> Any:
     if reader.foreign:
         raise PickleError(_refusal(sorted(reader.foreign)))
     if failure is not None:
-        reason = str(failure) if isinstance(failure, PickleError) else f"{type(failure).__name__}: {failure}"
-        raise PickleError(f"its pickle is damaged or not torch's ({_line(reason)})")
+        reason = str(failure) if isinstance(failure, CheckpointError) else f"{type(failure).__name__}: {failure}"
+        raise PickleError(f"its pickle is damaged or not torch's ({shortened(reason, 400)})")
     return value
 
 
 def _refusal(names: list[str]) -> str:
     shown = ", ".join(name[:60] for name in names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (
-        f"it holds more than tensors and plain values: {_line(shown)}. Nothing in it was run. In the program that it "
+        f"it holds more than tensors and plain values: {shortened(shown, 400)}. Nothing in it was run. In the program that it "
         "comes from, save torch.save(model.state_dict(), FILE) and open that"
     )
 
 
-def _line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:400]
-
-
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.foreign: set[str] = set()
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
     def run(self, stream: BinaryIO) -> Any:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count > _MAX_OPERATIONS:
-                raise PickleError(f"more than {_MAX_OPERATIONS} operations, far more than any network needs")
+        for opcode, argument, _ in pickletools.genops(stream):
+            self.budget.spend()
             if opcode.name == "STOP":
                 return self.stack.pop()
             handle = _OPERATIONS.get(opcode.name)
@@ -141,14 +144,22 @@ class _Reader:
         self.marks.append(self.stack)
         self.stack = []
 
+    def integer(self, value: int) -> None:
+        if value.bit_length() > _MAX_BITS:
+            raise PickleError(f"an integer of {value.bit_length()} bits")
+        self.push(value)
+
     def name(self, text: str) -> None:
+        if len(text) > _MAX_NAME:
+            raise PickleError(f"a name of {len(text)} characters")
         if text not in _KNOWN:
             self.foreign.add(text)
         self.push(_Name(text))
 
     def stack_global(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.name(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "a computed name")
+        plain = isinstance(name, str) and isinstance(module, str) and len(name) + len(module) < _MAX_NAME
+        self.name(f"{module}.{name}" if plain else "a computed name")
 
     def pop_tuple(self, length: int) -> None:
         items = self.stack[-length:]
@@ -160,9 +171,7 @@ class _Reader:
         target = self.stack[-1]
         if isinstance(target, dict):
             for key, value in zip(items[::2], items[1::2], strict=True):
-                if not isinstance(key, _PLAIN_KEYS):  # nested tuples could be hashed until the stack overflows
-                    raise PickleError(f"a key of type {type(key).__name__}")
-                target[key] = value
+                target[_key(key)] = value
         elif not isinstance(target, Opaque):
             raise PickleError(f"items set on {type(target).__name__}")
 
@@ -180,7 +189,7 @@ class _Reader:
 
     def reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.push(_call(function, arguments))
+        self.push(_call(function, arguments, self.budget))
 
     def inst(self, text: str) -> None:
         self.name(text)
@@ -207,30 +216,42 @@ class _Reader:
         self.memo[index] = self.stack[-1]
 
 
-def _call(function: Any, arguments: Any) -> Any:
+def _key(key: Any) -> Any:
+    """Return a key of a dict. Nested tuples could be hashed until the stack overflows."""
+    if not isinstance(key, _PLAIN_KEYS):
+        raise PickleError(f"a key of type {type(key).__name__}")
+    if isinstance(key, str) and len(key) > _MAX_NAME:
+        raise PickleError(f"a key of {len(key)} characters")
+    return key
+
+
+def _call(function: Any, arguments: Any, budget: Budget) -> Any:
     text = function.text if isinstance(function, _Name) else ""
     if text not in _KNOWN or not isinstance(arguments, tuple):
         return Opaque()
     if text == "collections.OrderedDict":
+        pairs = arguments[0] if arguments else []
+        if not isinstance(pairs, (list, tuple)):
+            raise PickleError(f"a dict made of a {type(pairs).__name__}")
+        budget.spend(len(pairs))  # the file may make thousands of dicts of the same list
         result: dict[Any, Any] = {}
-        for pair in arguments[0] if arguments else ():
-            key, value = pair
-            if not isinstance(key, _PLAIN_KEYS):
-                raise PickleError(f"a key of type {type(key).__name__}")
-            result[key] = value
+        for key, value in pairs:
+            result[_key(key)] = value
         return result
     if text in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
         return _tensor(*arguments[:4])
     if text.startswith("torch._utils._rebuild_parameter"):
         return arguments[0]
     if text == "torch._tensor._rebuild_from_type_v2":
-        return _call(arguments[0], arguments[2])
+        return _call(arguments[0], arguments[2], budget)
     return str(arguments[0]) if text == "torch.device" and isinstance(arguments[0], str) else arguments
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorView:
+    if max(len(shape), len(stride)) > _MAX_VIEW:
+        raise PickleError("a tensor of impossible sizes")
     numbers = (offset, *shape, *stride)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers) or len(shape) > 8:
+    if not isinstance(storage, Storage) or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise PickleError("a tensor of impossible sizes")
     if len(shape) != len(stride):
         raise PickleError("a tensor with sizes and strides of different length")
@@ -242,7 +263,7 @@ def _storage(reference: Any) -> Any:
 
     It is ('storage', type, key, location, count) in zip files. Legacy files add (view's key, start, count) or None.
     """
-    if not isinstance(reference, tuple) or len(reference) < 2:
+    if not isinstance(reference, tuple) or not 2 <= len(reference) <= _MAX_VIEW:
         raise PickleError("a reference to something unknown")
     if reference[0] == "module":
         return reference[1]  # a whole module; its class is among the names found
@@ -278,10 +299,11 @@ def _pushes(make: Callable[[Any], Any]) -> Callable[[_Reader, Any], None]:
 
 _OPERATIONS: dict[str, Callable[[_Reader, Any], object]] = {
     **dict.fromkeys(
-        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
-         "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
-         "BINBYTES8"), lambda reader, argument: reader.push(argument),
+        ("INT", "BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING",
+         "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        lambda reader, argument: reader.push(argument),
     ),
+    **dict.fromkeys(("LONG", "LONG1", "LONG4"), lambda reader, argument: reader.integer(argument)),
     **dict.fromkeys(("PROTO", "FRAME"), lambda reader, argument: None),
     "NONE": _pushes(lambda _: None), "NEWTRUE": _pushes(lambda _: True), "NEWFALSE": _pushes(lambda _: False),
     "EMPTY_LIST": _pushes(lambda _: []), "EMPTY_TUPLE": _pushes(lambda _: ()), "EMPTY_DICT": _pushes(lambda _: {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,8 @@ def progress_bar(unit: str, **options: Any) -> Iterator[Callable[[Progress], Non
         def show(progress: Progress) -> None:
             bar.total = progress.total
             bar.update(progress.done - bar.n)
+            for note in progress.notes:
+                tqdm.write(f"perceptual-style: {note}", file=sys.stderr)
 
         yield show
 

@@ -7,23 +7,20 @@ for the whole file (which is never read as a whole), and the digest of the tenso
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..checkpoints.own_format import save_tensors
-from ..checkpoints.tensor_files import read_metadata
+from ..checkpoints.own_format import digest_of, read_header, save_tensors
 from ..errors import CheckpointError, HubError, InputError
 from ..losses.loss_network import ARCHITECTURES, Architecture, LossNetwork
 from ..progress import Progress, ProgressCallback
 from .manifest import Entry, bundled_file, entries
 from .messages import by_hand, explained, page_of
+from .patience import Patience, guarded
 from .places import Folder, check_room, folders_of, locked, own_folder, place_of
 from .ranges import RangesRefused, RemoteFile, RemoteTensors
 from .whole_files import fetch_whole, find_whole, remote_metadata, states_sha256
@@ -122,21 +119,12 @@ def fetch_tensors(
             found = find_tensors(entry, layer, folder=folder)
             if found is not None:  # another process has just downloaded it
                 return found
-            tensors, checked = _download(entry, layer, hand, progress)
+            tensors, checked = _download(entry, layer, hand, guarded(progress))
             check_room(target.parent, sum(t.nbytes for t in tensors.values()))
             save_tensors(target, tensors, _facts(entry, layer, tensors, checked))
             return target
     except RangesRefused:
         return fetch_whole(entry, folder=folder, progress=progress)
-
-
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 over names, dtypes, shapes and bytes of all tensors, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def deepest_of(entry: Entry, layers: Iterable[str]) -> str:
@@ -149,16 +137,19 @@ def _download(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors down to a layer, and what was checked."""
     url, total = page_of(entry), 0
-    metadata = remote_metadata(entry, hand)
+    patience = Patience(progress)
+    metadata = remote_metadata(entry, hand, patience)
     checked = ["names and shapes"]
     if states_sha256(metadata):
         checked.append("sha256 of the whole file as the Hub states it")
 
     def report(done: int) -> None:
+        if total:
+            patience.done, patience.total = done, total
         if progress is not None and total:
             progress(Progress(min(done, total), total))
 
-    file = RemoteFile(url, report)
+    file = RemoteFile(url, report, patience)
     remote = RemoteTensors(file, metadata.size)
     names = _tensor_names(entry, layer)
     lacking = [name for name in names if name not in remote.places]
@@ -211,7 +202,5 @@ def _depth(entry: Entry, layer: str) -> int:
 
 def _source_sha256(path: Path) -> str | None:
     """Return the SHA-256 of the whole file from which this package took the tensors in ``path``."""
-    try:
-        return json.loads(read_metadata(path)["perceptual_style"])["source"]["sha256"]
-    except (KeyError, ValueError, TypeError):
-        return None
+    source = read_header(path).get("source")
+    return source.get("sha256") if isinstance(source, dict) else None

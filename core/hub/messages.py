@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import HubError
+from ..errors import HubError, PerceptualStyleError, shortened
 from .manifest import Entry
+from .patience import CallbackError, retry_after
+from .ranges import RangesRefused
 
 
 def page_of(entry: Entry) -> str:
@@ -27,25 +30,21 @@ def by_hand(entry: Entry, target: Path) -> str:
 def explained(entry: Entry, target: Path) -> Iterator[None]:
     """Turn errors of huggingface_hub, the connection and the disk into HubError.
 
-    Other exceptions pass, such as those of a progress callback.
+    So does whatever else the answer of a server or a proxy leads to. Only errors of this package pass, and those of a
+    progress callback (see `patience.guarded`).
 
     Args:
         entry: The entry that is downloaded.
         target: Where a user can put the file by hand.
     """
-    from huggingface_hub.utils import HfHubHTTPError, OfflineModeIsEnabled
-
     try:
         yield
-    except HubError:
+    except CallbackError as stopped:
+        raise stopped.error from None
+    except (PerceptualStyleError, RangesRefused):
         raise
     except Exception as error:
-        chain = _chain(error)
-        if not isinstance(error, (OSError, EOFError)) and not any(
-            isinstance(each, (HfHubHTTPError, OfflineModeIsEnabled)) or _is_connection(each) for each in chain
-        ):
-            raise
-        raise HubError(f"{entry.id} was not downloaded: {_why(entry, chain, target)}") from None
+        raise HubError(f"{entry.id} was not downloaded: {_why(entry, _chain(error), target)}") from None
 
 
 def _why(entry: Entry, chain: list[BaseException], target: Path) -> str:
@@ -58,7 +57,12 @@ def _why(entry: Entry, chain: list[BaseException], target: Path) -> str:
             return f"the connection broke off before the end; try again, {hand}"
         if _is_connection(error):
             return f"the connection to the Hub failed ({_short(error)}); check it and try again to resume the download, {hand}"
-    return f"{_short(chain[0])}; try again, {hand}"
+    if isinstance(chain[0], OSError):
+        return f"{_short(chain[0])}; try again, {hand}"
+    return (
+        f"the answer cannot be understood ({type(chain[0]).__name__}: {_short(chain[0])}), perhaps because it comes from a "
+        f"proxy; check the connection and try again, {hand}"
+    )
 
 
 def _refused(entry: Entry, error: BaseException, hand: str) -> str | None:
@@ -86,7 +90,9 @@ def _refused(entry: Entry, error: BaseException, hand: str) -> str | None:
             f"{remote.filename} does not exist at revision {remote.revision[:12]} of {remote.repo} (status 404); "
             f"update this package, {hand}"
         )
-    return f"the Hub answered with status {status}; try again later, {hand}"
+    seconds = retry_after(error)
+    later = "later" if not seconds else f"in {math.ceil(seconds)} s"
+    return f"the Hub answered with status {status}; try again {later}, {hand}"
 
 
 def _disk(error: BaseException, target: Path, hand: str) -> str | None:
@@ -117,4 +123,4 @@ def _is_connection(error: BaseException) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return shortened(str(error), 160) or type(error).__name__

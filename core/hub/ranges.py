@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import HubError
+from .patience import Patience
 
 _START = 2**13  # bytes of the first request, enough for an ordinary header
 _LARGEST_HEADER = 2**23
@@ -27,14 +28,19 @@ class RangesRefused(Exception):
 class RemoteFile:
     """A file on the Hub, read in byte ranges.
 
+    Args:
+        url: Address of the file.
+        report: Called with the bytes received so far after each chunk.
+        patience: What waits when the server is busy.
+
     Attributes:
         url: Address of the file.
         bytes_read: Bytes received so far, over all calls. ``report`` is called with it after each chunk.
     """
 
-    def __init__(self, url: str, report: Callable[[int], None] | None = None) -> None:
+    def __init__(self, url: str, report: Callable[[int], None] | None = None, patience: Patience | None = None) -> None:
         self.url, self.bytes_read = url, 0
-        self._report = report
+        self._report, self._patience = report, patience or Patience()
 
     def copy(self, write: Callable[[bytes], Any], start: int, end: int) -> None:
         """Pass bytes ``start`` to ``end`` to ``write``. Resume if the connection breaks off.
@@ -55,6 +61,8 @@ class RemoteFile:
                     if self._report is not None:
                         self._report(self.bytes_read)
             except Exception as error:
+                if self._patience.waits(error):
+                    continue
                 if not _broke_off(error):
                     raise
                 failures = 1 if start > before else failures + 1
@@ -97,7 +105,8 @@ def _chunks(url: str, start: int, end: int) -> Iterator[bytes]:
         partial = answer.status_code == 206
         if partial and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise RangesRefused
-        if not partial and (start > 0 or int(answer.headers.get("Content-Length", end)) > end):
+        length = answer.headers.get("Content-Length", "")
+        if not partial and (start > 0 or (length.isdecimal() and int(length) > end)):
             raise RangesRefused
         for chunk in answer.iter_bytes() if hasattr(answer, "iter_bytes") else answer.iter_content(2**16):
             start += len(chunk)
@@ -128,6 +137,11 @@ class RemoteTensors:
         self.file = file
         start = file.read(0, min(_START, size or _START))
         length = int.from_bytes(start[:8], "little")
+        if b"<html" in start[:1024].lower() or start.lstrip()[:9].lower() == b"<!doctype":
+            raise HubError(
+                f"{file.url} is not a safetensors file but a web page, perhaps that of a proxy that wants you to log in; check "
+                f"the connection and try again"
+            )
         if not 2 <= length <= _LARGEST_HEADER or start[8:9] != b"{":
             raise HubError(f"{file.url} is not a safetensors file; update this package")
         self.base = 8 + length

@@ -17,6 +17,7 @@ from ..progress import Progress, ProgressCallback
 from .checksums import is_published
 from .manifest import Entry
 from .messages import by_hand, explained, page_of
+from .patience import Patience, guarded
 from .places import Folder, cache_paths, check_room, folders_of, locked, own_folder, place_of
 from .ranges import RangesRefused, RemoteFile
 
@@ -50,27 +51,34 @@ def fetch_whole(entry: Entry, *, folder: Folder = None, progress: ProgressCallba
         raise HubError(
             f"{entry.id} was not downloaded: {hand} already exists, but is not the published file; move it away"
         )
+    progress = guarded(progress)
+    patience = Patience(progress, entry.bytes or 0)
     with explained(entry, hand):
-        metadata = remote_metadata(entry, hand)
+        metadata = remote_metadata(entry, hand, patience)
         target, part = _target(entry, metadata, hand, folder)
         with locked(target):
             if not is_published(entry, target):  # otherwise another process has just downloaded it
-                _download_verified(entry, part, metadata.size, hand, progress)
+                _download_verified(entry, part, metadata.size, hand, progress, patience)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(part, target)
     return target
 
 
-def remote_metadata(entry: Entry, hand: Path) -> HfFileMetadata:
+def remote_metadata(entry: Entry, hand: Path, patience: Patience) -> HfFileMetadata:
     """Ask the Hub for the size, commit and ETag of the entry's file.
 
     Raises:
-        HubError: If the Hub has a different file.
+        HubError: If the Hub has a different file, or something else answers in its place.
     """
     from huggingface_hub import get_hf_file_metadata
 
-    metadata = get_hf_file_metadata(page_of(entry))
+    metadata = patience.call(lambda: get_hf_file_metadata(page_of(entry)))
     size_differs = None not in (entry.bytes, metadata.size) and metadata.size != entry.bytes
+    if size_differs and metadata.commit_hash is None and not states_sha256(metadata):
+        raise HubError(
+            f"{entry.id} was not downloaded: {metadata.size} bytes came that are not from the Hub, perhaps the page of a "
+            f"proxy that wants you to log in; check the connection and try again, {by_hand(entry, hand)}"
+        )
     if size_differs or (states_sha256(metadata) and metadata.etag != entry.sha256):
         raise HubError(
             f"{entry.id} was not downloaded: the Hub has a different file, with wrong bytes ({metadata.size} bytes, sha256 "
@@ -99,14 +107,14 @@ def _target(entry: Entry, metadata: HfFileMetadata, hand: Path, folder: Folder) 
 
 
 def _download_verified(
-    entry: Entry, part: Path, size: int | None, hand: Path, progress: ProgressCallback | None
+    entry: Entry, part: Path, size: int | None, hand: Path, progress: ProgressCallback | None, patience: Patience
 ) -> None:
     """Download the published file to ``part``. Remove wrong bytes and raise HubError."""
     resumed = part.exists()
-    _download(entry, part, size, progress)
+    _download(entry, part, size, progress, patience)
     if resumed and not is_published(entry, part):  # the bytes kept from an earlier attempt may be wrong
         part.unlink()
-        _download(entry, part, size, progress)
+        _download(entry, part, size, progress, patience)
     if not is_published(entry, part):
         came = part.stat().st_size
         part.unlink()
@@ -116,7 +124,9 @@ def _download_verified(
         )
 
 
-def _download(entry: Entry, part: Path, size: int | None, progress: ProgressCallback | None) -> None:
+def _download(
+    entry: Entry, part: Path, size: int | None, progress: ProgressCallback | None, patience: Patience
+) -> None:
     """Download the whole file to ``part``, resuming from the bytes it already has."""
     total = entry.bytes or size
     if total is None:
@@ -131,11 +141,12 @@ def _download(entry: Entry, part: Path, size: int | None, progress: ProgressCall
             file.seek(start)
 
             def report(done: int, start: int = start) -> None:
+                patience.done, patience.total = start + done, total
                 if progress is not None:
                     progress(Progress(start + done, total))
 
             try:
-                RemoteFile(page_of(entry), report).copy(file.write, start, total)
+                RemoteFile(page_of(entry), report, patience).copy(file.write, start, total)
                 return
             except RangesRefused:
                 begun = 0

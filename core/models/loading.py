@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from ..checkpoints.dialects import load_foreign
 from ..checkpoints.own_format import is_ours, load_network
-from ..errors import ArchError, CheckpointError, InputError
+from ..errors import ArchError, CheckpointError, InputError, quoted, shortened
 from ..hub.fetch import fetch, find, missing
 from ..hub.manifest import find_entry, names
 from ..hub.places import Folder
 from ..network.pixels import OURS, PixelConvention
-from ..network.styles import Style, select, styles_in
+from ..network.styles import Style, listed, select, styles_in
 from ..network.transform_net import TransformNet
 from ..progress import ProgressCallback
 from .image_model import ImageModel
@@ -80,19 +80,23 @@ def open_model(
     network, pixels, facts = open_network(path, style=style, channel_order=channel_order, output=output)
     if facts.get("task") != kind.task or not kind.takes(network.spec):
         scale = network.spec.scale
-        held = f"an x{scale} upscaler" if scale > 1 else f"a network for {facts.get('task')!r}"
+        held = f"an x{scale} upscaler" if scale > 1 else f"a network for {quoted(facts.get('task'))}"
         raise CheckpointError(f"{path} holds {held}, not {kind.what}")
     if network.spec.styles > 1:
         known = [each["name"] for each in styles_in(facts)]
         raise CheckpointError(
-            f"{path} holds {len(known)} styles: {', '.join(known)}; choose one, as in {Path(name).name}#{known[0]}"
+            f"{path} holds {len(known)} styles: {listed(known)}; choose one, as in {Path(name).name}#{known[0]}"
         )
     entry = find_entry(name, kind.task)
     if entry is not None and not entry.is_bundled and style is None:
         facts |= {"name": entry.id} | {key: value for key, value in entry.as_json().items() if key in _PUBLISHED}
-    return kind(network, str(facts.get("name", path.stem)), facts, pixels)
+    named = facts.get("name")
+    if not isinstance(named, str) or len(named) > _LONGEST_NAME or not named.isprintable():
+        named = path.stem
+    return kind(network, named, facts, pixels)
 
 
+_LONGEST_NAME = 200  # characters: files come from anywhere, and messages name the model
 _PUBLISHED = ("title", "license", "credit", "recipe", "notes")  # facts of a file of the Hub that only the manifest has
 
 
@@ -121,7 +125,8 @@ def open_network(
         else:
             network, pixels, facts = load_foreign(path)
     except (ArchError, InputError) as error:
-        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: {error}") from None
+        known = isinstance(error, CheckpointError)
+        raise error if known else CheckpointError(f"{path}: {shortened(str(error), 300)}") from None
     if style is not None:
         network, facts = select(network, facts, style)
     if output is not None:

@@ -55,7 +55,8 @@ RESIDUALS = ("plain", "relu", "twice")
 BASES = ("none", "bicubic")
 _CHOICES = {"norm": NORMS, "padding": PADDINGS, "residual": RESIDUALS, "last": ("plain", "norm"), "base": BASES}
 _ALWAYS_PRINTED = ("norm", "padding", "output")
-_MAX_LAYERS, _MAX_STYLES = 256, 4096
+_MAX_LAYERS, MAX_STYLES = 256, 4096
+_MAX_TEXT = 10_000  # characters
 _MAX_PERIOD = 1024  # pixels after which a network's strides repeat
 
 
@@ -102,6 +103,8 @@ class ArchSpec:
         Raises:
             ArchError: see the class.
         """
+        if len(text) > _MAX_TEXT:
+            raise ArchError(f"the arch string has {len(text)} characters; expected at most {_MAX_TEXT}")
         head, *options = text.split() or [""]
         if not head:
             raise ArchError("the arch string is empty; expected something like c9s1-32,d64,d128,R128x5,u64,u32,c9s1-3")
@@ -134,10 +137,12 @@ class ArchSpec:
             raise ArchError(f"output is {self.output!r:.60}; expected tanh, tanh150 (a number), sigmoid or linear")
         if not 0 < self.eps < 1:
             raise ArchError(f"eps is {self.eps}; expected a small number such as 1e-05")
-        if not 1 <= self.styles <= _MAX_STYLES:
-            raise ArchError(f"styles is {self.styles}; expected 1 to {_MAX_STYLES}")
+        if not 1 <= self.styles <= MAX_STYLES:
+            raise ArchError(f"styles is {self.styles}; expected 1 to {MAX_STYLES}")
 
     def _check_layers(self) -> None:
+        if len(self.layers) > _MAX_LAYERS:
+            raise ArchError(f"the network has {len(self.layers)} layers; expected at most {_MAX_LAYERS}")
         if not self.layers or self.layers[-1].kind not in ("conv", "transposed", "subpixel"):
             raise ArchError("the last layer must be a convolution (c, f or p), which gives the image")
         channels = self.in_channels

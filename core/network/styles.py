@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, InputError
-from .arch import ArchSpec
+from ..errors import CheckpointError, InputError, quoted
+from .arch import MAX_STYLES, ArchSpec
 from .stages import InstanceNorm
 from .transform_net import TransformNet
 
@@ -36,7 +36,7 @@ Style = str | Mapping[str, float]
 
 _STYLE_FACTS = ("title", "license", "credit", "recipe", "figures")  # each style of a file may have its own
 _FILE_FACTS = ("styles", "run", "loss curve")  # true of the file as a whole, not of a style
-_NOT_IN_NAMES = r"#=,/\\\x00-\x1f\x7f"
+_NOT_IN_NAMES = r"#=,/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 
 
 def rows_of(network: TransformNet) -> list[dict[str, Tensor]]:
@@ -102,7 +102,7 @@ def select(network: TransformNet, facts: Mapping[str, Any], style: Style) -> tup
 def _amounts(names: Sequence[str], style: Style) -> list[float]:
     """Amount of each style, in the order of the rows; they add up to 1."""
     wanted = {style: 1.0} if isinstance(style, str) else dict(style)
-    known = ", ".join(names) or "one style only, without a name, so give none"
+    known = listed(names) or "one style only, without a name, so give none"
     for name, amount in wanted.items():
         if name not in names:
             raise InputError(f"there is no style named {name!r} in this network; it has {known}")
@@ -121,9 +121,10 @@ def styles_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         CheckpointError: they are not a list of objects with different names.
     """
     found = facts.get("styles", [])
-    named = isinstance(found, list) and all(isinstance(each, dict) and is_name(each.get("name")) for each in found)
+    named = isinstance(found, list) and len(found) <= MAX_STYLES
+    named = named and all(isinstance(each, dict) and is_name(each.get("name")) for each in found)
     if not named or len({each["name"] for each in found}) < len(found):
-        raise CheckpointError(f"its styles are {found!r:.80}; expected a list of objects with different names")
+        raise CheckpointError(f"its styles are {quoted(found, 80)}; expected a list of objects with different names")
     return found
 
 
@@ -157,6 +158,11 @@ def is_name(name: object) -> bool:
 def name_from(text: str) -> str:
     """Make a style's name from a file's name: characters that are not allowed become dashes."""
     return re.sub(f"[{_NOT_IN_NAMES}]", "-", text).strip()[:80].strip() or "style"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Return names for a message; only the first of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def split(text: str | Path) -> tuple[str | Path, Style | None]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..checkpoints.own_format import read_header
 from ..errors import InputError
 from ..hub.manifest import find_entry
-from ..models.loading import network_file
-from ..network.arch import ArchSpec
+from ..models.loading import network_file, open_network
 
 #: Bundled styles that runs of a recipe start from by default.
 BASES = {"quick": "starry_night"}
@@ -26,7 +24,7 @@ def base_file(init_from: str | Path | None, recipe: str, width: int | None = Non
             have this width.
 
     Raises:
-        CheckpointError: The style or file does not exist.
+        CheckpointError: The style or file does not exist, or cannot be opened.
         InputError: The base has another width.
     """
     name = BASES.get(recipe, NOTHING) if init_from is None else init_from
@@ -34,8 +32,7 @@ def base_file(init_from: str | Path | None, recipe: str, width: int | None = Non
         return None
     name, mark, style = str(name).partition("#")
     path = network_file(name, "style") if find_entry(name, "style") else Path(name)
-    arch = read_header(path).get("arch")
-    if width is not None and arch is not None and (theirs := ArchSpec.parse(arch).width) != width:
+    if width is not None and (theirs := open_network(path)[0].spec.width) != width:
         raise InputError(
             f"{name} is {theirs} channels wide, not {width}, and a training run keeps the width of its base; do not set "
             f"the width, or start from a style as wide or from none"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from typing import Any
 import torch
 
 from ..checkpoints.own_format import load_tensors, save_tensors
-from ..errors import CheckpointError, InputError, TrainingError
+from ..errors import CheckpointError, InputError, TrainingError, shortened
 from ..losses.objective import ObjectiveWeights
 from ..network.transform_net import TransformNet
+from . import saved_state
+from .saved_state import AVERAGE, HISTORY, NETWORK, OPTIMIZER
 
 CHECKPOINT_SUFFIX = ".training.safetensors"
-_OPTIMIZER = "optimizer"  # prefix of the optimizer's tensors in a checkpoint
-_EARLIER_OPTIMIZER = "adam"  # their prefix in checkpoints of earlier versions, whatever the optimizer
+_PIECES, _PIECE = 4, 2**14  # parts of a large photo that identify it, and bytes of each
 _ADDED_TERMS = ("steadiness",)  # a run without them must equal the same run of an earlier version
 History = list[list[float]]  # the parts of the objective at each step
 
@@ -49,17 +51,16 @@ def identity(
 
     Args:
         recipe: the recipe.
-        photos: files of the training photos, identified by name and size.
+        photos: files of the training photos, identified by their content and order.
         amp: dtype of mixed precision, or None for float32.
         seed: random seed.
         loss_weights: file of the loss network, or None.
         init_from: file of the base, or None.
         style_image: (1, 3, H, W), or several by the names of their styles, or None.
     """
-    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos)
     same = {
         "recipe": as_json(recipe),
-        "photos": _digest(listing.encode()),
+        "photos": _digest("\n".join(map(_photo_digest, photos)).encode()),
         "loss network": "" if loss_weights is None else file_digest(loss_weights),
         "start": "" if init_from is None else file_digest(init_from),
         "seed": seed,
@@ -72,6 +73,31 @@ def identity(
     return same
 
 
+def _as_of_format_1(run: Mapping[str, Any], photos: Sequence[Path]) -> dict[str, Any]:
+    """Return a run's identity as earlier versions wrote it: with photos identified by name and size."""
+    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos)
+    return {**run, "photos": _digest(listing.encode())}
+
+
+def _photo_digest(path: Path) -> str:
+    """Return a digest of a photo's size and content: of all of a small one, and of evenly spaced parts of a large one.
+
+    Reading the whole of a hundred thousand photos would take minutes.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= _PIECES * _PIECE:
+                return f"{size} {_digest(file.read())}"
+            parts = []
+            for n in range(_PIECES):
+                file.seek((size - _PIECE) * n // (_PIECES - 1))
+                parts.append(file.read(_PIECE))
+            return f"{size} {_digest(b''.join(parts))}"
+    except OSError:  # skipped, like any other photo that cannot be read
+        return "unreadable"
+
+
 def image_digest(image: torch.Tensor) -> str:
     """Return the digest of a style image's pixels, before it is scaled."""
     return _digest(image.detach().float().cpu().numpy().tobytes())
@@ -82,12 +108,21 @@ def _digest(data: bytes) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """Return the digest of a file, or "" if it is missing (opening it reports the error)."""
-    return _digest(Path(path).read_bytes()) if Path(path).is_file() else ""
+    """Return the digest of a file, or of the folder of a network; "" if it is missing (opening it reports the error)."""
+    path = Path(path)
+    if (path / "manifest.json").is_file():
+        files = [each for each in sorted(path.iterdir()) if each.is_file()]
+        return _digest("\n".join(f"{each.name} {file_digest(each)}" for each in files).encode())
+    return _digest(path.read_bytes()) if path.is_file() else ""
 
 
-def is_finished(out: Path, run: Mapping[str, Any]) -> bool:
+def is_finished(out: Path, run: Mapping[str, Any], photos: Sequence[Path] = ()) -> bool:
     """Return whether ``out`` exists and is this run's result.
+
+    Args:
+        out: the file.
+        run: the run's `identity`.
+        photos: the training photos, by which earlier versions' results are recognized.
 
     Raises:
         InputError: It is something else.
@@ -98,7 +133,7 @@ def is_finished(out: Path, run: Mapping[str, Any]) -> bool:
         finished = load_tensors(out)[1].get("run")
     except CheckpointError:
         finished = None
-    if finished != run:
+    if finished not in (run, _as_of_format_1(run, photos)):
         raise InputError(
             f"{out} exists already and is not the result of this training run; move it away or choose another name"
         )
@@ -123,18 +158,20 @@ def save_checkpoint(
     Raises:
         CheckpointError: The file cannot be written, for example because the disk is full.
     """
-    tensors = {f"network.{key}": t for key, t in network.state_dict().items()}
-    tensors |= {f"average.{key}": t for key, t in (average or {}).items()}
+    tensors = {NETWORK + key: t for key, t in network.state_dict().items()}
+    tensors |= {AVERAGE + key: t for key, t in (average or {}).items()}
     names = [name for name, _ in network.named_parameters()]
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"{_OPTIMIZER}.{names[index]}.{key}": t for key, t in values.items()}
-    tensors["history"] = torch.tensor(history, dtype=torch.float64)
-    save_tensors(path, tensors, {"format": 1, "task": "training", "step": step, "run": run})
+        tensors |= {f"{OPTIMIZER}{names[index]}.{key}": t for key, t in values.items()}
+    tensors[HISTORY] = torch.tensor(history, dtype=torch.float64)
+    header = {"format": saved_state.FORMAT, "task": "training", "step": step, "run": run}
+    save_tensors(path, tensors, {**header, "digest": saved_state.digest(tensors, header)})
 
 
 def resume(
-    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer
-) -> tuple[int, History, dict[str, torch.Tensor] | None]:
+    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer, *, steps: int,
+    averaged: bool = False, photos: Sequence[Path] = (),
+) -> tuple[int, History, dict[str, torch.Tensor] | None]:  # fmt: skip
     """Load the checkpoint, if there is one, into network and optimizer.
 
     Args:
@@ -142,38 +179,58 @@ def resume(
         run: the run's `identity`.
         network: the network, on its device.
         optimizer: its optimizer.
+        steps: steps of the run.
+        averaged: whether the run keeps an average of the weights.
+        photos: the training photos, by which earlier versions' checkpoints are recognized.
 
     Returns:
         The steps done, their losses, and the average of the weights on the network's device, or None if there is none.
 
     Raises:
         TrainingError: The checkpoint belongs to another run.
-        CheckpointError: The file cannot be read.
+        CheckpointError: The file cannot be read, is damaged, or is something else.
     """
     if not path.exists():
         return 0, [], None
     tensors, header = load_tensors(path)
-    if header.get("run") != run:
-        theirs = header.get("run", {})
+    try:
+        _check_run(path, header, run if header["format"] == saved_state.FORMAT else _as_of_format_1(run, photos))
+        tensors = saved_state.with_current_names(tensors)
+        saved_state.check(tensors, header, network, steps=steps, averaged=averaged)
+        network.load_state_dict(_below(NETWORK, tensors))
+        state = optimizer.state_dict()
+        for index, (name, _) in enumerate(network.named_parameters()):
+            if values := _below(f"{OPTIMIZER}{name}.", tensors):
+                state["state"][index] = values
+        optimizer.load_state_dict(state)
+    except TrainingError:
+        raise
+    except Exception as error:  # whatever else a damaged file leads to
+        reason = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__} {error}"
+        raise CheckpointError(f"{path} is damaged: {shortened(reason)}; remove it to start over") from None
+    device = next(network.parameters()).device
+    average = {key: t.to(device) for key, t in _below(AVERAGE, tensors).items()}
+    return header["step"], tensors[HISTORY].tolist(), average or None
+
+
+def _check_run(path: Path, header: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Raise TrainingError unless a checkpoint belongs to this run."""
+    if header.get("task") != "training":
+        raise TrainingError(f"{path} is not the checkpoint of a training run; move it away or choose another name")
+    theirs = header.get("run")
+    if not isinstance(theirs, dict):
+        raise CheckpointError("it does not say which run it belongs to")
+    if theirs != run:
         differing = ", ".join(key for key in {**run, **theirs} if theirs.get(key) != run.get(key))
         raise TrainingError(
-            f"{path} belongs to a training run with another {differing}; "
+            f"{path} belongs to a training run with another {shortened(differing)}; "
             f"use the same settings to resume it, or remove it to start over"
         )
-    network.load_state_dict(_below("network.", tensors))
-    state = optimizer.state_dict()
-    prefix = _OPTIMIZER if _below(f"{_OPTIMIZER}.", tensors) else _EARLIER_OPTIMIZER
-    for index, (name, _) in enumerate(network.named_parameters()):
-        if values := _below(f"{prefix}.{name}.", tensors):
-            state["state"][index] = values
-    optimizer.load_state_dict(state)
-    device = next(network.parameters()).device
-    average = {key: t.to(device) for key, t in _below("average.", tensors).items()}
-    return header["step"], tensors["history"].tolist(), average or None
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    """Return copies: tensors that were read are views into the file, whose room on the disk they would keep."""
+    return {key.removeprefix(prefix): t.clone() for key, t in tensors.items() if key.startswith(prefix)}
 
 
 def thinned(history: History, points: int = 50) -> list[list[float]]:

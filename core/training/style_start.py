@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from ..checkpoints.own_format import load_network
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
+from ..models.loading import open_network
 from ..network.arch import ArchSpec
-from ..network.styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
+from ..network.pixels import OURS, PixelConvention
+from ..network.styles import is_name, listed, name_from, own_facts, rows_of, select, split, styles_in, with_rows
 from ..network.transform_net import TransformNet, build_network, with_spec
 
 
@@ -29,12 +30,16 @@ class Start:
         names: names of the styles to train.
         base: the network that styles are added to, or None if the whole network is trained.
         kept: facts of the base's styles.
+        pixels: pixel convention of the network, which is another program's if it started from a network of that program.
+        origin: facts to keep of the network that it started from: the family and source of another program's.
     """
 
     network: TransformNet
     names: Sequence[str]
     base: TransformNet | None = None
     kept: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    pixels: PixelConvention = OURS
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def result(self, network: TransformNet) -> TransformNet:
         """Return the network to save, made from the trained one."""
@@ -47,10 +52,10 @@ class Start:
         """Return the facts to save. Each of the given facts (title, license, credit, ...) belongs to network or style."""
         if self.base is None:
             named = {"styles": [{"name": name} for name in self.names]} if len(self.names) > 1 else {}
-            return {**given, **named}
+            return {**self.origin, **given, **named}
         own = {key: given[key] for key in ("title", "license", "credit") if key in given}
         styles = [*self.kept, *({"name": name, **own} for name in self.names)]
-        return {key: value for key, value in given.items() if key not in own} | {"styles": styles}
+        return {**self.origin, **{key: value for key, value in given.items() if key not in own}, "styles": styles}
 
 
 def begin(
@@ -103,16 +108,16 @@ def trained_start(source: str | Path, names: Sequence[str], arch: str) -> Start:
         ArchError: The arch string is invalid, or the network cannot take over its blurs.
     """
     path, style = split(source)
-    network, facts = _load(path)
+    network, pixels, facts = _load(path)
     if style is not None:
         network, _ = select(network, facts, style)
     if network.spec.styles not in (1, len(names)):
-        known = ", ".join(each["name"] for each in styles_in(facts))
+        known = listed([each["name"] for each in styles_in(facts)])
         raise InputError(f"{path} holds {network.spec.styles} styles: {known}; start from one, as {path}#NAME")
     if network.spec.styles == 1:
         network = _spread(network, len(names))
     network = with_spec(network, network.spec.with_blurs_of(ArchSpec.parse(arch)))
-    return Start(network.requires_grad_(True), names)
+    return Start(network.requires_grad_(True), names, pixels=pixels, origin=_origin(facts))
 
 
 def added_start(source: str | Path, names: Sequence[str]) -> Start:
@@ -126,7 +131,7 @@ def added_start(source: str | Path, names: Sequence[str]) -> Start:
         ArchError: The network has no rows.
     """
     path, style = split(source)
-    base, facts = _load(path)
+    base, pixels, facts = _load(path)
     known = styles_in(facts) or [{"name": name_from(str(facts.get("name", Path(path).stem)))}]
     kept = [own_facts(facts, each) for each in known]
     here = [each["name"] for each in kept]
@@ -140,7 +145,7 @@ def added_start(source: str | Path, names: Sequence[str]) -> Start:
     learning = rows_of(network)[0].keys()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in learning)
-    return Start(network, names, base, kept)
+    return Start(network, names, base, kept, pixels, _origin(facts))
 
 
 def names_of(names: Sequence[str]) -> list[str]:
@@ -163,10 +168,12 @@ def _spread(network: TransformNet, styles: int) -> TransformNet:
     return with_rows(network, rows_of(network) * styles) if styles > 1 else network
 
 
-def _load(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
-    network, facts = load_network(path)
-    if "pixels" in facts:
-        raise CheckpointError(
-            f"{path} has the pixel convention {facts['pixels']}; start from a style trained by this package instead"
-        )
-    return network, facts
+def _load(path: str | Path) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
+    """Open a trained network of any program. Its tensors are copies: those of a file can share memory, or be its pages."""
+    network, pixels, facts = open_network(path)
+    network.load_state_dict({key: value.clone() for key, value in network.state_dict().items()}, assign=True)
+    return network, pixels, facts
+
+
+def _origin(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: facts[key] for key in ("family", "source") if key in facts}

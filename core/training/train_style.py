@@ -19,6 +19,7 @@ from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, tot
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..network.arch import ArchSpec
+from ..network.pixels import PixelConvention
 from ..network.stages import ResidualStage
 from ..network.styles import name_from, rows_of, split, with_rows
 from ..network.transform_net import TransformNet, forward_any_size, output_function
@@ -42,8 +43,9 @@ class StyleTraining:
         out: the file to write, .safetensors.
         recipe: numbers of the run.
         loss_weights: file of the loss network. If None, the weights downloaded by name are used.
-        init_from: file of a trained style to start from, which also sets the architecture; only blurs of the recipe's
-            architecture (``bd64``) are added. FILE#STYLE chooses one of several styles. None starts from a new network.
+        init_from: file of a trained style to start from, of this or another program, which also sets the architecture and
+            the pixel convention; only blurs of the recipe's architecture (``bd64``) are added. FILE#STYLE chooses one of
+            several styles. None starts from a new network.
         seed: random seed of initialization, crops and flips.
         facts: facts to save in the finished file: name, title, license, credit, ...
         half: write the finished network as float16.
@@ -135,7 +137,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     names = names_of([*run.paintings])
     photos = _photos(run, len(names))
     identity = _identity(run, photos.files, amp)
-    if not prepare(out, identity):
+    if not prepare(out, identity, photos.files):
         return out
 
     objective = _objective(run, device)
@@ -146,10 +148,12 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     facts = {"task": "style", "name": out.stem, **start.facts(run.facts), "recipe": training_state.as_json(recipe)}
     return train(
         Training(
-            out, identity, recipe, network, photos, _Losses(run, network, objective, device, amp), recipe.weights.sums,
+            out, identity, recipe, network, photos, _Losses(run, network, start.pixels, objective, device, amp),
+            recipe.weights.sums,
             start=partial(_pretrain, run, network, len(names), amp, progress),
-            report=lambda step, _: {"preview": _preview(run, network, step)},
+            report=lambda step, _: {"preview": _preview(run, network, start.pixels, step)},
             facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds, result=start.result,
+            pixels=start.pixels,
         ),
         progress,
     )  # fmt: skip
@@ -179,12 +183,13 @@ class _Losses:
         self,
         run: StyleTraining,
         network: TransformNet,
+        pixels: PixelConvention,
         objective: Objective,
         device: torch.device,
         amp: torch.dtype | None,
     ) -> None:
         self.recipe, self.seed = run.recipe, run.seed
-        self.network, self.objective, self.device, self.amp = network, objective, device, amp
+        self.network, self.pixels, self.objective, self.device, self.amp = network, pixels, objective, device, amp
         blocks = [stage for stage in network.stages if isinstance(stage, ResidualStage)]
         self.stages = blocks if run.recipe.peaks else []
 
@@ -195,12 +200,12 @@ class _Losses:
         content = content.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             with _recorded(self.stages) as residuals:
-                raw = self.network(content, raw=True, row=rows).float()
-            output = output_function(raw, self.network.spec.output)
+                raw = self.network(self.pixels.to_network(content), raw=True, row=rows).float()
+            output = self.pixels.from_network(output_function(raw, self.network.spec.output))
             parts = self.objective(output, content, None, rows)
         if residuals:
             parts["peaks"] = recipe.peaks * total(peak_loss(features) for features in residuals)
-        if recipe.saturation:
+        if recipe.saturation and self.network.spec.output != "linear":
             parts["saturation"] = recipe.saturation * saturation_loss(raw)
         if recipe.steadiness:
             parts["steadiness"] = recipe.steadiness * self._steadiness(content, output, rows, step)
@@ -210,8 +215,8 @@ class _Losses:
         """Return the loss between the pictures of photos and of their disturbed copies."""
         copies, move = disturbed(content, self.seed, step)
         with torch.autocast(self.device.type, dtype=self.amp or torch.bfloat16, enabled=self.amp is not None):
-            raw = self.network(copies, raw=True, row=rows).float()
-        of_moved = output_function(raw, self.network.spec.output)
+            raw = self.network(self.pixels.to_network(copies), raw=True, row=rows).float()
+        of_moved = self.pixels.from_network(output_function(raw, self.network.spec.output))
         return steadiness_loss(output, of_moved, move, self.recipe.size // 16)
 
 
@@ -268,13 +273,13 @@ def _recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 @torch.no_grad()
-def _preview(run: StyleTraining, network: TransformNet, step: int) -> Tensor | None:
+def _preview(run: StyleTraining, network: TransformNet, pixels: PixelConvention, step: int) -> Tensor | None:
     """Return the preview image in all styles, side by side, if a preview is due at this step."""
     if run.preview_image is None or not run.preview_steps or (step % run.preview_steps and step != run.recipe.steps):
         return None
     photo = run.preview_image.to(next(network.parameters()).device)
     network.eval()
     plain = [network] if network.spec.styles == 1 else [with_rows(network, [row]) for row in rows_of(network)]
-    images = [forward_any_size(each, photo).clamp(0, 1) for each in plain]
+    images = [pixels.from_network(forward_any_size(each, pixels.to_network(photo))).clamp(0, 1) for each in plain]
     network.train()
     return torch.cat(images, dim=3).cpu()

@@ -139,7 +139,7 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
     teachers = Teachers(run.teacher_files, run.teachers_share, network, run.seed, device)
     if run.teacher_files:
         identity["teachers"] = [*map(training_state.file_digest, run.teacher_files), run.teachers_share]
-    if not prepare(out, identity):
+    if not prepare(out, identity, photos.files):
         return out
 
     network.to(device).to(memory_format=torch.channels_last).train()

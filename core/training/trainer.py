@@ -7,9 +7,12 @@ bit for bit on the CPU. Several processes can share the work, see processes.py.
 
 from __future__ import annotations
 
+import copy
 import math
+import shutil
 import time
-from collections.abc import Callable, Mapping, Set
+import warnings
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +22,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.own_format import save_network
-from ..errors import CheckpointError, InputError, TrainingError
+from ..errors import CheckpointError, DiskFullError, InputError, TrainingError
 from ..files import remove_leftovers
 from ..losses.functional import total
+from ..network.pixels import OURS, PixelConvention
 from ..network.stages import ConvStage
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
@@ -33,6 +37,7 @@ from .photos import TrainingData
 from .state import CHECKPOINT_SUFFIX, save_checkpoint
 from .style_recipes import Schedule
 
+_HEADER_BYTES = 2**16  # of a file of weights, roughly
 _PATIENCE = 20  # steps in a row without a finite gradient after which training stops
 
 
@@ -55,6 +60,7 @@ class Training:
         average: decay of an exponential moving average of the weights, which becomes the result. 0 uses the last weights.
         checkpoint_seconds: time between checkpoints, s.
         result: maps the trained network to the network to write. If None, the trained network is written.
+        pixels: pixel convention of the network.
     """
 
     out: Path
@@ -71,6 +77,7 @@ class Training:
     average: float = 0.0
     checkpoint_seconds: float = 30.0
     result: Callable[[TransformNet], TransformNet] | None = None
+    pixels: PixelConvention = OURS
 
 
 def checkpoint_path(out: str | Path) -> Path:
@@ -79,8 +86,13 @@ def checkpoint_path(out: str | Path) -> Path:
     return out.with_name(out.name.removesuffix(".safetensors") + CHECKPOINT_SUFFIX)
 
 
-def prepare(out: Path, identity: Mapping[str, Any]) -> bool:
+def prepare(out: Path, identity: Mapping[str, Any], photos: Sequence[Path] = ()) -> bool:
     """Make the folder of the result and remove leftovers of killed runs.
+
+    Args:
+        out: the file to write.
+        identity: the run's identity.
+        photos: the training photos.
 
     Returns:
         False if the result of this run exists already, else True.
@@ -89,7 +101,7 @@ def prepare(out: Path, identity: Mapping[str, Any]) -> bool:
         InputError: ``out`` is something else.
         CheckpointError: The folder cannot be made.
     """
-    if training_state.is_finished(out, identity):
+    if training_state.is_finished(out, identity, photos):
         return False
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -170,11 +182,10 @@ class _Loop:
                     self.progress(self._report(notes))
         except BaseException:
             if self.failures == 0 and self.consistent and self.step > self.first:
-                self._save()
+                self._in_room_of_old(self._save, self._state_bytes())
             raise
         if self.failures:
             raise _diverged(self.step, self.parts, self.failures)
-        self._save()
         self._finish()
         return self.run.out
 
@@ -182,8 +193,9 @@ class _Loop:
         """Load the checkpoint, or start the run, and make all processes equal."""
         run, network = self.run, self.network
         self.step, self.history, self.average = training_state.resume(
-            self.checkpoint, run.identity, network, self.optimizer
-        )
+            self.checkpoint, run.identity, network, self.optimizer, steps=run.schedule.steps,
+            averaged=bool(run.average), photos=run.data.files,
+        )  # fmt: skip
         self.first = self.step
         processes.check_same(f"{run.identity} {self.step}", self.device)
         if not self.step and run.start is not None:
@@ -235,8 +247,11 @@ class _Loop:
         self.saved = time.monotonic()
         try:
             self._save()
-        except CheckpointError as error:  # a full disk may have room again next time
-            return [f"{error}; training continues without a new checkpoint"]
+        except (CheckpointError, MemoryError) as error:  # a full disk may have room again next time
+            note = f"{error or 'out of memory'}; training continues without a new checkpoint"
+            if self.progress is not None:
+                return [note]
+            warnings.warn(note, stacklevel=2)
         return []
 
     def _report(self, notes: list[str]) -> Progress:
@@ -250,7 +265,43 @@ class _Loop:
         return Progress(self.step, self.schedule.steps, losses, seconds_left=left, **shown)
 
     def _finish(self) -> None:
-        """Write the result and remove the checkpoint."""
+        """Write the result and remove the checkpoint. The result comes first: it must not lack the room of a new checkpoint."""
+        if processes.is_first():
+            try:
+                self._in_room_of_old(self._write_result, sum(t.nbytes for t in self.network.state_dict().values()))
+            except BaseException as error:  # such as Ctrl-C
+                try:
+                    self._in_room_of_old(self._save, self._state_bytes())
+                except CheckpointError as lost:
+                    if isinstance(error, CheckpointError):
+                        raise CheckpointError(f"{error}; neither can the training state be kept: {lost}") from None
+                raise
+            with suppress(OSError):
+                self.checkpoint.unlink()
+        processes.wait_for_all(self.device)
+
+    def _in_room_of_old(self, write: Callable[[], None], needed: int) -> None:
+        """Write a file. On a full disk the old checkpoint gives way, if ``needed`` bytes will fit then."""
+        try:
+            write()
+        except DiskFullError:
+            try:
+                room = self.checkpoint.stat().st_size + shutil.disk_usage(self.checkpoint.parent).free
+            except OSError:  # there is no old checkpoint
+                room = 0
+            if room < needed + _HEADER_BYTES:
+                raise
+            self.checkpoint.unlink(missing_ok=True)
+            write()
+
+    def _state_bytes(self) -> int:
+        """Return the size of a checkpoint's tensors."""
+        tensors = [*self.network.state_dict().values(), *(self.average or {}).values()]
+        for values in self.optimizer.state.values():
+            tensors += [value for value in values.values() if isinstance(value, Tensor)]
+        return sum(tensor.nbytes for tensor in tensors) + 8 * len(self.history) * len(self.parts)
+
+    def _write_result(self) -> None:
         run, network = self.run, self.network
         facts = {
             **run.facts,
@@ -259,12 +310,10 @@ class _Loop:
             "loss curve": training_state.thinned(self.history),
         }
         if self.average is not None:
+            network = copy.deepcopy(network)
             network.load_state_dict(self.average)
-        if processes.is_first():
-            save_network(run.out, network if run.result is None else run.result(network), facts, half=run.half)
-            with suppress(OSError):
-                self.checkpoint.unlink()
-        processes.wait_for_all(self.device)
+        network = network if run.result is None else run.result(network)
+        save_network(run.out, network, facts, half=run.half, pixels=run.pixels)
 
     def _figures(self) -> dict[str, dict[str, float]]:
         if not self.parts:  # resumed after the last step

@@ -11,7 +11,8 @@ import folder_paths
 from ...core.training.state import CHECKPOINT_SUFFIX
 
 STYLE_FOLDER, UPSCALE_FOLDER, LOSS_FOLDER = "fast_style", "perceptual_upscale", "loss_networks"
-_NETWORK_SUFFIXES = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
+# .tar stands for .pth.tar: the host compares only what follows the last dot
+_NETWORK_SUFFIXES = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx", ".h5", ".ckpt", ".tar"}
 _SUFFIXES = {
     STYLE_FOLDER: _NETWORK_SUFFIXES,
     UPSCALE_FOLDER: _NETWORK_SUFFIXES,
@@ -46,9 +47,18 @@ def model_files(folder: str) -> list[str]:
         str(path)
         for path in paths
         if path.suffix.lower() in _SUFFIXES[folder]
+        and is_network_file(path.name)
         and not any(part.startswith(".") for part in path.parts)
         and not path.name.endswith(CHECKPOINT_SUFFIX)
     ]
+
+
+def is_network_file(name: str) -> bool:
+    """Return whether a name ends as files of networks do. Archives in general are not listed, only .pth.tar."""
+    name = name.lower()
+    return Path(name).suffix in _NETWORK_SUFFIXES and (
+        not name.endswith(".tar") or name.endswith((".pth.tar", ".pt.tar"))
+    )
 
 
 def model_path(folder: str, name: str) -> Path | None:

@@ -34,6 +34,8 @@ def progress_callback(images: int) -> ProgressCallback:
 
     def report(progress: Progress) -> None:
         nonlocal finished, last, shown
+        for note in progress.notes:
+            _log.warning("Perceptual Style: %s", note)
         model_management.throw_exception_if_processing_interrupted()
         for note in progress.notes:
             _log.warning("Perceptual Style: %s", note)

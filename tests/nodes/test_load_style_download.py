@@ -69,7 +69,7 @@ def test_download_can_be_interrupted(pack, host, wave):
 
 def test_users_file_with_hub_name_stays_listed(pack, host, wave):
     (host.styles / "wave.pth").write_bytes(b"mine")
-    assert _options(pack) == ["wave (download)", "wave.pth"]
+    assert _options(pack) == ["wave (download)", "wave.pth (unreadable)"]
 
 
 def test_foreign_files_and_overrides(pack, host):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from hostile_files import many_styles, nested_metadata, safetensors
 
 
 def _options(pack) -> list[str]:
@@ -34,9 +35,26 @@ def test_lists_named_styles_without_folder(pack):
 def test_lists_only_style_files_and_subfolders(pack, host):
     (host.styles / "mine").mkdir()
     styles = {"wave.safetensors", os.path.join("mine", "b.safetensors"), "a.pth", "b.PT", "c.model", "d.t7", "e.onnx"}
-    for name in (*styles, "wave.training.safetensors", "readme.txt", "photo.png"):
-        (host.styles / name).write_bytes(b"any")
+    styles |= {"f.h5", "g.pth.tar", "h.ckpt"}
+    for name in (*styles, "photos.tar", "wave.training.safetensors", "readme.txt", "photo.png"):
+        (host.styles / name).write_bytes(safetensors({}))
     assert set(_options(pack)) - set(_named(pack)) == styles
+
+
+def test_unreadable_files_are_marked_and_hide_no_others(pack, host):
+    pack.style(host.styles / "good.safetensors")
+    contents = {"nested": nested_metadata(), "deep": nested_metadata(900), "many": many_styles(), "text": b"any"}
+    for name, content in contents.items():
+        (host.styles / f"{name}.safetensors").write_bytes(content)
+    assert set(_options(pack)) - set(_named(pack)) == {
+        "good.safetensors", *(f"{name}.safetensors (unreadable)" for name in contents)
+    }  # fmt: skip
+    for option in ("nested.safetensors", "nested.safetensors (unreadable)"):
+        assert _validate(pack, option) is True
+        with pytest.raises(ValueError, match="nested more than 50 times"):
+            pack.run("LoadStyleModel", style=option)
+    pack.style(host.styles / "nested.safetensors")
+    assert "nested.safetensors" in _options(pack) and _validate(pack, "nested.safetensors (unreadable)") is True
 
 
 def test_hidden_files_are_not_listed(pack, host):
@@ -48,7 +66,7 @@ def test_hidden_files_are_not_listed(pack, host):
         "._wave.safetensors",
         "wave.safetensors",
     ):
-        (host.styles / name).write_bytes(b"any")
+        (host.styles / name).write_bytes(safetensors({}))
     assert [name for name in _options(pack) if "wave." in name] == ["wave.safetensors"]
 
 
@@ -160,7 +178,7 @@ def test_user_mapped_folder_is_kept(load_pack, host, tmp_path):
 def test_loading_pack_twice_registers_folders_once(load_pack, host):
     load_pack()
     load_pack()
-    suffixes = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx"}
+    suffixes = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx", ".h5", ".ckpt", ".tar"}
     assert host.folders["fast_style"] == ([str(host.models / "fast_style")], suffixes)
     assert host.folders["loss_networks"][0] == [str(host.models / "loss_networks")]
 
@@ -230,10 +248,10 @@ def test_file_name_may_contain_hash(pack, host):
     assert pack.run("LoadStyleModel", style="no#1.safetensors").model.name == "no#1"
 
 
-def test_damaged_file_of_several_styles_is_listed(pack, host):
+def test_damaged_file_of_several_styles_is_listed_as_unreadable(pack, host):
     path = _several(pack, host.styles / "two.safetensors", "wave", "candy")
     path.write_bytes(path.read_bytes()[:200])
-    assert "two.safetensors" in _options(pack)
+    assert "two.safetensors (unreadable)" in _options(pack)
 
 
 @pytest.mark.parametrize("style", [5, None, ["starry_night"]])

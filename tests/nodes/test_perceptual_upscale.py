@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from hostile_files import safetensors
 
 LEVEL = 1 / 255
 NODES = ("PerceptualUpscale", "LoadPerceptualUpscaler")
@@ -164,7 +165,7 @@ def test_lists_only_networks_and_files(pack, host, node):
     bundled = pack.module("core.models.upscale_model").list_upscalers()
     assert _options(pack, node) == bundled
     for name in ("readme.txt", ".hidden.pth", "a.training.safetensors", "b.pth"):
-        (host.upscalers / name).write_bytes(b"any")
+        (host.upscalers / name).write_bytes(safetensors({}))
     pack.upscaler(host.upscalers / "late.safetensors")
     pack.style(host.styles / "style.safetensors")
     assert _options(pack, node) == [*bundled, "b.pth", "late.safetensors"]

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import torch
+from foreign_files import make
 
 
 def _image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -63,10 +64,11 @@ def test_auto_starts_only_quick_from_bundled_style(train, asked, ready):
 def test_only_usable_starts_are_offered(ready, host):
     pack = ready
     pack.style(host.styles / "own.safetensors")
-    (host.styles / "theirs.pth").write_bytes(b"any")
+    (host.styles / "unreadable.pth").write_bytes(b"any")
+    torch.save(make("rrmina"), host.styles / "theirs.pth")
     options = next(each for each in pack.schema("TrainStyle").inputs if each.id == "start_from").options
     bundled = [entry.id for entry in pack.module("core.hub.manifest").entries("style") if entry.is_bundled]
-    assert options == ["auto", "none", *bundled, "base.safetensors", "own.safetensors"]
+    assert options == ["auto", "none", *bundled, "base.safetensors", "own.safetensors", "theirs.pth"]
 
 
 def test_width_other_than_base_raises(train, ready):
@@ -83,9 +85,9 @@ def test_unknown_start_raises(start, train, ready):
         train(start_from=start)
 
 
-def test_foreign_style_as_start_raises(train, ready, host, deep_loss_weights):
+def test_other_network_as_start_raises(train, ready, host, deep_loss_weights):
     (host.styles / "foreign.safetensors").write_bytes(deep_loss_weights.read_bytes())
-    with pytest.raises(ready.module("core.errors").CheckpointError, match="not a file of this project"):
+    with pytest.raises(ready.module("core.errors").CheckpointError, match="unknown architecture"):
         train(start_from="foreign.safetensors")
 
 

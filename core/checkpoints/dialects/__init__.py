@@ -6,18 +6,18 @@ their own container and reader. The order does not matter, because no two famili
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ...errors import ArchError, CheckpointError
+from ...errors import ArchError, CheckpointError, shortened
 from ...network.pixels import PixelConvention
 from ...network.transform_net import TransformNet
-from ..safe_pickle import TensorView
 from ..tensor_files import check_finite, kind_of, read_safetensors
-from ..torch_files import TorchFile
+from ..torch_files import FEWEST_TENSORS, TorchFile, states_in
 from . import (
     a_jacobson,
     abhiskk,
@@ -36,6 +36,7 @@ from . import (
     yakhyo,
 )
 from .family import Family, Foreign
+from .unknown import nearest, other_network
 
 FAMILIES: list[Family] = [
     module.FAMILY
@@ -46,18 +47,9 @@ FAMILIES: list[Family] = [
 ]  # fmt: skip
 #: names of all families, for messages
 NAMES = [family.name for family in FAMILIES] + [module.NAME for module in (jcjohnson, lengstrom, rajatdv, onnx_graph)]
-_WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "generator",
-    "transformer",
-    "params",
-)
-_MAX_WRAPPING, _FEWEST_TENSORS = 4, 6
+_MOST_TENSORS = 5000
+_NETWORK_HEADS = re.compile(r"vgg|loss|perceptual|criterion|squeezenet|lpips", re.IGNORECASE)
+_VGG = {(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3)}  # kernels of its first three convolutions
 
 
 def load_foreign(path: str | Path) -> tuple[TransformNet, PixelConvention, dict[str, Any]]:
@@ -78,7 +70,7 @@ def load_foreign(path: str | Path) -> tuple[TransformNet, PixelConvention, dict[
     try:
         found = _read(path)
     except ArchError as error:
-        raise CheckpointError(f"{path} holds a network that cannot be run here: {error}") from None
+        raise CheckpointError(f"{path} holds a network that cannot be run here: {shortened(str(error), 300)}") from None
     check_finite(found.network.state_dict(), path)
     name = path.parent.name if path.name == "manifest.json" else path.stem
     task = "upscale" if found.network.spec.scale > 1 else "style"
@@ -100,16 +92,20 @@ def _read(path: Path) -> Foreign:
         return onnx_graph.read(path, FAMILIES)
     if kind == "safetensors":
         tensors = read_safetensors(path)[0]
+        if lengstrom.are_variables(tensors):
+            return lengstrom.convert(path, tensors)
         return _recognize(path, [tensors], lambda tensor: tensor)
     file = TorchFile(path)
-    return _recognize(path, _states(file.value), file.tensor)
+    return _recognize(path, states_in(file.value), file.tensor)
 
 
 def _recognize(path: Path, states: list[dict[str, Any]], load: Callable[[Any], Tensor]) -> Foreign:
     """Convert the first state that a family accepts; ``load`` returns the tensor of a state's value."""
     size = path.stat().st_size
     for state in states:
-        for keys in _namings(list(state)):
+        if len(state) > _MOST_TENSORS:
+            continue
+        for keys in _namings(state):
             shapes = {ours: tuple(state[theirs].shape) for ours, theirs in keys.items()}
             for family in FAMILIES:
                 if recognized := family.recognize(shapes):
@@ -131,42 +127,54 @@ def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
 
 
 def _unknown(states: list[dict[str, Any]]) -> str:
+    """Return what to say about states that no family accepts."""
     if not states:
         return "holds no state dict of a network; expected a dict of tensors by name, as model.state_dict() returns"
     state = max(states, key=len)
-    some = ", ".join(f"{key[:60]} {tuple(state[key].shape)}" for key in list(state)[:3])
+    if len(state) <= _MOST_TENSORS:
+        namings = [{ours: tuple(state[theirs].shape) for ours, theirs in keys.items()} for keys in _namings(state)]
+        if near := nearest(namings, FAMILIES):
+            return f"holds a network of an unknown architecture, {near}"
+        if other := other_network(namings):
+            return other
+    some = ", ".join(f"{shortened(key, 60)} {tuple(state[key].shape)}" for key in list(state)[:3])
+    few = "no state dict of a network, or " if len(state) < FEWEST_TENSORS else ""
     return (
-        f"holds a network of an unknown architecture ({len(state)} tensors such as {some}); recognized by names and "
+        f"holds {few}a network of an unknown architecture ({len(state)} tensors such as {some}); recognized by names and "
         f"shapes are {', '.join(NAMES)}"
     )
 
 
-def _states(value: Any) -> list[dict[str, Any]]:
-    """Return the dicts of tensors in what was saved, likely ones first, without those of optimizers."""
-    found: list[tuple[int, dict[str, Any]]] = []
-    waiting = [(value, 0, 0)]
-    seen: set[int] = set()
-    while waiting:
-        item, depth, rank = waiting.pop(0)
-        if not isinstance(item, dict) or id(item) in seen or depth > _MAX_WRAPPING:
-            continue
-        seen.add(id(item))
-        tensors = {key: view for key, view in item.items() if isinstance(key, str) and isinstance(view, TensorView)}
-        if len(tensors) >= _FEWEST_TENSORS:
-            found.append((rank, tensors))
-        for key, inner in item.items():
-            if isinstance(inner, dict) and not str(key).lower().startswith("optim"):
-                waiting.append((inner, depth + 1, _WRAPPERS.index(key) if key in _WRAPPERS else len(_WRAPPERS)))
-    return [tensors for _, tensors in sorted(found, key=lambda pair: pair[0])][:20]
+def _namings(state: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield the keys that may be a network's: as they are, then without what else programs save, and without prefixes.
 
-
-def _namings(keys: list[str]) -> Iterator[dict[str, str]]:
-    """Yield the keys as they are, then without prefixes that wrappers such as DataParallel add to all of them."""
-    names = {key: key for key in keys}
+    Counters such as ``n_averaged`` and the loss network of a training program are left out. Prefixes are those that
+    wrappers such as DataParallel add to all keys.
+    """
+    names = {key: key for key in state}
     yield names
-    for _ in range(3):
-        heads = {name.split(".")[0] for name in names}
-        if len(heads) != 1 or not all("." in name for name in names):
+    for _ in range(4):
+        plain = _without_others(names, state)
+        if len(plain) < len(names):
+            names = plain
+            yield names
+        if len({name.split(".")[0] for name in names}) != 1 or not all("." in name for name in names):
             return
         names = {name.partition(".")[2]: key for name, key in names.items()}
         yield names
+
+
+def _without_others(names: dict[str, str], state: Mapping[str, Any]) -> dict[str, str]:
+    """Leave out scalars (but those of a batch norm), and loss networks that have a prefix of their own."""
+    names = {name: key for name, key in names.items() if len(state[key].shape) or name.endswith("num_batches_tracked")}
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        parts.setdefault(name.split(".")[0], []).append(name)
+    losses = {
+        head
+        for head, inside in parts.items()
+        if _NETWORK_HEADS.search(head) or {tuple(state[names[name]].shape) for name in inside} >= _VGG
+    }
+    if losses and len(parts) > len(losses):
+        names = {name: key for name, key in names.items() if name.split(".")[0] not in losses}
+    return names

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...errors import ArchError, CheckpointError
+from ...errors import ArchError, CheckpointError, quoted, shortened
 from ...network.arch import ArchSpec
 from ...network.pixels import PixelConvention
 from .family import Foreign
@@ -18,6 +18,7 @@ from .layout import Names, Slot, build, fit
 from .torch7 import Module, read_torch7
 
 NAME, SOURCE = "jcjohnson", "https://github.com/jcjohnson/fast-neural-style"
+_MAX_MODULES = 1000
 _NORMS = {"nn.InstanceNormalization": "instance", "nn.SpatialBatchNormalization": "batch"}
 _CONVOLUTIONS = {
     "nn.SpatialConvolution": "conv",
@@ -44,13 +45,16 @@ def read(path: Any) -> Foreign:
     except (CheckpointError, ArchError) as error:
         raise CheckpointError(f"{path} is not a fast-neural-style network: {error}") from None
     except Exception as error:  # fields of the wrong kind end in TypeError, KeyError, ValueError, ...
-        raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error!s:.100} in a module") from None
+        raise CheckpointError(
+            f"{path} is damaged: {type(error).__name__} {shortened(str(error), 100)} in a module"
+        ) from None
 
 
 def _convert(model: Module, options: dict) -> Foreign:
-    pixels = _PIXELS.get(str(options.get("preprocessing", "vgg")))
+    preprocessing = options.get("preprocessing", "vgg")
+    pixels = _PIXELS.get(preprocessing) if isinstance(preprocessing, str) else None
     if pixels is None:
-        raise CheckpointError(f"its preprocessing is {options.get('preprocessing')!r}; expected vgg or resnet")
+        raise CheckpointError(f"its preprocessing is {quoted(preprocessing)}; expected vgg or resnet")
     walk = _Walk()
     modules = _children(model)
     padded = bool(modules) and modules[0].kind == "nn.SpatialReflectionPadding"
@@ -73,7 +77,7 @@ def _convert(model: Module, options: dict) -> Foreign:
         raise CheckpointError(f"it pads {start} px at the start, but its blocks take off {spec.start_padding}")
     facts = {"family": NAME, "source": SOURCE}
     if isinstance(options.get("style_image"), str):
-        facts["style_image"] = options["style_image"][:200]
+        facts["style_image"] = shortened(options["style_image"])
     return Foreign(build(spec, found, walk.tensors), PixelConvention.parse(pixels), facts)
 
 
@@ -89,11 +93,13 @@ class _Walk:
 
     def one(self, values: set, default: Any) -> Any:
         if len(values) > 1:
-            raise CheckpointError(f"its norms differ: {sorted(map(str, values))}")
+            raise CheckpointError(f"its norms differ: {quoted(sorted(map(str, values)))}")
         return next(iter(values), default)
 
     def layers(self, modules: list[Module]) -> list[Slot]:
         slots: list[Slot] = []
+        if len(modules) > _MAX_MODULES:
+            raise CheckpointError(f"it has {len(modules)} modules, far more than any network needs")
         while modules:
             module = modules.pop(0)
             if module.kind == "nn.Tanh":
@@ -106,7 +112,7 @@ class _Walk:
             elif module.kind == "nn.SpatialUpSamplingNearest":
                 norm = self.norm(modules)
                 self.relu(modules)
-                slots.append(Slot("upsample", (), (norm,) if norm else (), stride=int(module.fields["scale_factor"])))
+                slots.append(Slot("upsample", (), (norm,) if norm else (), stride=int(module.number("scale_factor"))))
             else:
                 slots.append(self.conv(module, modules))
         if not slots:
@@ -116,14 +122,14 @@ class _Walk:
     def conv(self, module: Module, rest: list[Module]) -> Slot:
         kind = _CONVOLUTIONS.get(module.kind)
         if kind is None:
-            raise CheckpointError(f"it has a {module.kind[:60]!r} instead of a layer")
+            raise CheckpointError(f"it has a {shortened(module.kind, 60)!r} instead of a layer")
         name = self.store(module, ("weight", "bias"))
-        kernel, stride = self.geometry(module, (module.fields["kW"] - 1) / 2)
-        if kind == "transposed" and {module.fields["adjW"], module.fields["adjH"]} != {stride - 1}:
+        kernel, stride = self.geometry(module, (module.number("kW") - 1) / 2)
+        if kind == "transposed" and {module.number("adjW"), module.number("adjH")} != {stride - 1}:
             raise CheckpointError("the output of a transposed convolution is not a multiple of its input's size")
         weight = self.tensors[f"{name}.weight"]
         if module.kind == "nn.SpatialConvolutionMM" and weight.ndim == 2:
-            self.tensors[f"{name}.weight"] = weight.reshape(-1, int(module.fields["nInputPlane"]), kernel, kernel)
+            self.tensors[f"{name}.weight"] = weight.reshape(-1, int(module.number("nInputPlane")), kernel, kernel)
         last = not rest or rest[0].kind in ("nn.Tanh", "nn.TotalVariation", "nn.MulConstant")
         norm = self.norm(rest)
         if not last:
@@ -134,7 +140,7 @@ class _Walk:
         """Read Sequential(ConcatTable(Sequential(conv, norm, ReLU, conv, norm), skip), CAddTable)."""
         table, add = _children(module)
         branch, skip = _children(table)
-        crops = skip.kind == "nn.ShaveImage" and skip.fields.get("size") == 2
+        crops = skip.kind == "nn.ShaveImage" and skip.number("size", 0) == 2
         if (table.kind, add.kind) != ("nn.ConcatTable", "nn.CAddTable") or not (crops or skip.kind == "nn.Identity"):
             raise CheckpointError("it has a block that is not one of Johnson's residual blocks")
         self.unpadded |= crops
@@ -143,7 +149,7 @@ class _Walk:
             convolution = modules.pop(0)
             if convolution.kind != "nn.SpatialConvolution":
                 raise CheckpointError(
-                    f"its residual block has a {convolution.kind[:60]!r}; padding modes are not supported"
+                    f"its residual block has a {shortened(convolution.kind, 60)!r}; padding modes are not supported"
                 )
             names.append(self.store(convolution, ("weight", "bias")))
             if self.geometry(convolution, 0 if crops else 1) != (3, 1):
@@ -153,7 +159,7 @@ class _Walk:
             if place == 0:
                 self.relu(modules)
         if modules:
-            raise CheckpointError(f"its residual block continues with a {modules[0].kind[:60]!r}")
+            raise CheckpointError(f"its residual block continues with a {shortened(modules[0].kind, 60)!r}")
         return Slot("residual", tuple(names), tuple(norms))
 
     def norm(self, rest: list[Module]) -> str:
@@ -162,7 +168,7 @@ class _Walk:
             return ""
         module = rest.pop(0)
         self.norms.add(_NORMS[module.kind])
-        self.eps.add(float(module.fields.get("eps", 1e-5)))
+        self.eps.add(float(module.number("eps", 1e-5)))
         return self.store(
             module, ("weight", "bias", *(("running_mean", "running_var") if "Batch" in module.kind else ()))
         )
@@ -175,15 +181,14 @@ class _Walk:
         constant = 1.0
         for module in modules[1:]:
             if module.kind == "nn.MulConstant":
-                constant *= float(module.fields["constant_scalar"])
+                constant *= module.number("constant_scalar")
             elif module.kind != "nn.TotalVariation":
-                raise CheckpointError(f"it continues with a {module.kind[:60]!r} after its tanh")
+                raise CheckpointError(f"it continues with a {shortened(module.kind, 60)!r} after its tanh")
         self.output = f"tanh{constant:.15g}"
 
     def geometry(self, module: Module, padding: float) -> tuple[int, int]:
-        fields = module.fields
-        values = [fields[key] for key in ("kW", "dW", "padW")]
-        if values != [fields[key] for key in ("kH", "dH", "padH")] or values[2] != padding:
+        values = [module.number(key) for key in ("kW", "dW", "padW")]
+        if values != [module.number(key) for key in ("kH", "dH", "padH")] or values[2] != padding:
             raise CheckpointError(
                 f"a convolution has kernel, stride and padding {values}; expected {padding:g} px of padding"
             )
@@ -196,22 +201,22 @@ class _Walk:
             if isinstance(tensor, Tensor):
                 self.tensors[f"{name}.{field}"] = tensor
             elif field != "bias":
-                raise CheckpointError(f"a {module.kind[:60]!r} has no {field}")
+                raise CheckpointError(f"a {shortened(module.kind, 60)!r} has no {field}")
         return name
 
 
 def _children(module: Module) -> list[Module]:
     table = module.fields.get("modules")
     if not isinstance(table, dict):
-        raise CheckpointError(f"a {module.kind[:60]!r} has no modules")
+        raise CheckpointError(f"a {shortened(module.kind, 60)!r} has no modules")
     children = [child for n in range(len(table)) if isinstance(child := table.get(float(n + 1)), Module)]
     if len(children) != len(table):
-        raise CheckpointError(f"a {module.kind[:60]!r} has damaged modules")
+        raise CheckpointError(f"a {shortened(module.kind, 60)!r} has damaged modules")
     return children
 
 
 def _sides(module: Module) -> int:
-    first, *others = (module.fields[f"pad_{side}"] for side in "lrtb")
+    first, *others = (module.number(f"pad_{side}") for side in "lrtb")
     if any(other != first for other in others):
         raise CheckpointError("it pads its sides differently")
     return int(first)

@@ -13,11 +13,14 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
+from ...errors import CheckpointError
 from ...network.arch import ArchSpec
 from ...network.layers import Layer
 from ...network.transform_net import TransformNet
 
 Shapes = Mapping[str, tuple[int, ...]]
+_MOST_SLOTS, _LARGEST_STRIDE = 1000, 8
+_MOST_USES = 16  # of each tensor, on average; A-Jacobson's network uses one eight times
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class Fit:
     keys: Mapping[tuple[int, str], str] = field(default_factory=dict)
 
 
-def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] = ()) -> Fit | None:
+def fit(
+    slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] = (), problems: list[str] | None = None
+) -> Fit | None:
     """Match a file's tensors with a family's layers.
 
     A convolution's bias may be missing, which means zero.
@@ -99,10 +104,13 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
         shapes: shapes of the file's tensors by key
         names: names of the tensors of norms
         extra: further prefixes of norms that may be stored but are not used
+        problems: a list to which tensors are added whose shapes do not fit
 
     Returns:
         The match, or None unless every tensor fits and none is left over.
     """
+    if len(slots) > _MOST_SLOTS or any(not 1 <= slot.stride <= _LARGEST_STRIDE for slot in slots):
+        return None
     layers: list[Layer] = []
     keys: dict[tuple[int, str], str] = {}
     left = set(shapes)
@@ -111,6 +119,8 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
     def take(slot: int, ours: str, theirs: str, shape: tuple[int, ...]) -> bool:
         keys[slot, ours] = theirs
         left.discard(theirs)  # tied weights are used more than once
+        if shapes.get(theirs) != shape and problems is not None:
+            problems.append(f"{theirs} is {shapes.get(theirs)} instead of {shape}")
         return shapes.get(theirs) == shape
 
     def ignore(theirs: str, channels: int) -> bool:
@@ -150,7 +160,12 @@ def fit(slots: list[Slot], shapes: Shapes, names: Names, extra: tuple[str, ...] 
 
 
 def build(spec: ArchSpec, found: Fit, tensors: Mapping[str, Tensor]) -> TransformNet:
-    """Return the network of ``spec`` with the file's ``tensors``, float32, in eval mode."""
+    """Return the network of ``spec`` with the file's ``tensors``, float32, in eval mode.
+
+    Raises:
+        CheckpointError: the network repeats a few tensors so often that it would be far larger than its file
+    """
+    _check_uses([tensors[key] for key in found.keys.values()])
     with torch.device("meta"):
         network = TransformNet(spec)
     shift = 1 if spec.start_padding else 0
@@ -165,6 +180,12 @@ def build(spec: ArchSpec, found: Fit, tensors: Mapping[str, Tensor]) -> Transfor
             state[key] = torch.zeros((), dtype=expected.dtype)
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _check_uses(used: list[Tensor]) -> None:
+    stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in used}
+    if sum(tensor.nbytes for tensor in used) > _MOST_USES * sum(stored.values()):
+        raise CheckpointError("it is damaged: its layers use the same few tensors again and again")
 
 
 def doubles(layers: tuple[Layer, ...]) -> bool:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, quoted, shortened
 from ...network.arch import ArchSpec
 from ...network.pixels import PixelConvention
 from .family import Foreign
@@ -33,7 +35,28 @@ def read(path: Path) -> Foreign:
     Raises:
         CheckpointError: in one line, if it holds anything but a network of this family
     """
-    variables = _read_variables(path)
+    return _convert(path, _read_variables(path))
+
+
+def are_variables(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors have the names that the program gives its variables, as in a converted checkpoint."""
+    return all(name in tensors for name in ("Variable", "Variable_1", "Variable_47"))
+
+
+def convert(path: Path, tensors: Mapping[str, Tensor]) -> Foreign:
+    """Build the network of a checkpoint that was converted to safetensors, with its variables by name.
+
+    Raises:
+        CheckpointError: in one line, if it holds anything but a network of this family
+    """
+    count = sum(re.fullmatch(r"Variable(_\d+)?", name) is not None for name in tensors)
+    names = ["Variable", *(f"Variable_{n}" for n in range(1, count))]
+    if not all(name in tensors for name in names):
+        raise CheckpointError(f"{path} has {count} variables of a {NAME} network, but not {names[-1]}")
+    return _convert(path, [tensors[name] for name in names])
+
+
+def _convert(path: Path, variables: list[Tensor]) -> Foreign:
     blocks = (len(variables) - 18) // 6
     if blocks < 1 or len(variables) != 18 + 6 * blocks:
         raise CheckpointError(f"{path} lists {len(variables)} variables; a network of this family has 48")
@@ -67,13 +90,16 @@ def _read_variables(path: Path) -> list[Tensor]:
             raise CheckpointError(f"{path} is too large for a manifest ({path.stat().st_size} bytes)")
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a readable manifest: {' '.join(str(error).split())[:200]}") from None
+        raise CheckpointError(f"{path} is not a readable manifest: {shortened(str(error))}") from None
     if not isinstance(manifest, dict) or not 0 < len(manifest) <= _MAX_VARIABLES:
         raise CheckpointError(f"{path} is not a manifest of variables")
     names = ["Variable", *(f"Variable_{n}" for n in range(1, len(manifest)))]
     if set(manifest) != set(names):
         some = ", ".join(sorted(set(manifest) ^ set(names))[:3])[:120]
         raise CheckpointError(f"{path} is not a manifest of a {NAME} network: {some} is missing or not expected")
+    files = [entry.get("filename") for entry in manifest.values() if isinstance(entry, dict)]
+    if len({name for name in files if isinstance(name, str)}) < len(files):
+        raise CheckpointError(f"{path} names the same file for several variables")
     return [_read_variable(path, name, manifest[name]) for name in names]
 
 
@@ -87,7 +113,7 @@ def _read_variable(manifest: Path, name: str, entry: object) -> Tensor:
     ):
         raise CheckpointError(f"{manifest} has no usable shape for {name}")
     if not isinstance(filename, str) or filename in ("", ".", "..") or set(filename) & set("/\\\0:"):
-        raise CheckpointError(f"{manifest} names {filename!r:.80} for {name}; expected a file beside it")
+        raise CheckpointError(f"{manifest} names {quoted(filename, 80)} for {name}; expected a file beside it")
     file, size = manifest.with_name(filename), 4 * math.prod(shape)
     try:
         held = file.stat().st_size

@@ -10,13 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...errors import ArchError, CheckpointError
+from ...errors import ArchError, CheckpointError, shortened
 from ...network.arch import ArchSpec
 from ...network.pixels import PixelConvention
 from ...optional import need
+from ..budget import Budget
 from .family import Family, Foreign
 from .layout import Names, Slot, build, fit
 from .onnx_nodes import Nodes
+from .onnx_size import count_parts
 
 NAME = "ONNX"
 _PIXELS = "rgb in=255 out=255"
@@ -34,8 +36,9 @@ def read(path: Path, families: list[Family]) -> Foreign:
     """
     onnx = need("onnx", "onnx", f"{path} is an ONNX file", CheckpointError)
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        walk = _Walk(onnx, model.graph)
+        budget, data = Budget.of(path), path.read_bytes()
+        count_parts(data, budget)
+        walk = _Walk(onnx, onnx.load_model_from_string(data).graph, budget)
         slots = walk.layers()
         shapes = {key: tuple(tensor.shape) for key, tensor in walk.tensors.items()}
         found = fit(slots, shapes, Names(statistics=("running_mean", "running_var") if walk.batch else ()))
@@ -55,15 +58,17 @@ def read(path: Path, families: list[Family]) -> Foreign:
     except (CheckpointError, ArchError) as error:
         raise CheckpointError(f"{path} is not a supported style network: {error}") from None
     except Exception as error:  # protobuf's errors, and whatever a damaged graph leads to
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path} is a damaged ONNX file ({type(error).__name__} {reason})") from None
+        reason = shortened(str(error))
+        raise CheckpointError(
+            f"{path} is a damaged or incomplete ONNX file ({type(error).__name__} {reason}); copy or download it again"
+        ) from None
 
 
 class _Walk(Nodes):
     """A walk over the nodes that collects the layers in order."""
 
-    def __init__(self, onnx: Any, graph: Any) -> None:
-        super().__init__(onnx, graph)
+    def __init__(self, onnx: Any, graph: Any, budget: Budget) -> None:
+        super().__init__(onnx, graph, budget)
         self.residuals: set[str] = set()
         self.output = "linear"
         self.guessed = False
@@ -101,14 +106,15 @@ class _Walk(Nodes):
                 slots.append(self.residual() if self.begins_block() else self.layer())
             else:
                 node = self.nodes[self.place]
-                raise CheckpointError(f"the node {node.op_type[:40]} {node.name[:60]!r} is not expected at its place")
+                name = shortened(node.name, 60)
+                raise CheckpointError(f"the node {shortened(node.op_type, 40)} {name!r} is not expected at its place")
         if not slots or self.current != self.end:
             raise CheckpointError("its nodes do not lead from the input image to the output image")
         return slots
 
     def begins_block(self) -> bool:
         """Return whether the current value starts a residual block: it is also added to something later."""
-        return any(node.op_type == "Add" and self.current in node.input for node in self.nodes[self.place :])
+        return self.last_added.get(self.current, -1) >= self.place
 
     def layer(self) -> Slot:
         slot = self.convolution()
@@ -177,7 +183,7 @@ class _Walk(Nodes):
         values = self.attributes(node)
         factor = 0.0
         if values.get("mode", b"nearest") == b"nearest":
-            found = [self.constants[name].ravel().tolist() for name in node.input[1:] if name in self.constants]
+            found = [self.numbers(self.constants[name]) for name in node.input[1:] if name in self.constants]
             known = [numbers for numbers in [values.get("scales"), *found] if numbers is not None and len(numbers) == 4]
             for numbers in known:
                 is_size = numbers[2] > 8

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, shortened
+from ..budget import Budget
 from .constants import fold
 
 _PAD_MODES = {"constant": "zero", "reflect": "reflect", "edge": "replicate"}
 _SPELLED_OUT = {"Reshape", "ReduceMean", "Sub", "Add", "Mul", "Pow", "Sqrt", "Div", "Reciprocal"}
+_MOST_NUMBERS = 16
 _NO_OPERATION = {"Identity", "Cast", "Dropout"}
 
 
@@ -23,6 +25,7 @@ class Nodes:
     Args:
         onnx: the package
         graph: the graph
+        budget: what reading the file may take
 
     Attributes:
         current: name of the value computed so far
@@ -31,24 +34,32 @@ class Nodes:
         norms: kinds of norms read so far
         eps: eps of the norms read so far
         paddings: kinds of padding read so far
+        last_added: the last place in the graph where a value is added to another, by its name
         side: height of the current value, 0 or less if unknown
 
     Raises:
         CheckpointError: if weights are in another file, or there is not one input and one output
     """
 
-    def __init__(self, onnx: Any, graph: Any) -> None:
+    def __init__(self, onnx: Any, graph: Any, budget: Budget) -> None:
+        self.budget = budget
         if any(tensor.data_location or tensor.external_data for tensor in graph.initializer):
             raise CheckpointError("its weights are in another file; save it with the weights inside")
         weights = {tensor.name for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in weights]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise CheckpointError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs; expected one of each")
-        self.constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self.constants: dict[str, Any] = {}
+        for tensor in graph.initializer:
+            self.constants[tensor.name] = array = onnx.numpy_helper.to_array(tensor)
+            budget.spend(size=array.nbytes)
         dims = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
         self.side = dims[2] if len(dims) == 4 else 0
         self.attribute: Callable[[Any], Any] = onnx.helper.get_attribute_value
         self.nodes = self.data_nodes(onnx, graph.node, inputs[0].name)
+        self.last_added = {
+            name: place for place, node in enumerate(self.nodes) if node.op_type == "Add" for name in node.input
+        }
         self.place, self.current, self.end = 0, inputs[0].name, graph.output[0].name
         self.tensors: dict[str, Tensor] = {}
         self.used: dict[str, tuple[int, ...]] = {}
@@ -59,6 +70,12 @@ class Nodes:
     def data_nodes(self, onnx: Any, nodes: Any, image: str) -> list[Any]:
         """Return the nodes that process the image; fold others into constants where possible."""
         data, found = {image}, []
+
+        def to_array(tensor: Any) -> Any:
+            if tensor.data_location or tensor.external_data:
+                raise CheckpointError("its weights are in another file; save it with the weights inside")
+            return onnx.numpy_helper.to_array(tensor)
+
         for node in nodes:
             if node.op_type == "Shape":
                 continue
@@ -66,7 +83,7 @@ class Nodes:
                 data.update(node.output)
                 found.append(node)
             else:
-                fold(node, self.attributes(node), self.constants, onnx.numpy_helper.to_array)
+                fold(node, self.attributes(node), self.constants, to_array, self.budget)
         return found
 
     def attributes(self, node: Any) -> dict[str, Any]:
@@ -87,6 +104,7 @@ class Nodes:
 
     def step(self) -> Any:
         """Move past the next node and return it."""
+        self.budget.spend(len(self.nodes[self.place].input))
         node = self.nodes[self.place]
         self.place, self.current = self.place + 1, node.output[0]
         return node
@@ -97,7 +115,7 @@ class Nodes:
         mode = _PAD_MODES.get(values.get("mode", b"constant").decode())
         pads = values.get("pads")
         if pads is None:
-            pads = self.constant(node.input[1]).ravel().tolist()
+            pads = self.numbers(self.constant(node.input[1]))
         fill = self.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else values.get("value", 0)
         if mode is None or (mode == "zero" and fill is not None and float(fill) != 0):
             raise CheckpointError("a padding of an unknown kind")
@@ -162,7 +180,10 @@ class Nodes:
         """Store the weights ``key`` of the graph as ``name``; ``flat`` makes a vector of any shape."""
         array = self.constant(key)
         if array.dtype.kind != "f" or not math.prod(array.shape):
-            raise CheckpointError(f"the weights {key[:60]!r} are {array.dtype}; expected floating-point numbers")
+            raise CheckpointError(
+                f"the weights {shortened(key, 60)!r} are {array.dtype}; expected floating-point numbers"
+            )
+        self.budget.spend(size=4 * array.size)  # nodes can share weights, which are copied here
         array = array.reshape(-1) if flat else array
         self.used[key] = tuple(array.shape)
         self.tensors[name] = torch.from_numpy(array.astype("float32"))
@@ -171,5 +192,10 @@ class Nodes:
     def constant(self, name: str) -> Any:
         """Return a constant; raise CheckpointError if the value is computed."""
         if name not in self.constants:
-            raise CheckpointError(f"{name[:60]!r} is computed; expected a constant")
+            raise CheckpointError(f"{shortened(name, 60)!r} is computed; expected a constant")
         return self.constants[name]
+
+    @staticmethod
+    def numbers(array: Any) -> list[Any]:
+        """Return the elements of a small array, an empty list for a large one."""
+        return array.ravel().tolist() if array.size <= _MOST_NUMBERS else []

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, shortened
 from ...network.arch import ArchSpec
 from ...network.pixels import PixelConvention
 from ...optional import need
@@ -34,7 +34,7 @@ _FIELDS = {
     "kernel:0": "weight", "bias:0": "bias", "gamma:0": "weight", "beta:0": "bias", "moving_mean:0": "running_mean",
     "moving_variance:0": "running_var",
 }  # fmt: skip
-_MAX_LAYERS = 500
+_MAX_LAYERS, _MAX_WEIGHTS, _MAX_NAME = 500, 8, 200
 
 
 def read(path: Path) -> Foreign:
@@ -54,12 +54,12 @@ def read(path: Path) -> Foreign:
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be opened: {error}") from None
     except Exception as error:  # the reader fails on damaged data in many ways, and when it runs out of memory
-        reason = " ".join(str(error).split())[:200]
+        reason = shortened(str(error))
         raise CheckpointError(f"{path} is a damaged HDF5 file ({type(error).__name__} {reason})") from None
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     found = fit(slots, shapes, Names(statistics=("running_mean", "running_var"))) if slots else None
     if found is None or not one_width(found.layers) or found.layers[-1].channels != 3:
-        raise CheckpointError(f"{path} holds Keras weights of an unknown network ({', '.join(layers)[:200]})")
+        raise CheckpointError(f"{path} holds Keras weights of an unknown network ({shortened(', '.join(layers))})")
     spec = ArchSpec(found.layers, **_OPTIONS)
     return Foreign(build(spec, found, tensors), PixelConvention.parse(_PIXELS), {"family": NAME, "source": SOURCE})
 
@@ -68,7 +68,14 @@ def _layer_names(file: Any) -> list[str]:
     names = file.attrs.get("layer_names")
     if names is None or len(names) > _MAX_LAYERS:
         raise CheckpointError("it holds no Keras weights (no list of layers)")
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    return [_text(name) for name in names]
+
+
+def _text(name: Any) -> str:
+    """Return a name. Many names can refer to the same long text, so its length is checked before it is copied."""
+    if not isinstance(name, (bytes, str)) or len(name) > _MAX_NAME:
+        raise CheckpointError("the name of a layer or of its weights is no short text")
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _slots(layers: list[str]) -> list[Slot] | None:
@@ -90,14 +97,22 @@ def _tensors(file: Any, layers: list[str], size: int) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     claimed = 0
     for layer in layers:
-        for name in file[layer].attrs["weight_names"]:
-            name = name.decode() if isinstance(name, bytes) else str(name)
+        names = file[layer].attrs["weight_names"]
+        if len(names) > _MAX_WEIGHTS:
+            raise CheckpointError(f"the layer {shortened(layer, 60)} has {len(names)} weights")
+        for name in map(_text, names):
             data = file[layer][name]
+            if data.chunks is not None:  # a part of a few bytes can be compressed from gigabytes
+                raise CheckpointError(
+                    f"the weights of {shortened(layer, 60)} are compressed; save them without compression"
+                )
             claimed += int(data.size) * data.dtype.itemsize
             if claimed > size or len(data.shape) > 4:
                 raise CheckpointError(f"its weights claim more than the {size} bytes of the file")
             if data.dtype.kind != "f":
-                raise CheckpointError(f"the weights of {layer[:60]} are {data.dtype}, not floating-point numbers")
+                raise CheckpointError(
+                    f"the weights of {shortened(layer, 60)} are {data.dtype}, not floating-point numbers"
+                )
             tensor = torch.from_numpy(data[...].astype("float32"))
             field = _FIELDS.get(name.rpartition("/")[2], name)
             tensors[f"{layer}.{field}"] = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor

@@ -26,19 +26,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, shortened
+from ..budget import Budget
 
 _DTYPES = {
     "Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "Long": torch.int64, "Int": torch.int32,
     "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
 }  # fmt: skip
-_MAX_OBJECTS, _MAX_DEPTH = 400_000, 100
+_MAX_DEPTH, _MAX_NAME = 100, 1000
 Table = dict[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Module:
     """A torch object other than a tensor.
+
+    Tables and modules can share their parts. Written out or compared, a file of 1 kB would fill the memory: look only at
+    single values, with `number` and `text`.
 
     Attributes:
         kind: its class
@@ -47,6 +51,13 @@ class Module:
 
     kind: str
     fields: Table
+
+    def number(self, field: str, default: float | None = None) -> float:
+        """Return a field that must be a number. Raise CheckpointError if it is something else, or missing."""
+        value = self.fields.get(field, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise CheckpointError(f"the {field} of a {shortened(self.kind, 60)!r} is no number")
+        return value
 
 
 def read_torch7(path: str | Path) -> Any:
@@ -59,27 +70,27 @@ def read_torch7(path: str | Path) -> Any:
         CheckpointError: in one line, if the file is damaged or holds something else
     """
     try:
+        budget = Budget.of(path)
         data = Path(path).read_bytes()
-        return _Reader(memoryview(data)).read(0)
+        return _Reader(memoryview(data), budget).read(0)
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be opened: {error}") from None
     except (OSError, MemoryError) as error:
         raise CheckpointError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'out of memory'}") from None
     except Exception as error:  # damaged data end in struct.error, KeyError, RuntimeError, ...
-        reason = " ".join(str(error).split())[:200]
+        reason = shortened(str(error))
         raise CheckpointError(f"{path} is a damaged or incomplete .t7 file ({reason})") from None
 
 
 class _Reader:
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.position = data, 0
+    def __init__(self, data: memoryview, budget: Budget) -> None:
+        self.data, self.position, self.budget = data, 0, budget
         self.objects: dict[int, Any] = {}
-        self.count = 0
 
     def take(self, size: int) -> memoryview:
         if size < 0 or self.position + size > len(self.data):
             raise CheckpointError(
-                f"it is cut off or damaged: {size} bytes claimed at {self.position} of {len(self.data)}"
+                f"it is incomplete (cut off or damaged): {size} bytes claimed at {self.position} of {len(self.data)}"
             )
         self.position += size
         return self.data[self.position - size : self.position]
@@ -94,9 +105,9 @@ class _Reader:
         return bytes(self.take(self.int32())).decode("latin-1")
 
     def read(self, depth: int) -> Any:
-        self.count += 1
-        if self.count > _MAX_OBJECTS or depth > _MAX_DEPTH:
-            raise CheckpointError("it is nested deeper or holds more objects than any network")
+        self.budget.spend()
+        if depth > _MAX_DEPTH:
+            raise CheckpointError("it is nested deeper than any network")
         kind = self.int32()
         if kind == 0:
             return None
@@ -125,6 +136,8 @@ class _Reader:
             value = self.read(depth + 1)
             if not isinstance(key, (str, float, bool)):
                 raise CheckpointError(f"a table has a key of type {type(key).__name__}")
+            if isinstance(key, str) and len(key) > _MAX_NAME:
+                raise CheckpointError(f"a table has a key of {len(key)} characters")
             table[key] = value
 
     def torch_object(self, index: int, depth: int) -> Any:
@@ -135,14 +148,14 @@ class _Reader:
         if match:
             dtype = _DTYPES.get(match[2] or "Float")
             if dtype is None:
-                raise CheckpointError(f"it holds a {name[:60]}, which is not supported")
+                raise CheckpointError(f"it holds a {shortened(name, 60)}, which is not supported")
             return self.storage(index, dtype) if match[3] == "Storage" else self.tensor(index, dtype, depth)
         module = self.objects[index] = Module(name, {})
         if self.int32() != 3:
-            raise CheckpointError(f"it holds a {name[:60]!r}, which is not a module of tables and tensors")
+            raise CheckpointError(f"it holds a {shortened(name, 60)!r}, which is not a module of tables and tensors")
         fields = self.int32()
         if fields in self.objects:
-            raise CheckpointError(f"the fields of a {name[:60]!r} are shared with something else")
+            raise CheckpointError(f"the fields of a {shortened(name, 60)!r} are shared with something else")
         self.objects[fields] = module.fields
         self.fill(module.fields, depth)
         return module

@@ -132,3 +132,25 @@ def test_missing_reader_names_install_command(tmp_path, monkeypatch):
             CheckpointError, match=rf'needs the package {module}: pip install "perceptual-style\[{extra}\]"'
         ):
             load_foreign(tmp_path / file)
+
+
+def test_compressed_keras_weights_are_rejected(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    pytest.importorskip("pyfive")
+    write_keras(tmp_path / "sr.h5")
+    with h5py.File(tmp_path / "sr.h5", "r+") as file:
+        values = file["conv2d_1/conv2d_1/kernel:0"][...]
+        del file["conv2d_1/conv2d_1/kernel:0"]
+        file.create_dataset("conv2d_1/conv2d_1/kernel:0", data=values, chunks=values.shape, compression="gzip")
+    with pytest.raises(CheckpointError, match="weights of conv2d_1 are compressed"):
+        load_foreign(tmp_path / "sr.h5")
+
+
+def test_variables_in_the_same_file_are_rejected(tmp_path):
+    write_variables(tmp_path / "muse")
+    path = tmp_path / "muse" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["Variable_4"]["filename"] = "Variable_1"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="names the same file for several variables"):
+        load_foreign(path)

@@ -7,22 +7,25 @@ import math
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from perceptual_style.core import files
 from perceptual_style.core.checkpoints.own_format import load_network, load_tensors
-from perceptual_style.core.errors import Cancelled, CheckpointError, InputError, TrainingError
+from perceptual_style.core.errors import Cancelled, CheckpointError, DiskFullError, InputError, TrainingError
 from perceptual_style.core.losses.objective import Objective
 from perceptual_style.core.training import state as training_state
 from perceptual_style.core.training import train_style as style_training
 from perceptual_style.core.training.train_style import run_training
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as save_bytes
 
 
 @pytest.mark.parametrize("steps", [(1,), (5,), (7,), (8,), (2, 3, 6)])
@@ -245,7 +248,7 @@ def full_disk(monkeypatch, names: tuple[str, ...]) -> list[str]:
     def save(path, tensors, header):
         tried.append(path.name)
         if path.name in names:
-            raise CheckpointError(f"cannot write {path}: No space left on device")
+            raise DiskFullError(f"cannot write {path}: No space left on device")
         original(path, tensors, header)
 
     monkeypatch.setattr(training_state, "save_tensors", save)
@@ -268,12 +271,99 @@ def test_disk_full_for_a_while_only_gives_notes(new_run, uninterrupted, monkeypa
     assert same(path, uninterrupted)
 
 
-@pytest.mark.parametrize("name", ["style.training.safetensors", "style.safetensors"])
-def test_disk_full_at_the_end_is_an_error_and_run_resumes(name, new_run, uninterrupted, monkeypatch, same):
+def test_disk_full_without_progress_callback_warns(new_run, uninterrupted, monkeypatch, same):
+    full_disk(monkeypatch, ("style.training.safetensors",))
+    with pytest.warns(UserWarning, match="No space left on device; training continues without a new checkpoint"):
+        path = run_training(new_run(checkpoint_seconds=0))
+    assert same(path, uninterrupted)
+
+
+def test_result_is_written_without_room_for_a_checkpoint(new_run, uninterrupted, monkeypatch, same):
+    tried = full_disk(monkeypatch, ("style.training.safetensors",))
+    assert same(run_training(new_run()), uninterrupted) and tried == ["style.safetensors"]
+
+
+def test_disk_full_at_the_end_is_an_error_and_run_resumes(new_run, uninterrupted, monkeypatch, same):
     run = new_run()
     with monkeypatch.context() as patch:
-        full_disk(patch, (name,))
+        full_disk(patch, ("style.safetensors",))
         with pytest.raises(CheckpointError, match="No space left on device"):
             run_training(run)
-    assert not run.out.exists()
+    assert not run.out.exists() and load_tensors(run.checkpoint)[1]["step"] == 8
     assert same(run_training(run), uninterrupted)
+
+
+@pytest.fixture
+def small_disk(monkeypatch, tmp_path):
+    """Function that gives the test's folder a disk of so many bytes."""
+
+    def held() -> int:
+        return sum(path.stat().st_size for path in tmp_path.iterdir() if path.is_file())
+
+    def limit(size: int) -> None:
+        def save(path, tensors, header):
+            needed = len(save_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}, {"a": str(header)}))
+            if held() + needed > size:
+                raise DiskFullError(f"cannot write {path}: No space left on device")
+            original(path, tensors, header)
+
+        monkeypatch.setattr(training_state, "save_tensors", save)
+        monkeypatch.setattr("perceptual_style.core.checkpoints.own_format.save_tensors", save)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=max(0, size - held())))
+
+    original = training_state.save_tensors
+    monkeypatch.setattr("perceptual_style.core.training.trainer._HEADER_BYTES", 4000)
+    return limit
+
+
+def test_nothing_is_lost_on_disks_of_any_size(new_run, small_disk, same, stop_at, tmp_path):
+    with pytest.raises(Cancelled):
+        run_training(new_run("state"), stop_at(4))
+    state = (tmp_path / "state.training.safetensors").stat().st_size
+    expected = load_file(run_training(new_run("state")))
+    result = (tmp_path / "state.safetensors").stat().st_size
+    (tmp_path / "state.safetensors").unlink()
+    assert 2 * result < state
+    for size in (result // 2, result + 2000, state - 2000, state + 6000, state + result + 6000, 2 * state, 4 * state):
+        run, notes = new_run(f"disk{size}", checkpoint_seconds=0), []
+
+        def progress(progress, notes=notes):
+            notes.extend(note for note in progress.notes if "continues without a new checkpoint" in note)
+
+        small_disk(size)
+        if size < result:
+            with pytest.raises(CheckpointError, match="neither can the training state be kept"):
+                run_training(run, progress)
+            assert list(tmp_path.iterdir()) == []
+        else:
+            assert same(run_training(run, progress), expected), size
+            assert list(tmp_path.iterdir()) == [run.out]
+            run.out.unlink()
+        if size < state or size == 4 * state:
+            assert len(notes) == (8 if size < state else 0), size
+
+
+def test_old_checkpoint_gives_way_when_a_run_stops(new_run, uninterrupted, small_disk, same, stop_at, tmp_path):
+    run = new_run(checkpoint_seconds=0)
+    (tmp_path / "uninterrupted.safetensors").unlink()
+    with pytest.raises(Cancelled):
+        run_training(new_run(), stop_at(2))
+    small_disk(int(1.5 * run.checkpoint.stat().st_size))
+    with pytest.raises(Cancelled):
+        run_training(run, stop_at(6))
+    assert load_tensors(run.checkpoint)[1]["step"] == 6
+    assert same(run_training(run), uninterrupted)
+
+
+def test_failure_of_another_kind_keeps_the_old_checkpoint(new_run, monkeypatch, stop_at):
+    with pytest.raises(Cancelled):
+        run_training(new_run(), stop_at(2))
+    before = new_run().checkpoint.read_bytes()
+
+    def save(path, tensors, header):
+        raise CheckpointError(f"cannot write {path}: Permission denied")
+
+    monkeypatch.setattr(training_state, "save_tensors", save)
+    with pytest.raises(CheckpointError, match="Permission denied"):
+        run_training(new_run(), stop_at(5))
+    assert new_run().checkpoint.read_bytes() == before
