@@ -236,7 +236,7 @@ class Processor:
             with self._budget.take(working), _torch_threads(threads, self._usual_threads):
                 self._check()
                 pixels = treatment.compute(
-                    image.pixels.to(device),
+                    image.filled.to(device),
                     precision=treatment.precision,
                     memory=treatment.memory,
                     progress=self._check,

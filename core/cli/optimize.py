@@ -90,8 +90,8 @@ def _optimize(arguments: argparse.Namespace) -> int:
     style = None if painting is None else read_image(painting)
     with step_bar(_Preview(output) if arguments.preview else None, "iteration") as show:
         result = optimize_image(
-            None if image is None else fitted(image.pixels, arguments.size).to(device),
-            None if style is None else style.pixels.to(device),
+            None if image is None else fitted(image.filled, arguments.size).to(device),
+            None if style is None else style.filled.to(device),
             recipe=recipe, weights=weights, loss_weights=arguments.loss_weights, iterations=arguments.iterations,
             start=arguments.start, style_size=style_size, seed=arguments.seed, progress=show,
         ).cpu()  # fmt: skip

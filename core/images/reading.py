@@ -22,6 +22,7 @@ from ..errors import ImageError
 from .failures import explained
 from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
 from .tensors import row_bands
+from .transparency import fill_transparent
 
 #: How to turn an image upright, by its EXIF orientation
 _UPRIGHT = {
@@ -63,6 +64,11 @@ class ImageFile:
     alpha: Tensor | None = None
     icc_profile: bytes | None = None
     exif: bytes | None = None
+
+    @property
+    def filled(self) -> Tensor:
+        """The pixels as a network should see them, without colors that are hidden by transparency."""
+        return fill_transparent(self.pixels, self.alpha)
 
 
 def read_image(path: str | Path) -> ImageFile:
