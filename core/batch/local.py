@@ -31,7 +31,7 @@ from ..images.reading import ImageFile, decode_image, image_size
 from ..models.stylizer import BaseStyle
 from ..models.upscale_model import UpscaleModel
 from ..progress import Progress
-from .places import Job, is_uri, open_photo, write_photo
+from .places import Job, check_result, is_uri, open_photo, write_photo
 
 MEMORY_SHARE = 0.6  # share of the free memory that all photos in hand may use together
 _OF_PHOTO, _OF_RESULT = 20, 24  # bytes per pixel: as floats, as bytes and in the encoded file
@@ -202,6 +202,7 @@ class Processor:
             self._check()
             with open_photo(job.source) as file:
                 height, width = image_size(file, job.source)
+                check_result(job.target, *(side * model.spec.scale for side in (height, width)))
                 working = model.working_bytes(
                     height, width, self._devices[0], precision, memory, **self._treatment.planned
                 )

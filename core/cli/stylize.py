@@ -105,4 +105,5 @@ def _stylize(arguments: argparse.Namespace) -> int:
     model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
     compute = (_Filming if arguments.temporal else _Stylizing)(model, mask, controls)
     planned = {"stroke_size": arguments.stroke_size, "temporal": arguments.temporal}
-    return each_photo(arguments, model, compute, in_order=bool(arguments.temporal), **planned)
+    kept = [arguments.mask] if arguments.mask else []
+    return each_photo(arguments, model, compute, in_order=bool(arguments.temporal), kept=kept, **planned)

@@ -14,6 +14,7 @@ from ..training.base_styles import base_file
 from ..training.style_recipes import get_recipe
 from ..training.train_style import train_style
 from .options import add_loss_weights
+from .terminal import plain
 from .training import add_training_arguments, changed, file_of, settings, shown
 
 
@@ -89,7 +90,7 @@ def _train_style(arguments: argparse.Namespace) -> int:
             add_to=file_of(arguments.add_to, "style"), init_from=init_from, **settings(arguments),
         )  # fmt: skip
     if show is not None:
-        print(path)
+        print(plain(str(path)))
     return 0
 
 

@@ -92,6 +92,8 @@ def open_file(path: str | Path) -> BinaryIO:
     with explained(f"cannot read {path}"):
         if Path(path).is_dir():
             raise ImageError("it is a folder; expected an image file")
+        if Path(path).exists() and not Path(path).is_file():  # opening a pipe waits for whoever writes to it
+            raise ImageError("it is a pipe or a device; expected an image file")
         return Path(path).open("rb")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from .tensors import row_bands
 _WRITABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "QOI", "TGA")
 _HOLD_ALPHA = ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI", "TGA")
 _HOLD_METADATA = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")
-_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535}
+_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "AVIF": 65535}
+_OTHER_SUFFIX = {".heic": ".jpg", ".heif": ".jpg"}  # for formats that are only read; .png for all others
 _LONGEST_JPEG_EXIF = 65533  # bytes
 _OPTIONS: dict[str, dict] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
@@ -69,8 +70,7 @@ def encode_image(
         height, width = pixels.shape[-2:]
         if alpha is not None:
             alpha = _planes("alpha", alpha, 1, (height, width))
-        if max(height, width) > (longest := _LONGEST_SIDE.get(kind, height + width)):
-            raise ImageError(f"{kind} has at most {longest} pixels a side, got {width} x {height}; use .png or .tif")
+        _check_sides(kind, height, width)
         lost, options = [], dict(_OPTIONS.get(kind, {}))
         if alpha is not None and kind not in _HOLD_ALPHA and bool((alpha < 1).any()):
             lost.append("transparency (flattened on white)")
@@ -91,9 +91,36 @@ def check_target(path: str | Path) -> None:
     """Raise ImageError before long work if `save_image` could not write ``path``: an unknown suffix, a folder, ..."""
     try:
         check_writable(path)
-        _format_of(Path(path))
-    except (ImageError, OSError) as error:
+    except OSError as error:
         raise ImageError(f"cannot write {path}: {reason(error)}") from None
+    check_format(path)
+
+
+def check_format(name: str | Path, height: int = 1, width: int = 1) -> None:
+    """Raise ImageError unless the suffix of ``name`` is of a format that can be written and holds H x W pixels."""
+    try:
+        _check_sides(_format_of(Path(name)), height, width)
+    except ImageError as error:
+        raise ImageError(f"cannot write {name}: {error}") from None
+
+
+def is_image_name(name: str | Path) -> bool:
+    """Return whether the suffix of ``name`` is of a format that can be written."""
+    return Image.registered_extensions().get(Path(name).suffix.lower()) in _WRITABLE
+
+
+def writable_name(name: str) -> str:
+    """Return the name of a result: ``name``, with the suffix of a format that can be written."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if is_image_name(name):
+        return name
+    known = suffix in _OTHER_SUFFIX or suffix in Image.registered_extensions()
+    return (name[: -len(suffix)] if known else name) + _OTHER_SUFFIX.get(suffix, ".png")
+
+
+def _check_sides(kind: str, height: int, width: int) -> None:
+    if max(height, width) > (longest := _LONGEST_SIDE.get(kind, height + width)):
+        raise ImageError(f"{kind} has at most {longest} pixels a side, got {width} x {height}; use .png or .tif")
 
 
 def _format_of(path: Path) -> str:

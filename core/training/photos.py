@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import ImageError, InputError, first_line
 from ..images.folders import find_images
 from ..images.pillow import open_image
-from ..images.reading import read_image
+from ..images.reading import open_file, read_image
 
 # torchvision is imported by the functions that use it: importing it takes seconds, which only they should cost.
 
@@ -189,7 +189,7 @@ def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
 
 def _decode(path: Path, size: int) -> Image.Image:
     """Return a photo, upright and in RGB, at least 2 ``size`` px wide and high if its file is."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         image = open_image(file)
         image.draft("RGB", (size * 2, size * 2))  # a large JPEG decodes at a fraction of its size
         if image.mode == "F" or image.mode.startswith("I"):  # grey of more than 8 bits, which convert would clip
