@@ -19,9 +19,17 @@ from urllib.parse import quote, unquote
 from urllib.request import url2pathname
 
 from ..errors import ImageError, InputError, first_line
-from ..images.folders import IMAGE_SUFFIXES, expanded, find_images, natural_order
+from ..images.folders import expanded, find_images, is_image_file, natural_order
 from ..images.reading import ImageFile, open_file
-from ..images.writing import check_format, check_target, encode_image, is_image_name, save_image, writable_name
+from ..images.writing import (
+    check_format,
+    check_target,
+    encode_images,
+    holds_frames,
+    is_image_name,
+    save_images,
+    writable_name,
+)
 from ..optional import need
 
 
@@ -98,12 +106,16 @@ def check_result(place: str, height: int, width: int) -> None:
     check_format(_split(place)[0], height, width)
 
 
-def write_photo(place: str, image: ImageFile) -> str | None:
-    """Write an image to a path or a URI, and return a warning as `save_image` does. Raises ImageError."""
-    parts = image.pixels, image.alpha, image.icc_profile, image.exif
+def takes_frames(place: str) -> bool:
+    """Return whether the format of a place holds several frames or pages."""
+    return holds_frames(_split(place)[0])
+
+
+def write_photo(place: str, images: Iterable[ImageFile]) -> str | None:
+    """Write an image, or frames, to a path or a URI. Return a warning as `save_image` does. Raises ImageError."""
     if not is_uri(place):
-        return save_image(place, *parts)
-    content, warning = encode_image(_split(place)[0], *parts)
+        return save_images(place, images)
+    content, warning = encode_images(_split(place)[0], images)
     with _explained(f"cannot write {place}"):
         system, path = _resolve(place)
         # Buckets show an object only once it is complete; HDFS would show half a file.
@@ -139,9 +151,7 @@ def _photos(place: str) -> Iterable[tuple[str, str]]:
     with _explained(f"cannot list {place}"):
         found = system.get_file_info(_arrow(place).FileSelector(path, recursive=True))
     below = sorted((PurePosixPath(each.path).relative_to(path) for each in found if each.is_file), key=natural_order)
-    kept = [
-        each for each in below if each.suffix.lower() in IMAGE_SUFFIXES and not any(p[0] == "." for p in each.parts)
-    ]
+    kept = [each for each in below if is_image_file(each.name) and not any(part[0] == "." for part in each.parts)]
     if not kept:
         raise ImageError(f"{place} has no images; expected files like *.jpg or *.png in it or in its subfolders")
     for each in kept:

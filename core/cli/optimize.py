@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import errors
 from ..devices import pick_device
 from ..images.reading import read_image
-from ..images.writing import check_format, check_target, save_image
+from ..images.writing import check_format, check_target, save_image, save_images
 from ..losses.objective import ObjectiveWeights
 from ..training.optimize_image import inversion, optimize_image, reconstruction
 from ..training.photos import fitted
@@ -103,7 +103,7 @@ def _optimize(arguments: argparse.Namespace) -> int:
         warning = save_image(output, result)
     else:
         alpha = None if image.alpha is None else fitted(image.alpha, arguments.size)
-        warning = save_image(output, result, alpha, image.icc_profile, image.exif)
+        warning = save_images(output, [dataclasses.replace(image, pixels=result, alpha=alpha)])
     if warning:
         print(plain(f"perceptual-style: {warning}"), file=sys.stderr)
     print(plain(str(output)))

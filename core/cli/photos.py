@@ -7,17 +7,20 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from .. import errors
 from ..batch.local import Outcome, Treatment, pick_devices, process_photos
-from ..batch.places import plan_jobs
+from ..batch.places import is_uri, plan_jobs
 from ..batch.ray_cluster import process_on_ray
+from ..images.folders import passed_over
 from .options import add_device, add_overrides
 from .terminal import plain
 
+_NAMED = 5  # files that a message names
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -112,6 +115,8 @@ def each_photo(
     treatment = Treatment(model, compute, arguments.precision, arguments.memory, planned, in_order)
     devices = [] if arguments.ray else pick_devices(arguments.device, arguments.workers)
     jobs = plan_jobs(arguments.photos, arguments.output, kept)
+    if others := passed_over(place for place in arguments.photos if not is_uri(place)):
+        tell(f"perceptual-style: {_left_out(others)}")
     if arguments.skip_existing and (existing := sum(not job.new for job in jobs)):
         jobs = [job for job in jobs if job.new]
         tell(f"perceptual-style: skipped {existing} of {existing + len(jobs)} photos whose results already exist")
@@ -128,6 +133,14 @@ def each_photo(
             for line in filter(None, (outcome.error, outcome.warning)):
                 tell(f"perceptual-style: {line}")
     return 2 if failed else 0
+
+
+def _left_out(others: Sequence[Path]) -> str:
+    """Return a line on files in folders that are not read."""
+    named = ", ".join(each.name for each in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+    heif = any(each.suffix.lower() in (".heic", ".heif") for each in others)
+    hint = "; HEIC photos need pillow-heif: pip install pillow-heif" if heif else ""
+    return f"passed over {len(others)} file{'s' if len(others) > 1 else ''} of kinds that are not read: {named}{hint}"
 
 
 def _closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError
+from .reading import ImageFile
 from .tensors import check_image, row_bands
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
@@ -17,6 +18,14 @@ def luma(image: Tensor) -> Tensor:
     """Return Y of YCbCr, (N, 1, H, W), for (N, 3, H, W) float. It has the image's own range and is not rounded."""
     red, green, blue = image.split(1, dim=1)
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+
+
+def mask_of(image: ImageFile) -> Tensor:
+    """Return the mask, (1, 1, H, W), that an image file holds: its alpha if parts of it are transparent, else its luma."""
+    alpha = image.alpha
+    if alpha is not None and bool((alpha != alpha[..., :1, :1]).any()):
+        return alpha
+    return luma(image.pixels)
 
 
 def keep_colors(image: Tensor, photo: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
 from ..errors import ImageError
 from .failures import reason
+from .pillow import reads_heif
 
 #: Suffixes of the files that count as images in a folder
 IMAGE_SUFFIXES = (
@@ -18,11 +19,32 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 
 
+#: Suffixes of pictures and videos that are not read as images, or only with an optional package
+OTHER_SUFFIXES = (
+    ".heic", ".heif", ".jxl", ".exr", ".hdr", ".dds", ".ico", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw",
+    ".raf", ".orf", ".rw2", ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v",
+)  # fmt: skip
+_HEIF_SUFFIXES = (".heic", ".heif")
+
+
+def is_image_file(name: str) -> bool:
+    """Return whether a file in a folder counts as an image, by its suffix."""
+    name = name.lower()
+    return name.endswith(IMAGE_SUFFIXES) or (name.endswith(_HEIF_SUFFIXES) and reads_heif())
+
+
+def passed_over(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the pictures and videos in folders that `find_images` leaves out because they are not read."""
+    folders = [Path(path) for path in paths if Path(path).is_dir()]
+    found = (each for folder in folders for each in _walk(folder, lambda name: name.lower().endswith(OTHER_SUFFIXES)))
+    return sorted((each for each in found if not is_image_file(each.name)), key=natural_order)
+
+
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Return files as they are given, and for a folder all images in it and below it; each file once.
 
-    The images of a folder are sorted as in `natural_order`. In folders only IMAGE_SUFFIXES count, and hidden names do not.
-    Links to folders are followed, each folder once.
+    The images of a folder are sorted as in `natural_order`. In folders only files count whose suffix says
+    that they are images (`is_image_file`), and hidden names do not. Links to folders are followed, each folder once.
 
     A pattern such as ``photos/*.jpg``, which some shells leave alone, stands for the files that match it.
 
@@ -33,9 +55,13 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     for path in expanded([paths] if isinstance(paths, (str, Path)) else paths):
         if not path.exists():
             raise ImageError(f"{path} does not exist; expected an image file or a folder with images")
-        inside = sorted(_walk(path), key=natural_order) if path.is_dir() else [path]
+        inside = sorted(_walk(path, is_image_file), key=natural_order) if path.is_dir() else [path]
         if not inside:
-            raise ImageError(f"the folder {path} has no images; expected files like *.jpg or *.png in it or below it")
+            others = passed_over([path])
+            more = f"; {others[0].name} is of a kind that is not read" if others else ""
+            raise ImageError(
+                f"the folder {path} has no images; expected files like *.jpg or *.png in it or below it{more}"
+            )
         found += inside
     return list(dict.fromkeys(found))
 
@@ -59,7 +85,7 @@ def natural_order(path: PurePath) -> tuple[list[list[str | int]], str]:
     return [[int(each) if i % 2 else each for i, each in enumerate(part)] for part in parts], str(path)
 
 
-def _walk(folder: Path) -> Iterable[Path]:
+def _walk(folder: Path, counts: Callable[[str], bool]) -> Iterable[Path]:
     def fail(error: OSError) -> None:
         raise ImageError(f"cannot list the folder {error.filename}: {reason(error)}")
 
@@ -70,4 +96,4 @@ def _walk(folder: Path) -> Iterable[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in files if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES))
+        yield from (Path(place, name) for name in files if name[0] != "." and counts(name))

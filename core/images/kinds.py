@@ -37,11 +37,16 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _SAMPLE_KINDS = {1: "integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
 
 
+def is_heif(start: bytes) -> bool:
+    """Return whether the first 16 bytes are those of a HEIC photo."""
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
+
+
 def kind_of(start: bytes) -> str | None:
     """Return a line on a file that is no readable image, by its first 16 bytes, or None if they tell nothing."""
     text = start.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if start[4:8] == b"ftyp":
-        if start[8:12] in _HEIF_BRANDS:
+        if is_heif(start):
             return "HEIC photos need pillow-heif: pip install pillow-heif; or save it as JPEG"
         return None if start[8:12] in (b"avif", b"avis") else _VIDEO
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":

@@ -6,15 +6,17 @@ parts of Pillow that are not its documented interface are used here and nowhere 
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 import zlib
+from types import ModuleType
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageCms
 
 from ..errors import ImageError
-from .kinds import describe_tiff, kind_of
+from .kinds import describe_tiff, is_heif, kind_of
 
 # Plugins of Pillow that decode pixels and nothing else. EPS and WMF, for instance, run other programs.
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
@@ -51,6 +53,9 @@ def open_image(file: BinaryIO) -> Image.Image:
                 return _opened(kind, factory, file)
         except (SyntaxError, IndexError, TypeError, struct.error) as error:  # how plugins reject a file
             unsupported = unsupported or (str(error) if known and is_unsupported(error) else "")
+    if is_heif(start) and (heif := _heif()) is not None:
+        file.seek(0)
+        return heif.open_heif(file).to_pillow()
     if known == "TIFF" and (line := describe_tiff(file, bool(unsupported))):
         raise ImageError(line)
     if unsupported:
@@ -60,6 +65,19 @@ def open_image(file: BinaryIO) -> Image.Image:
     if line := kind_of(start):
         raise ImageError(line)
     raise ImageError(f"expected an image such as PNG, JPEG, WebP or TIFF, but the file starts with {start!r}")
+
+
+def reads_heif() -> bool:
+    """Return whether HEIC photos can be read."""
+    return "HEIF" in Image.OPEN or importlib.util.find_spec("pillow_heif") is not None
+
+
+def _heif() -> ModuleType | None:
+    """Return the optional package that reads HEIC photos, without registering it for the whole process."""
+    try:
+        return importlib.import_module("pillow_heif")
+    except ImportError:
+        return None
 
 
 def is_unsupported(error: Exception) -> bool:

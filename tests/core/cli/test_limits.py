@@ -137,3 +137,14 @@ def test_signals_clean_up(number, status, start_python, style, tmp_path):
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (status, "cancelled\n")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_files_of_other_kinds_in_a_folder_are_named(run, style, tmp_path):
+    photo(tmp_path / "in" / "a.png")
+    for name in ("IMG_1.heic", "b.cr2", "clip.mp4", "notes.txt", ".hidden.heic"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    status, _, lines = run("stylize", tmp_path / "in", "-o", tmp_path / "out", "--style", style)
+    assert status == 0 and len(lines) == 1
+    assert "passed over 3 files of kinds that are not read: b.cr2, clip.mp4, IMG_1.heic; HEIC photos need" in lines[
+        0
+    ].replace("IMG_1.heic, b.cr2, clip.mp4", "b.cr2, clip.mp4, IMG_1.heic")
