@@ -226,7 +226,7 @@ class Processor:
         except NetworkError as error:
             return Outcome(job, error=f"{job.source}: {error}")
         except PerceptualStyleError as error:
-            return Outcome(job, error=str(error))
+            return Outcome(job, error=str(error) if job.source in str(error) else f"{job.source}: {error}")
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
