@@ -56,7 +56,7 @@ class BandConvolution:
             weight = weight * affine.scale
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.affine = Affine()
-        self.removed = torch.zeros(window.channels, device=bias.device)
+        self.removed = torch.zeros(window.channels, dtype=torch.float32, device=bias.device)
         if window.norm is not None:
             self.bias = (bias - self._over_phases(bias)).to(dtype)
             self.bias = (self.bias - self._estimated_mean()).to(dtype)

@@ -204,7 +204,11 @@ class Engine:
         Returns:
             What ``network(image)`` returns, within 1e-4 in fp32: (1, C, H', W') float32 on the same device.
         """
-        image = image.float()
+        with torch.autocast(self.device.type, enabled=False):  # the caller's would round all convolutions
+            return self._with_retries(image.float(), progress)
+
+    def _with_retries(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:
+        """Run one image, with less memory each time that it runs out."""
         for _ in range(_RETRIES):
             try:
                 return self._run(image, progress)

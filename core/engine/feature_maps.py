@@ -79,8 +79,8 @@ class Pool:
     def take(self, like: Tensor) -> Tensor:
         """Return a slab for rows like these as (1, C, 0, W), channels last; as_strided makes it longer."""
         _, c, _, w = like.shape
-        storage = self.free.pop() if self.free else torch.UntypedStorage(self.size)
-        return torch.empty(0, dtype=like.dtype).set_(storage, 0, (1, c, 0, w), (w * c, 1, w * c, c))
+        storage = self.free.pop() if self.free else torch.UntypedStorage(self.size, device="cpu")
+        return torch.empty(0, dtype=like.dtype, device="cpu").set_(storage, 0, (1, c, 0, w), (w * c, 1, w * c, c))
 
     def give(self, slab: Tensor) -> None:
         """Take back a slab whose content is no longer needed."""

@@ -53,7 +53,7 @@ def add(operation: Add, current: Map, skip: Map, step: Pass, dtype: torch.dtype,
     else:
         current.forget()
     if operation.relu:
-        zero = torch.zeros(1, current.channels, 1, 1, device=current.device)
+        zero = torch.zeros(1, current.channels, 1, 1, dtype=torch.float32, device=current.device)
         result.affine.threshold = zero if shift is None else -shift
     return result
 

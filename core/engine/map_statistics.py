@@ -90,7 +90,7 @@ def _sums_on_cpu(band: Tensor) -> tuple[Tensor, Tensor]:
     A batch normalization's statistics take one pass over the band in the cache. Converting bfloat16 to float32,
     squaring and reading it again took a fifth of the time.
     """
-    unused = torch.zeros(band.shape[1])  # running statistics, with a momentum of 0
+    unused = torch.zeros(band.shape[1], dtype=torch.float32, device="cpu")  # running statistics, with a momentum of 0
     mean, variance = (part.double() for part in torch.batch_norm_update_stats(band, unused, unused, 0.0))
     return _sums_of(mean, variance, band)
 

@@ -73,13 +73,16 @@ def match_palette(image: Tensor, reference: Tensor) -> Tensor:
         shift = (wanted_mean - matrix.cpu().double() @ mean).to(image)
         for rows in row_bands(*image.shape[-2:]):
             band = one[:, rows].flatten(1)
-            target[:, rows] = torch.addmm(shift[:, None], matrix, band).view_as(target[:, rows]).clamp_(0, 1)
+            with torch.autocast(image.device.type, enabled=False):  # which would round to half precision
+                colors = torch.addmm(shift[:, None], matrix, band)
+            target[:, rows] = colors.view_as(target[:, rows]).clamp_(0, 1)
     return result
 
 
 def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (3) and covariance (3, 3) of the colors of (3, H, W), float64 on the CPU."""
-    count, total, products = image[0].numel(), torch.zeros(3).double(), torch.zeros(3, 3).double()
+    count = image[0].numel()
+    total, products = (torch.zeros(size, dtype=torch.float64, device="cpu") for size in ((3,), (3, 3)))
     for rows in row_bands(*image.shape[-2:]):
         band = image[:, rows].flatten(1).cpu().double()
         total += band.sum(dim=1)

@@ -122,7 +122,7 @@ class StyledPhotos:
     def batch(self, index: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
         """Return a batch of `PhotoFolder`, and the row of each crop's style, (N,) int64."""
         rows = [self._row(position) for position in positions(index, self.batch_size, share)]
-        return self.photos.batch(index, share), torch.tensor(rows)
+        return self.photos.batch(index, share), torch.tensor(rows, device="cpu")
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""

@@ -128,7 +128,7 @@ def save_checkpoint(
     names = [name for name, _ in network.named_parameters()]
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"{_OPTIMIZER}.{names[index]}.{key}": t for key, t in values.items()}
-    tensors["history"] = torch.tensor(history, dtype=torch.float64)
+    tensors["history"] = torch.tensor(history, dtype=torch.float64, device="cpu")
     save_tensors(path, tensors, {"format": 1, "task": "training", "step": step, "run": run})
 
 
