@@ -71,6 +71,7 @@ def _dpi(found: Any) -> tuple[float, float] | None:
 def _png_marks(file: BinaryIO) -> dict[bytes, bytes]:
     """Return the chunks of color marks, except for a gamma that is as usual."""
     marks: dict[bytes, bytes] = {}
+    position = file.tell()
     file.seek(8)
     while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
         length = struct.unpack(">I", head[:4])[0]
@@ -78,6 +79,7 @@ def _png_marks(file: BinaryIO) -> dict[bytes, bytes]:
             marks[head[4:]] = file.read(length)
             length = 0
         file.seek(length + 4, 1)
+    file.seek(position)  # Pillow goes on from there to the next frame
     if marks.get(b"gAMA") == struct.pack(">I", _USUAL_GAMMA):
         del marks[b"gAMA"]
     if b"cICP" not in marks and b"gAMA" not in marks:

@@ -1,7 +1,7 @@
 """Read image files upright, with alpha, color profile and EXIF.
 
-Animations and files of several pages are read frame by frame. Colors have 8 bits per channel: of an RGB file with 16
-bits, Pillow reads the upper 8. Grey
+Animations and files of several pages are read frame by frame. Of colors with 16 bits per channel, all bits are read
+from PNG files, and the upper 8 from others. Grey
 is read in full, whether it has 12, 16 or 32 bits or is made of floats.
 """
 
@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 from ..errors import ImageError
+from .deep import is_deep, read_deep_png, turned_upright
 from .failures import explained
 from .metadata import Metadata, read_metadata
 from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
@@ -65,6 +66,7 @@ class ImageFile:
         metadata: resolution, XMP, comments, texts and color marks
         duration: milliseconds that a frame of an animation is shown, or None
         loop: how often an animation is shown, 0 for without end, or None
+        bits: 8, or 16 if the channels of the file have more than 8 bits
         notes: lines for the user on what was left out
     """
 
@@ -75,6 +77,7 @@ class ImageFile:
     metadata: Metadata = field(default_factory=Metadata)
     duration: float | None = None
     loop: int | None = None
+    bits: int = 8
     notes: tuple[str, ...] = ()
 
     @property
@@ -178,17 +181,24 @@ def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
     if image.format == "TIFF" and image.info.get("compression") == "raw" and _has_wide_planes(tags):
         raise ImageError("16-bit TIFF in separate planes, which Pillow misreads; save it with interleaved channels")
     load_pixels(image)
+    deep = None
+    if image.format == "PNG" and file is not None and not getattr(image, "is_animated", False):
+        deep = read_deep_png(image, file)
+    bits = 16 if deep is not None or is_deep(image) else 8
     orientation, exif = _read_exif(image)
     metadata, notes = read_metadata(image, file), _left_out(image)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     profile = image.info.get("icc_profile") or b""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if deep is not None:
+        planes = turned_upright(deep, orientation)[None]
+        pixels, alpha = planes[:, :3], planes[:, 3:] if planes.shape[1] == 4 else None
+    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
         pixels, alpha = _read_numbers(image, tags)
     else:
         pixels, alpha = _read_bytes(image, profile)
     keeps_profile = image.mode not in ("CMYK", "LAB") and profile[16:20] == b"RGB "
-    return ImageFile(pixels, alpha, profile if keeps_profile else None, exif, metadata, notes=notes)
+    return ImageFile(pixels, alpha, profile if keeps_profile else None, exif, metadata, bits=bits, notes=notes)
 
 
 def _left_out(image: Image.Image) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Write image files with 8 bits per channel, completely or not at all."""
+"""Write image files, completely or not at all: with 8 bits per channel, or PNG with 16."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..files import atomic_write, check_writable
+from .deep import deep_png
 from .failures import explained, reason
 from .metadata import save_options
 from .reading import ImageFile
@@ -99,10 +100,21 @@ def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memory
         options = {**_OPTIONS.get(kind, {}), **_save_options(kind, firsts[0], lost)}
         if len(frames) > 1:
             options |= _frame_options(kind, frames, firsts)
+        if kind == "PNG" and len(frames) == 1 and firsts[0].bits == 16:
+            alpha = None if firsts[0].alpha is None else _planes("alpha", firsts[0].alpha, 1)
+            return memoryview(deep_png(_planes("pixels", firsts[0].pixels, 3), alpha, options)), _line(name, kind, lost)
+        if firsts[0].bits == 16:
+            lost.append(
+                "16 bits per channel (8 are written)" if kind != "TIFF" else "16 bits per channel here (use .png)"
+            )
         # Encode in memory: on a full disk Pillow's JPEG encoder stops without an error, and JPEG 2000 never stops.
         encoded = io.BytesIO()
         frames[0].save(encoded, kind, **options)
-    return encoded.getbuffer(), f"{name}: {kind} cannot hold {' or '.join(lost)}" if lost else None
+    return encoded.getbuffer(), _line(name, kind, lost)
+
+
+def _line(name: str | Path, kind: str, lost: list[str]) -> str | None:
+    return f"{name}: {kind} cannot hold {' or '.join(lost)}" if lost else None
 
 
 def holds_frames(name: str | Path) -> bool:
