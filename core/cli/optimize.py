@@ -90,8 +90,8 @@ def _optimize(arguments: argparse.Namespace) -> int:
     device = pick_device(arguments.device)
     image = None if photo is None else read_image(photo)
     style = None if painting is None else read_image(painting)
-    longest = max(style.pixels.shape if image is None else image.pixels.shape)
-    check_format(output, *(min(longest, arguments.size),) * 2)
+    sides = [max(each.pixels.shape) for each in (image or style,) if each is not None]
+    check_format(output, *(min(*sides, arguments.size),) * 2)
     with step_bar(_Preview(output) if arguments.preview else None, "iteration") as show:
         result = optimize_image(
             None if image is None else fitted(image.filled, arguments.size).to(device),

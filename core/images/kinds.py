@@ -87,7 +87,8 @@ def _tiff_tags(file: BinaryIO, head: bytes) -> dict[int, tuple[int, ...]]:
     big = struct.unpack(f"{order}H", head[2:4])[0] == 43
     file.seek(struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}I", head[4:8])[0])
     count = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))[0]
-    size, tags = (20 if big else 12), {}
+    size = 20 if big else 12
+    tags: dict[int, tuple[int, ...]] = {}
     if count > 4096:
         raise ValueError("a directory without end")
     table = file.read(count * size)

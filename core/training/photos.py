@@ -74,7 +74,7 @@ class PhotoFolder:
     def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0, shadows: float = 0.0) -> None:
         if not 0 <= seed < 2**63:
             raise InputError(f"the seed is {seed}; expected a number from 0 to 2^63 - 1")
-        self.files = find_images([folder])
+        self.files = sorted(find_images([folder]))  # the order by which earlier runs chose their photos
         self.size, self.batch_size, self.seed, self.shadows = size, batch_size, seed, shadows
         self.skipped: dict[Path, str] = {}
 

@@ -93,7 +93,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6
 def full(pixels: torch.Tensor) -> ImageFile:
     marks = {b"cICP": bytes((9, 16, 0, 1))}
     return ImageFile(
-        pixels, metadata=Metadata((300.0, 150.0), XMP, b"a comment", {"prompt": "{}", "Titel": "漢字"}, marks)
+        pixels, metadata=Metadata((300.0, 150.0), XMP, b"a comment", {"prompt": "{}", "Author": "漢字"}, marks)
     )
 
 
@@ -122,7 +122,7 @@ def test_resolution_xmp_comments_and_texts_are_kept_or_named(suffix, lost, tmp_p
         assert b'Orientation="6"' not in found.metadata.xmp and b'dc:title="t"' in found.metadata.xmp
     if suffix == ".png":
         assert found.metadata.marks == {b"cICP": bytes((9, 16, 0, 1))}
-        assert found.metadata.texts == {"prompt": "{}", "Titel": "漢字", "Comment": "a comment"}
+        assert found.metadata.texts == {"prompt": "{}", "Author": "漢字", "Comment": "a comment"}
     if suffix == ".jpg":
         assert found.metadata.comment == b"a comment"
 
