@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors
+    from .images.transparency import fill_transparent
     from .losses.loss_network import LossNetwork
     from .models.blend import blend_styles, style_regions
     from .models.style_model import StyleModel, list_styles, load_style
@@ -36,6 +37,7 @@ _MODULES = {
     "UpscaleRecipe": "training.upscale_recipes",
     "blend_styles": "models.blend",
     "build_network": "network.transform_net",
+    "fill_transparent": "images.transparency",
     "list_styles": "models.style_model",
     "list_upscalers": "models.upscale_model",
     "load_style": "models.style_model",
@@ -59,6 +61,7 @@ __all__ = [
     "blend_styles",
     "build_network",
     "errors",
+    "fill_transparent",
     "list_styles",
     "list_upscalers",
     "load_style",

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..core.errors import ImageError
 from ..core.images.masks import enlarge_alpha, enlarge_mask, fit_mask
 from ..core.images.tensors import check_type, finite_range
+from ..core.images.transparency import fill_transparent
 from .host import HostedModel, image_options, progress_callback
 
 
@@ -83,12 +84,14 @@ def mask_to_core(mask: Tensor) -> Tensor:
 
 
 def to_core(frame: Tensor, device: torch.device) -> Tensor:
-    """Convert one frame [H, W, C] to (1, 3, H, W) float32 in [0, 1] on a device. Grey is repeated, alpha dropped.
+    """Convert one frame [H, W, C] to (1, 3, H, W) float32 in [0, 1] on a device. Grey is repeated.
 
+    Alpha is dropped, and colors that it hides are replaced by visible ones.
     Values slightly outside of [0, 1], which decoders and sharpening produce, are clamped.
     """
     rgb = frame[..., :3].to(device=device, dtype=torch.float32)
-    return rgb.movedim(-1, 0)[None].clamp(0, 1).expand(1, 3, -1, -1)
+    pixels = rgb.movedim(-1, 0)[None].clamp(0, 1).expand(1, 3, -1, -1)
+    return fill_transparent(pixels, frame[None, None, ..., 3]) if frame.shape[-1] == 4 else pixels
 
 
 def check(image: Tensor) -> None:

@@ -13,11 +13,11 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -27,11 +27,11 @@ from ..engine.engine import free_memory
 from ..errors import Cancelled, InputError, NetworkError, PerceptualStyleError
 from ..files import remove_leftovers
 from ..images.masks import enlarge_alpha
-from ..images.reading import ImageFile, decode_image, image_size
+from ..images.reading import ImageFile, count_frames, decode_frames, decode_image, image_size
 from ..models.stylizer import BaseStyle
 from ..models.upscale_model import UpscaleModel
 from ..progress import Progress
-from .places import Job, is_uri, open_photo, write_photo
+from .places import Job, check_result, is_uri, open_photo, takes_frames, write_photo
 
 MEMORY_SHARE = 0.6  # share of the free memory that all photos in hand may use together
 _OF_PHOTO, _OF_RESULT = 20, 24  # bytes per pixel: as floats, as bytes and in the encoded file
@@ -202,15 +202,23 @@ class Processor:
             self._check()
             with open_photo(job.source) as file:
                 height, width = image_size(file, job.source)
+                check_result(job.target, *(side * model.spec.scale for side in (height, width)))
                 working = model.working_bytes(
                     height, width, self._devices[0], precision, memory, **self._treatment.planned
                 )
-                needed = height * width * (_OF_PHOTO + _OF_RESULT * model.spec.scale**2)
+                count = count_frames(file, job.source)
+                needed = height * width * (_OF_PHOTO + (_OF_RESULT + 4 * (count - 1)) * model.spec.scale**2)
                 needed += working if self.on_cpu else 0
                 with self._in_hand.take(needed):
-                    result = self._compute(decode_image(file, job.source), working, self._threads(needed))
-                    self._check()
-                    warning = write_photo(job.target, result)
+                    frames = self._frames(file, job, count)
+                    notes: dict[str, None] = {}
+                    results = self._results(frames, working, self._threads(needed), notes)
+                    # The frames of an animation are computed while they are collected.
+                    warning = write_photo(job.target, results if count > 1 else list(results))
+            if count > 1 and not takes_frames(job.target):
+                notes[f"it has {count} frames, and only the first is written; use .gif, .webp, .png or .tif"] = None
+            lines = [f"{job.source}: {'; '.join(notes)}"] if notes else []
+            warning = "; ".join([*lines, *([warning] if warning else [])]) or None
             note = f"{job.source}: {width}x{height} px, working in {working / 2**20:,.0f} MiB"
             return Outcome(job, warning=warning, note=note)
         except Cancelled:
@@ -218,7 +226,7 @@ class Processor:
         except NetworkError as error:
             return Outcome(job, error=f"{job.source}: {error}")
         except PerceptualStyleError as error:
-            return Outcome(job, error=str(error))
+            return Outcome(job, error=str(error) if job.source in str(error) else f"{job.source}: {error}")
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -229,6 +237,20 @@ class Processor:
         at_once = max(1, min(len(self._devices), self._all // needed))
         return max(1, self._cores // at_once)
 
+    def _frames(self, file: BinaryIO, job: Job, count: int) -> Iterable[ImageFile]:
+        if count > 1 and takes_frames(job.target):
+            return decode_frames(file, job.source)
+        return [decode_image(file, job.source)]
+
+    def _results(
+        self, images: Iterable[ImageFile], working: int, threads: int, notes: dict[str, None]
+    ) -> Iterator[ImageFile]:
+        """Yield the results of a photo or of frames, and collect notes on them."""
+        for image in images:
+            notes.update(dict.fromkeys(image.notes))
+            yield self._compute(image, working, threads)
+            self._check()
+
     def _compute(self, image: ImageFile, working: int, threads: int) -> ImageFile:
         """Wait for a free device and return the result."""
         device, treatment = self._free.get()
@@ -236,7 +258,7 @@ class Processor:
             with self._budget.take(working), _torch_threads(threads, self._usual_threads):
                 self._check()
                 pixels = treatment.compute(
-                    image.pixels.to(device),
+                    image.filled.to(device),
                     precision=treatment.precision,
                     memory=treatment.memory,
                     progress=self._check,

@@ -19,9 +19,17 @@ from urllib.parse import quote, unquote
 from urllib.request import url2pathname
 
 from ..errors import ImageError, InputError, first_line
-from ..images.folders import IMAGE_SUFFIXES, find_images
+from ..images.folders import expanded, find_images, is_image_file, natural_order
 from ..images.reading import ImageFile, open_file
-from ..images.writing import encode_image, save_image
+from ..images.writing import (
+    check_format,
+    check_target,
+    encode_images,
+    holds_frames,
+    is_image_name,
+    save_images,
+    writable_name,
+)
 from ..optional import need
 
 
@@ -40,31 +48,37 @@ class Job:
     new: bool = True
 
 
-def plan_jobs(sources: Sequence[str], output: str) -> list[Job]:
+def plan_jobs(sources: Sequence[str], output: str, kept: Sequence[str] = ()) -> list[Job]:
     """Return the jobs for photos and folders of photos. A photo in a folder keeps its path below that folder.
 
     Args:
         sources: Paths or URIs of photos and folders.
         output: A folder or, for a single photo, a file or a folder. It is a file if it has a suffix and is no folder.
+        kept: Further files that are read and must not be replaced, such as a mask.
 
     Raises:
         InputError: If a photo would be replaced, if two would get the same target, or if the output is a file and
             must be a folder.
         ImageError: If a photo does not exist, or a folder has none.
     """
-    sources, output = [_plain(source) for source in sources], _plain(output)
+    sources = [each for source in sources for each in _expanded(_plain(source))]
+    output = _plain(output)
     single = len(sources) == 1 and not _is_folder(sources[0])
     if single and _suffix(output) and not _is_folder(output):
         pairs = [(sources[0], output)]
     elif _suffix(output) and not is_uri(output) and Path(output).is_file():
         raise InputError(f"{output} is a file; for more than one photo, or for a folder, the output must be a folder")
     else:
-        pairs = [(photo, _join(output, below)) for source in sources for photo, below in _photos(source)]
-    photos = {_identity(photo) for photo, _ in pairs}
+        pairs = [(photo, _join(output, writable_name(below))) for source in sources for photo, below in _photos(source)]
+        if not single and is_image_name(_split(output)[0]) and not _is_folder(output):
+            raise InputError(
+                f"{output} is the name of one image; for more than one photo, or for a folder, give a folder as the output"
+            )
+    photos = {_identity(photo) for photo in (*kept, *(photo for photo, _ in pairs))}
     targets: dict[str, str] = {}
     for photo, target in pairs:
         if _identity(target) in photos or _same_file(photo, target):
-            raise InputError(f"{target} is one of the photos and would be replaced; choose another output")
+            raise InputError(f"{target} is read and would be replaced; choose another output")
         if targets.setdefault(target, photo) != photo:
             raise InputError(f"{photo} and {targets[target]} would both go to {target}; process them separately")
     there = _existing(targets)
@@ -85,12 +99,23 @@ def open_photo(place: str) -> Iterator[BinaryIO]:
     yield io.BytesIO(content)
 
 
-def write_photo(place: str, image: ImageFile) -> str | None:
-    """Write an image to a path or a URI, and return a warning as `save_image` does. Raises ImageError."""
-    parts = image.pixels, image.alpha, image.icc_profile, image.exif
+def check_result(place: str, height: int, width: int) -> None:
+    """Raise ImageError before long work if `write_photo` could not write a result of this size."""
     if not is_uri(place):
-        return save_image(place, *parts)
-    content, warning = encode_image(_split(place)[0], *parts)
+        check_target(place)
+    check_format(_split(place)[0], height, width)
+
+
+def takes_frames(place: str) -> bool:
+    """Return whether the format of a place holds several frames or pages."""
+    return holds_frames(_split(place)[0])
+
+
+def write_photo(place: str, images: Iterable[ImageFile]) -> str | None:
+    """Write an image, or frames, to a path or a URI. Return a warning as `save_image` does. Raises ImageError."""
+    if not is_uri(place):
+        return save_images(place, images)
+    content, warning = encode_images(_split(place)[0], images)
     with _explained(f"cannot write {place}"):
         system, path = _resolve(place)
         # Buckets show an object only once it is complete; HDFS would show half a file.
@@ -125,10 +150,8 @@ def _photos(place: str) -> Iterable[tuple[str, str]]:
     system, path = _resolve(place)
     with _explained(f"cannot list {place}"):
         found = system.get_file_info(_arrow(place).FileSelector(path, recursive=True))
-    below = sorted(PurePosixPath(each.path).relative_to(path) for each in found if each.is_file)
-    kept = [
-        each for each in below if each.suffix.lower() in IMAGE_SUFFIXES and not any(p[0] == "." for p in each.parts)
-    ]
+    below = sorted((PurePosixPath(each.path).relative_to(path) for each in found if each.is_file), key=natural_order)
+    kept = [each for each in below if is_image_file(each.name) and not any(part[0] == "." for part in each.parts)]
     if not kept:
         raise ImageError(f"{place} has no images; expected files like *.jpg or *.png in it or in its subfolders")
     for each in kept:
@@ -218,6 +241,10 @@ def _plain(place: str) -> str:
     if place.startswith("file:///"):
         place = url2pathname(place.removeprefix("file://"))
     return place if is_uri(place) else str(Path(place))
+
+
+def _expanded(place: str) -> list[str]:
+    return [place] if is_uri(place) else [str(path) for path in expanded([place])]
 
 
 def _identity(place: str) -> str:

@@ -1,6 +1,7 @@
 """The command ``perceptual-style``: runs core with the given options. Answers go to stdout, everything else to stderr.
 
-Exit status: 0 done, 2 wrong arguments or bad input (one line each on stderr), 130 cancelled.
+Exit status: 0 done, 2 wrong arguments or bad input (one line each on stderr), 130 cancelled (143 by SIGTERM,
+129 by SIGHUP).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from .. import errors
 from ..version import version
 from .ending import leave
+from .terminal import encodable, plain, stopped_by_signals
 
 #: Name of each command: its module, which is imported only when the command runs, and its line in ``--help``.
 COMMANDS = {
@@ -31,6 +33,9 @@ COMMANDS = {
 }
 
 
+_TEXTS = ("title", "license", "credit", "names")  # options that may be empty
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -41,15 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. A process of a group that torchrun started ends here instead of returning.
     """
     given = sys.argv[1:] if argv is None else list(argv)
+    encodable(sys.stdout, sys.stderr)
     try:
         parser = _parser(given[0] if given else "")
     except errors.PerceptualStyleError as error:  # torch is too old
         return leave(_complain(str(error)))
-    return leave(_run(parser.parse_args(given)))
+    with stopped_by_signals():
+        return leave(_run(parser.parse_args(given)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
+        _check_names(arguments)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
@@ -64,14 +72,21 @@ def _run(arguments: argparse.Namespace) -> int:
         if not is_out_of_memory(error):
             raise
         return _complain(f"out of memory: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("cancelled", file=sys.stderr)
-        return 130
+        return 128 + getattr(interrupt, "signal", 2)
 
 
 def _complain(message: str) -> int:
-    print(f"perceptual-style: {' '.join(message.split())}", file=sys.stderr)
+    print(plain(f"perceptual-style: {' '.join(message.split())}"), file=sys.stderr)
     return 2
+
+
+def _check_names(arguments: argparse.Namespace) -> None:
+    """Raise InputError for an empty name, which would stand for the current folder."""
+    for name, value in vars(arguments).items():
+        if name not in _TEXTS and (value == "" or (isinstance(value, list) and "" in value)):
+            raise errors.InputError(f"{name.replace('_', ' ')} is empty; expected a name")
 
 
 class _Parser(argparse.ArgumentParser):

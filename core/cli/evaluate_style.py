@@ -159,7 +159,7 @@ def _paintings(paths: Sequence[str], styles: int) -> list[Tensor]:
         raise InputError(
             f"there are {len(paths)} style images for {styles} styles; expected one for each, or one for all"
         )
-    images = [read_image(path).pixels for path in paths]
+    images = [read_image(path).filled for path in paths]
     return images * styles if len(images) == 1 else images
 
 

@@ -13,12 +13,13 @@ from torch import Tensor
 from .. import errors
 from ..devices import pick_device
 from ..images.reading import read_image
-from ..images.writing import check_target, save_image
+from ..images.writing import check_format, check_target, save_image, save_images
 from ..losses.objective import ObjectiveWeights
 from ..training.optimize_image import inversion, optimize_image, reconstruction
 from ..training.photos import fitted
 from ..training.style_recipes import StyleRecipe, get_recipe
-from .options import add_device, add_loss_weights
+from .options import add_device, add_loss_weights, check_not_read
+from .terminal import plain
 from .training import step_bar
 
 _PREVIEW_SECONDS = 2.0
@@ -82,16 +83,19 @@ def _optimize(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     check_target(output)
     photo, painting = _images(arguments)
+    check_not_read(output, photo, painting)
     if arguments.size < 1:
         raise errors.InputError(f"--size is {arguments.size}; expected at least 1")
     recipe, weights, style_size = _objective(arguments)
     device = pick_device(arguments.device)
     image = None if photo is None else read_image(photo)
     style = None if painting is None else read_image(painting)
+    sides = [max(each.pixels.shape) for each in (image or style,) if each is not None]
+    check_format(output, *(min(*sides, arguments.size),) * 2)
     with step_bar(_Preview(output) if arguments.preview else None, "iteration") as show:
         result = optimize_image(
-            None if image is None else fitted(image.pixels, arguments.size).to(device),
-            None if style is None else style.pixels.to(device),
+            None if image is None else fitted(image.filled, arguments.size).to(device),
+            None if style is None else style.filled.to(device),
             recipe=recipe, weights=weights, loss_weights=arguments.loss_weights, iterations=arguments.iterations,
             start=arguments.start, style_size=style_size, seed=arguments.seed, progress=show,
         ).cpu()  # fmt: skip
@@ -99,10 +103,10 @@ def _optimize(arguments: argparse.Namespace) -> int:
         warning = save_image(output, result)
     else:
         alpha = None if image.alpha is None else fitted(image.alpha, arguments.size)
-        warning = save_image(output, result, alpha, image.icc_profile, image.exif)
+        warning = save_images(output, [dataclasses.replace(image, pixels=result, alpha=alpha)])
     if warning:
-        print(f"perceptual-style: {warning}", file=sys.stderr)
-    print(output)
+        print(plain(f"perceptual-style: {warning}"), file=sys.stderr)
+    print(plain(str(output)))
     return 0
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .. import errors
 from ..files import check_writable
 from ..progress import Progress
+from .terminal import plain
 
 HALF = "write float16: half the size; pictures differ by at most 1/255"
 
@@ -22,7 +23,7 @@ def prints(answer: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Na
     """Return a function that runs a command whose ``answer`` is text, prints the text, and returns exit status 0."""
 
     def run(arguments: argparse.Namespace) -> int:
-        print(answer(arguments))
+        print(plain(answer(arguments)))
         return 0
 
     return run
@@ -62,6 +63,12 @@ def add_overrides(command: Any) -> None:
         metavar="NAME",
         help="overrides the usual output function of the file's family: linear, sigmoid, tanh150, ...",
     )
+
+
+def check_not_read(output: Path, *inputs: str | None) -> None:
+    """Raise InputError if the output is one of the files that are read."""
+    if any(each is not None and output.exists() and Path(each).exists() and output.samefile(each) for each in inputs):
+        raise errors.InputError(f"{output} is read and would be replaced; choose another output")
 
 
 @contextmanager

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from .. import errors
 from ..batch.local import Outcome, Treatment, pick_devices, process_photos
-from ..batch.places import plan_jobs
+from ..batch.places import is_uri, plan_jobs
 from ..batch.ray_cluster import process_on_ray
+from ..images.folders import passed_over
 from .options import add_device, add_overrides
+from .terminal import plain
+
+_NAMED = 5  # files that a message names
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def add_photo_arguments(command: argparse.ArgumentParser) -> None:
@@ -63,19 +70,21 @@ def add_photo_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> int:
-    """Return the bytes of a number followed by K, M, G or nothing."""
-    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 0)
-    try:
-        size = int(float(text[:-1]) * unit) if unit else int(text)
-    except ValueError:
-        size = 0
+    """Return the bytes of a number followed by a unit such as K, MB or GiB, or by nothing."""
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d*)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper(), re.ASCII)
+    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     if size <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected something like 800M or 2G")
     return size
 
 
 def each_photo(
-    arguments: argparse.Namespace, model: Any, compute: Callable[..., Any], in_order: bool = False, **planned: Any
+    arguments: argparse.Namespace,
+    model: Any,
+    compute: Callable[..., Any],
+    in_order: bool = False,
+    kept: Sequence[str] = (),
+    **planned: Any,
 ) -> int:
     """Process each photo and write the result.
 
@@ -86,6 +95,7 @@ def each_photo(
         model: The style or upscaler, sent to workers together with ``compute``.
         compute: Computes a photo's colors, as `StyleModel.stylize` does. Its alpha is enlarged to the same size.
         in_order: Whether each photo must wait for the one before it, as the frames of a video do.
+        kept: Further files that are read and must not be replaced.
         planned: Options of the model's working_bytes.
 
     Returns:
@@ -96,7 +106,7 @@ def each_photo(
     """
 
     def tell(text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(plain(text), file=sys.stderr)
 
     if in_order and (arguments.ray or arguments.skip_existing or arguments.workers not in (None, 1)):
         raise errors.InputError(
@@ -104,7 +114,9 @@ def each_photo(
         )
     treatment = Treatment(model, compute, arguments.precision, arguments.memory, planned, in_order)
     devices = [] if arguments.ray else pick_devices(arguments.device, arguments.workers)
-    jobs = plan_jobs(arguments.photos, arguments.output)
+    jobs = plan_jobs(arguments.photos, arguments.output, kept)
+    if others := passed_over(place for place in arguments.photos if not is_uri(place)):
+        tell(f"perceptual-style: {_left_out(others)}")
     if arguments.skip_existing and (existing := sum(not job.new for job in jobs)):
         jobs = [job for job in jobs if job.new]
         tell(f"perceptual-style: skipped {existing} of {existing + len(jobs)} photos whose results already exist")
@@ -121,6 +133,14 @@ def each_photo(
             for line in filter(None, (outcome.error, outcome.warning)):
                 tell(f"perceptual-style: {line}")
     return 2 if failed else 0
+
+
+def _left_out(others: Sequence[Path]) -> str:
+    """Return a line on files in folders that are not read."""
+    named = ", ".join(each.name for each in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+    heif = any(each.suffix.lower() in (".heic", ".heif") for each in others)
+    hint = "; HEIC photos need pillow-heif: pip install pillow-heif" if heif else ""
+    return f"passed over {len(others)} file{'s' if len(others) > 1 else ''} of kinds that are not read: {named}{hint}"
 
 
 def _closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:

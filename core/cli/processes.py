@@ -54,4 +54,6 @@ def process_group(device: str) -> Iterator[Callable[[], None]]:
     if is_first():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, note)
+    else:  # Python's handlers would wait for a collective operation to end
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield check

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..images.color import luma
+from ..images.color import mask_of
 from ..images.masks import fit_mask
 from ..images.reading import read_image
 from ..models.style_model import load_style
@@ -48,7 +48,10 @@ def _add_controls(command: Any) -> None:
         "palette (default: style)",
     )  # fmt: skip
     command.add_argument(
-        "--mask", metavar="FILE", help="an image: white areas are stylized, black areas stay unchanged"
+        "--mask",
+        metavar="FILE",
+        help="an image: white areas are stylized, black areas stay unchanged; of an image with transparent parts, "
+        "opaque areas are stylized",
     )
     command.add_argument(
         "--feather",
@@ -101,8 +104,9 @@ def _stylize(arguments: argparse.Namespace) -> int:
     names = ("strength", "stroke_size", "color", "feather", "temporal")
     controls = {name: getattr(arguments, name) for name in names}
     Controls(**controls)  # report a mistake once, not for each photo
-    mask = None if arguments.mask is None else luma(read_image(arguments.mask).pixels)
+    mask = None if arguments.mask is None else mask_of(read_image(arguments.mask))
     model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
     compute = (_Filming if arguments.temporal else _Stylizing)(model, mask, controls)
     planned = {"stroke_size": arguments.stroke_size, "temporal": arguments.temporal}
-    return each_photo(arguments, model, compute, in_order=bool(arguments.temporal), **planned)
+    kept = [arguments.mask] if arguments.mask else []
+    return each_photo(arguments, model, compute, in_order=bool(arguments.temporal), kept=kept, **planned)

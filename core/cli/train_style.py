@@ -14,6 +14,7 @@ from ..training.base_styles import base_file
 from ..training.style_recipes import get_recipe
 from ..training.train_style import train_style
 from .options import add_loss_weights
+from .terminal import plain
 from .training import add_training_arguments, changed, file_of, settings, shown
 
 
@@ -85,11 +86,11 @@ def _train_style(arguments: argparse.Namespace) -> int:
         path = train_style(
             style_image, arguments.content, arguments.output, recipe=recipe, progress=show,
             preview_steps=100 if arguments.preview else 0,
-            preview_image=read_image(arguments.preview).pixels if arguments.preview else None,
+            preview_image=read_image(arguments.preview).filled if arguments.preview else None,
             add_to=file_of(arguments.add_to, "style"), init_from=init_from, **settings(arguments),
         )  # fmt: skip
     if show is not None:
-        print(path)
+        print(plain(str(path)))
     return 0
 
 
@@ -109,5 +110,5 @@ def _paintings(arguments: argparse.Namespace) -> Any:
             f"the names of the styles are {', '.join(names)}; expected {len(paths)} different ones: --names A,B,..."
         )
     if alone:
-        return read_image(paths[0]).pixels
-    return {name: read_image(path).pixels for name, path in zip(names, paths, strict=True)}
+        return read_image(paths[0]).filled
+    return {name: read_image(path).filled for name, path in zip(names, paths, strict=True)}

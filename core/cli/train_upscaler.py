@@ -6,6 +6,7 @@ import argparse
 
 from ..training.train_upscaler import train_upscaler
 from ..training.upscale_recipes import upscale_recipe
+from .terminal import plain
 from .training import add_training_arguments, changed, file_of, settings, shown
 
 
@@ -74,5 +75,5 @@ def _train_upscaler(arguments: argparse.Namespace) -> int:
             teachers_share=arguments.teachers_share, **settings(arguments),
         )  # fmt: skip
     if show is not None:
-        print(path)
+        print(plain(str(path)))
     return 0

@@ -17,6 +17,7 @@ from ..training.processes import is_first
 from ..training.style_recipes import adjusted
 from .options import HALF, add_device
 from .processes import process_group
+from .terminal import plain
 
 
 def add_training_arguments(command: Any) -> Any:
@@ -108,7 +109,7 @@ def step_bar(save_preview: Callable[[Any], Any] | None = None, unit: str = "step
                 f"objective {objective:.3f}, " + ", ".join(f"{k} {v:.3f}" for k, v in parts.items()), refresh=False
             )
             for note in progress.notes:
-                tqdm.write(f"perceptual-style: {note}", file=sys.stderr)
+                tqdm.write(plain(f"perceptual-style: {note}"), file=sys.stderr)
             if progress.preview is not None and save_preview is not None:
                 save_preview(progress.preview)
 

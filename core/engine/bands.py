@@ -72,7 +72,7 @@ def read_band(
             target.copy_(values)
         else:
             torch.maximum(values, threshold, out=target)
-    zero = source.affine.zero
+    zero = source.affine.zero if padding == "zero" else 0.0
     _fill(band, 3, left, min(left + source.width, columns), padding, zero)
     _fill(band, 2, top - first, bottom - first, padding, zero)
     return band

@@ -39,6 +39,7 @@ class BandConvolution:
         height: of the result in pixels
         width: of the result in pixels
         affine: the meaning of the result before its norm
+        removed: (C) what the result lacks of the plain convolution's without bias, because the norm would remove it
     """
 
     def __init__(self, window: Window, source: Map, dtype: torch.dtype) -> None:
@@ -48,15 +49,18 @@ class BandConvolution:
         self.columns = (columns - 1) * window.stride + window.kernel
         self.scratch = Scratch()
         weight, bias = window.weight, window.bias
-        if source.affine.shift is not None:
-            bias = bias + (weight.sum(dim=(2, 3)) * source.affine.shift.flatten()).sum(dim=1)
-        if source.affine.scale is not None:
-            weight = weight * source.affine.scale
+        affine = source.affine.with_zero() if window.padding == "zero" else source.affine
+        if affine.shift is not None:
+            bias = bias + (weight.sum(dim=(2, 3)) * affine.shift.flatten()).sum(dim=1)
+        if affine.scale is not None:
+            weight = weight * affine.scale
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.affine = Affine()
+        self.removed = torch.zeros(window.channels, dtype=torch.float32, device=bias.device)
         if window.norm is not None:
             self.bias = (bias - self._over_phases(bias)).to(dtype)
             self.bias = (self.bias - self._estimated_mean()).to(dtype)
+            self.removed = (bias - self.bias.float()).view(-1, window.channels).mean(dim=0)
         else:
             self.bias = bias.to(dtype)
             rest = (bias - self.bias.float()).view(-1, window.channels).mean(dim=0).view(1, -1, 1, 1)
@@ -121,7 +125,7 @@ def convolve(
             if step.store:
                 result.store(first, band)
         if window.norm is not None:
-            result.affine = sums.affine(window.norm, window.relu)
+            result.affine = sums.affine(window.norm, window.relu, step.dtype, convolution.removed)
     for one in last_read:
         one.forget()
     return result

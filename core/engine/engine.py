@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 
-import psutil
 import torch
 from torch import Tensor
 
 from ..devices import PRECISIONS, has_fast_bf16, is_out_of_memory
 from ..errors import InputError
+from ..memory import available_memory
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
 from .passes import BandedNetwork
@@ -79,7 +79,7 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
-    return psutil.virtual_memory().available
+    return available_memory()
 
 
 def plan_memory(
@@ -123,7 +123,7 @@ def plan_memory(
         return next(one for one in tried if not one.store_ends)
     raise InputError(
         f"an image of {width}x{height} px needs {_readable(tried[-1].bytes + beside)} of memory beside itself and the "
-        f"result, but the budget is {_readable(memory)}; allow more, or make the image smaller"
+        f"result, but the budget is {_readable(memory)}; allow more (--memory), or make the image smaller"
     )
 
 
@@ -204,7 +204,11 @@ class Engine:
         Returns:
             What ``network(image)`` returns, within 1e-4 in fp32: (1, C, H', W') float32 on the same device.
         """
-        image = image.float()
+        with torch.autocast(self.device.type, enabled=False):  # the caller's would round all convolutions
+            return self._with_retries(image.float(), progress)
+
+    def _with_retries(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:
+        """Run one image, with less memory each time that it runs out."""
         for _ in range(_RETRIES):
             try:
                 return self._run(image, progress)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ class Affine:
     """The meaning of stored values x: scale * max(x, threshold) + shift.
 
     Attributes:
-        scale: (1, C, 1, 1) float32; None means 1
+        scale: (1, C, 1, 1) float32, 0 for flat planes; None means 1
         shift: (1, C, 1, 1) float32; None means 0
         threshold: (1, C, 1, 1) float32; None means no maximum
     """
@@ -31,9 +31,19 @@ class Affine:
     @property
     def zero(self) -> Tensor | float:
         """The stored value that means 0."""
-        if self.threshold is not None:
+        if self.threshold is None:
+            return 0.0 if self.shift is None else -self.shift
+        if self.scale is None or self.shift is None:
             return self.threshold
-        return 0.0 if self.shift is None else -self.shift
+        return torch.where(self.scale == 0, self.threshold - self.shift, self.threshold)
+
+    def with_zero(self) -> Affine:
+        """Return the same meaning in a form in which 0 has a stored value in flat planes, too."""
+        if self.threshold is None or self.scale is None or self.shift is None:
+            return self
+        flat = self.scale == 0
+        shift = torch.where(flat, self.shift - self.threshold, self.shift)
+        return replace(self, scale=torch.where(flat, 1.0, self.scale), shift=shift)
 
     def apply(self, values: Tensor, phases: int) -> Tensor:
         """Return what stored values of all S x S phases mean, (1, S * S * C, rows, columns)."""
@@ -69,8 +79,8 @@ class Pool:
     def take(self, like: Tensor) -> Tensor:
         """Return a slab for rows like these as (1, C, 0, W), channels last; as_strided makes it longer."""
         _, c, _, w = like.shape
-        storage = self.free.pop() if self.free else torch.UntypedStorage(self.size)
-        return torch.empty(0, dtype=like.dtype).set_(storage, 0, (1, c, 0, w), (w * c, 1, w * c, c))
+        storage = self.free.pop() if self.free else torch.UntypedStorage(self.size, device="cpu")
+        return torch.empty(0, dtype=like.dtype, device="cpu").set_(storage, 0, (1, c, 0, w), (w * c, 1, w * c, c))
 
     def give(self, slab: Tensor) -> None:
         """Take back a slab whose content is no longer needed."""

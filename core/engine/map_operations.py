@@ -53,7 +53,7 @@ def add(operation: Add, current: Map, skip: Map, step: Pass, dtype: torch.dtype,
     else:
         current.forget()
     if operation.relu:
-        zero = torch.zeros(1, current.channels, 1, 1, device=current.device)
+        zero = torch.zeros(1, current.channels, 1, 1, dtype=torch.float32, device=current.device)
         result.affine.threshold = zero if shift is None else -shift
     return result
 
@@ -80,23 +80,31 @@ def _converted(piece: Tensor, dtype: torch.dtype, device: torch.device, scratch:
 
 
 def normalize(operation: Normalize, current: Map, step: Pass, dtype: torch.dtype, pool: Pool | None) -> Map:
-    """Normalize a map, and apply ReLU, after its own normalization and ReLU."""
+    """Normalize a map, and apply ReLU, after its own normalization and ReLU.
+
+    For an instance normalization, values are stored without the mean of the first rows, which it removes anyway: sums of
+    squares and half precision are exact around 0.
+    """
     result = replace(current, chunks=deque(), pool=pool, affine=Affine())
     norm, sums = operation.norm, Sums(current)
     affine = _norm_affine(norm)
     current.release = True
+    removed: Tensor | None = None
     for first, piece in current.pieces(step.rows):
         values = current.affine.apply(piece.to(current.device).float(), current.phases)
         values = affine.apply(values, current.phases)
         if isinstance(norm, InstanceNorm):
+            if removed is None:
+                removed = values.mean(dim=(0, 2, 3)).view(-1, current.channels).mean(dim=0)
+            values = values - removed.repeat(current.phases**2).view(1, -1, 1, 1)
             sums.add(first, values)
         elif operation.relu:
             values = values.clamp_min(0)
         result.store(first, values.to(dtype).contiguous(memory_format=torch.channels_last))
     current.forget()
-    if isinstance(norm, InstanceNorm):
+    if isinstance(norm, InstanceNorm) and removed is not None:
         absolute = Norm(norm.weight.detach().float().abs(), norm.bias.detach().float(), norm.eps)
-        result.affine = sums.affine(absolute, operation.relu)
+        result.affine = sums.affine(absolute, operation.relu, dtype, removed)
     return result
 
 

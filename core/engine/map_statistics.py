@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..network.flatness import rounding_variance
 from .feature_maps import Affine, Map
 from .lowering import Norm
+
+_LEAST_FLOOR = 2.0**-14  # the smallest normal number of float16
 
 
 class Sums:
@@ -33,8 +36,8 @@ class Sums:
         if band.device.type == "cpu":
             sums, squares = _sums_on_cpu(band)
         else:
-            values = band.float()
-            sums, squares = (part.sum(dim=(0, 2, 3)) for part in (values, values.square()))
+            variance, mean = torch.var_mean(band.float(), dim=(0, 2, 3), correction=0)
+            sums, squares = _sums_of(mean.to(self.dtype), variance.to(self.dtype), band)
         self.sum = self.sum + sums.to(self.dtype).view(-1, self.map.channels).sum(dim=0)
         self.squares = self.squares + squares.to(self.dtype).view(-1, self.map.channels).sum(dim=0)
 
@@ -48,16 +51,37 @@ class Sums:
                 part[: max(shift - start, 0)] = 0
                 part[max(shift + pixels - start, 0) :] = 0
 
-    def affine(self, norm: Norm, relu: bool) -> Affine:
-        """Return the normalization, and ReLU if asked, of stored values with these statistics."""
+    def affine(self, norm: Norm, relu: bool, dtype: torch.dtype, removed: Tensor | float = 0.0) -> Affine:
+        """Return the normalization, and ReLU if asked, of stored values with these statistics.
+
+        A plane whose variance is only rounding (network/flatness.py) becomes the norm's shift exactly: its scale is 0.
+
+        Args:
+            norm: the normalization
+            relu: whether a ReLU follows
+            dtype: number format of the stored values
+            removed: (C) or a number, what stored values lack of the plain convolution's
+        """
         count = self.map.height * self.map.width
-        mean = self.sum / count
-        variance = (self.squares / count - mean * mean).clamp_min(0)
+        mean, square = self.sum / count, self.squares / count
+        variance = (square - mean * mean).clamp_min(0)
+        noise = rounding_variance(mean + removed, variance, dtype) + torch.finfo(self.dtype).eps * square
+        flat = variance <= noise
         scale = norm.scale.to(self.dtype) * torch.rsqrt(variance + norm.eps)
         scale = scale.clamp_min(1e-12)  # a scale of 0 has no inverse
         shift = norm.shift.to(self.dtype) - mean * scale
-        scale, shift = (value.float().view(1, -1, 1, 1) for value in (scale, shift))
-        return Affine(scale, shift, -shift / scale if relu else None)
+        constant = norm.shift.to(self.dtype).clamp_min(0) if relu else norm.shift.to(self.dtype)
+        flat, scale, shift, constant = (_as_planes(part) for part in (flat, scale, shift, constant))
+        affine = Affine(torch.where(flat > 0, 0.0, scale), torch.where(flat > 0, constant, shift))
+        if relu:
+            above = 2 * (mean.abs() + ((variance + noise) * count).sqrt())  # twice the most that a value can be
+            floor = above.clamp_min(_LEAST_FLOOR).log2().ceil().exp2()  # which every number format holds exactly
+            affine.threshold = torch.where(flat > 0, _as_planes(floor), -shift / scale)
+        return affine
+
+
+def _as_planes(values: Tensor) -> Tensor:
+    return values.float().view(1, -1, 1, 1)
 
 
 def _sums_on_cpu(band: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +90,12 @@ def _sums_on_cpu(band: Tensor) -> tuple[Tensor, Tensor]:
     A batch normalization's statistics take one pass over the band in the cache. Converting bfloat16 to float32,
     squaring and reading it again took a fifth of the time.
     """
-    unused = torch.zeros(band.shape[1])  # running statistics, with a momentum of 0
+    unused = torch.zeros(band.shape[1], dtype=torch.float32, device="cpu")  # running statistics, with a momentum of 0
     mean, variance = (part.double() for part in torch.batch_norm_update_stats(band, unused, unused, 0.0))
+    return _sums_of(mean, variance, band)
+
+
+def _sums_of(mean: Tensor, variance: Tensor, band: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums and sums of squares of a band with these means and variances."""
     count = band.shape[2] * band.shape[3]
     return mean * count, (variance + mean * mean) * count

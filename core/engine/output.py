@@ -33,7 +33,7 @@ def write_output(
     """
     for one in current.sources(None):
         one.release = True
-    result = torch.empty(1, current.channels, current.height, current.width, device=current.device)
+    result = torch.empty(1, current.channels, current.height, current.width, dtype=torch.float32, device=current.device)
     scratch = Scratch()
     for first in first_rows(current.height, step.rows, tick):
         rows = min(step.rows, current.height - first)

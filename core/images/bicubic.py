@@ -43,10 +43,10 @@ def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None)
 @lru_cache(maxsize=16)
 def _weights(factor: int, channels: int) -> Tensor:
     """(C * factor^2, C, 5, 5): output pixel a of input pixel m lies at m + (a + 1/2) / factor - 1/2."""
-    offsets = (torch.arange(factor, dtype=torch.float64) + 0.5) / factor - 0.5
-    taps = cubic(offsets[:, None] - torch.arange(-BICUBIC_REACH, BICUBIC_REACH + 1))  # (factor, 5)
+    offsets = (torch.arange(factor, dtype=torch.float64, device="cpu") + 0.5) / factor - 0.5
+    taps = cubic(offsets[:, None] - torch.arange(-BICUBIC_REACH, BICUBIC_REACH + 1, device="cpu"))  # (factor, 5)
     kernels = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (factor^2, 5, 5)
-    weight = torch.zeros(channels, factor**2, channels, *kernels.shape[1:], dtype=torch.float64)
+    weight = torch.zeros(channels, factor**2, channels, *kernels.shape[1:], dtype=torch.float64, device="cpu")
     for channel in range(channels):
         weight[channel, :, channel] = kernels
     return weight.flatten(0, 1).float()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError
+from .reading import ImageFile
 from .tensors import check_image, row_bands
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601, as in JPEG files
@@ -17,6 +18,14 @@ def luma(image: Tensor) -> Tensor:
     """Return Y of YCbCr, (N, 1, H, W), for (N, 3, H, W) float. It has the image's own range and is not rounded."""
     red, green, blue = image.split(1, dim=1)
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+
+
+def mask_of(image: ImageFile) -> Tensor:
+    """Return the mask, (1, 1, H, W), that an image file holds: its alpha if parts of it are transparent, else its luma."""
+    alpha = image.alpha
+    if alpha is not None and bool((alpha != alpha[..., :1, :1]).any()):
+        return alpha
+    return luma(image.pixels)
 
 
 def keep_colors(image: Tensor, photo: Tensor) -> Tensor:
@@ -64,13 +73,16 @@ def match_palette(image: Tensor, reference: Tensor) -> Tensor:
         shift = (wanted_mean - matrix.cpu().double() @ mean).to(image)
         for rows in row_bands(*image.shape[-2:]):
             band = one[:, rows].flatten(1)
-            target[:, rows] = torch.addmm(shift[:, None], matrix, band).view_as(target[:, rows]).clamp_(0, 1)
+            with torch.autocast(image.device.type, enabled=False):  # which would round to half precision
+                colors = torch.addmm(shift[:, None], matrix, band)
+            target[:, rows] = colors.view_as(target[:, rows]).clamp_(0, 1)
     return result
 
 
 def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (3) and covariance (3, 3) of the colors of (3, H, W), float64 on the CPU."""
-    count, total, products = image[0].numel(), torch.zeros(3).double(), torch.zeros(3, 3).double()
+    count = image[0].numel()
+    total, products = (torch.zeros(size, dtype=torch.float64, device="cpu") for size in ((3,), (3, 3)))
     for rows in row_bands(*image.shape[-2:]):
         band = image[:, rows].flatten(1).cpu().double()
         total += band.sum(dim=1)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from ..errors import ImageError, first_line
+from .pillow import is_unsupported
 
 
 @contextlib.contextmanager
@@ -34,4 +35,6 @@ def reason(error: Exception, prefix: str = "") -> str:
         return "too many pixels for its format; PNG, TIFF and JPEG can be larger"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if is_unsupported(error):
+        return f"its kind is not supported ({first_line(error)}); save it as PNG, TIFF or JPEG with 8 bits per channel"
     return prefix + first_line(error)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterable
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePath
 
 from ..errors import ImageError
 from .failures import reason
+from .pillow import reads_heif
 
 #: Suffixes of the files that count as images in a folder
 IMAGE_SUFFIXES = (
@@ -16,26 +19,73 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 
 
-def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return files as they are given, and for a folder all images in it and below it, sorted; each file once.
+#: Suffixes of pictures and videos that are not read as images, or only with an optional package
+OTHER_SUFFIXES = (
+    ".heic", ".heif", ".jxl", ".exr", ".hdr", ".dds", ".ico", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw",
+    ".raf", ".orf", ".rw2", ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v",
+)  # fmt: skip
+_HEIF_SUFFIXES = (".heic", ".heif")
 
-    In folders only IMAGE_SUFFIXES count, and hidden names do not. Links to folders are followed, each folder once.
+
+def is_image_file(name: str) -> bool:
+    """Return whether a file in a folder counts as an image, by its suffix."""
+    name = name.lower()
+    return name.endswith(IMAGE_SUFFIXES) or (name.endswith(_HEIF_SUFFIXES) and reads_heif())
+
+
+def passed_over(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the pictures and videos in folders that `find_images` leaves out because they are not read."""
+    folders = [Path(path) for path in paths if Path(path).is_dir()]
+    found = (each for folder in folders for each in _walk(folder, lambda name: name.lower().endswith(OTHER_SUFFIXES)))
+    return sorted((each for each in found if not is_image_file(each.name)), key=natural_order)
+
+
+def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return files as they are given, and for a folder all images in it and below it; each file once.
+
+    The images of a folder are sorted as in `natural_order`. In folders only files count whose suffix says
+    that they are images (`is_image_file`), and hidden names do not. Links to folders are followed, each folder once.
+
+    A pattern such as ``photos/*.jpg``, which some shells leave alone, stands for the files that match it.
 
     Raises:
         ImageError: a path does not exist, or a folder has no images.
     """
     found: list[Path] = []
-    for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
+    for path in expanded([paths] if isinstance(paths, (str, Path)) else paths):
         if not path.exists():
             raise ImageError(f"{path} does not exist; expected an image file or a folder with images")
-        inside = sorted(_walk(path)) if path.is_dir() else [path]
+        inside = sorted(_walk(path, is_image_file), key=natural_order) if path.is_dir() else [path]
         if not inside:
-            raise ImageError(f"the folder {path} has no images; expected files like *.jpg or *.png in it or below it")
+            others = passed_over([path])
+            more = f"; {others[0].name} is of a kind that is not read" if others else ""
+            raise ImageError(
+                f"the folder {path} has no images; expected files like *.jpg or *.png in it or below it{more}"
+            )
         found += inside
     return list(dict.fromkeys(found))
 
 
-def _walk(folder: Path) -> Iterable[Path]:
+def expanded(paths: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield paths, with those that match in place of a pattern. Raises ImageError if nothing matches."""
+    for path in paths:
+        if not glob.has_magic(str(path)) or Path(path).exists():
+            yield Path(path)
+        elif found := glob.glob(str(path), recursive=True):
+            yield from sorted(map(Path, found), key=natural_order)
+        else:
+            raise ImageError(
+                f"{path} matches no file; expected image files, a folder, or a pattern such as photos/*.jpg"
+            )
+
+
+def natural_order(path: PurePath) -> tuple[list[list[str | int]], str]:
+    """Return a key that sorts paths by their parts, with numbers in them as numbers: frame2 comes before frame10."""
+    parts = [re.split(r"(\d+)", part) for part in path.parts]
+    return [[int(each) if i % 2 else each for i, each in enumerate(part)] for part in parts], str(path)
+
+
+def _walk(folder: Path, counts: Callable[[str], bool]) -> Iterable[Path]:
     def fail(error: OSError) -> None:
         raise ImageError(f"cannot list the folder {error.filename}: {reason(error)}")
 
@@ -46,4 +96,4 @@ def _walk(folder: Path) -> Iterable[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in files if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES))
+        yield from (Path(place, name) for name in files if name[0] != "." and counts(name))

@@ -6,16 +6,23 @@ parts of Pillow that are not its documented interface are used here and nowhere 
 
 from __future__ import annotations
 
-import contextlib
+import importlib.util
+import io
 import struct
+import zlib
+from types import ModuleType
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageCms
 
 from ..errors import ImageError
+from .kinds import describe_tiff, is_heif, kind_of
 
 # Plugins of Pillow that decode pixels and nothing else. EPS and WMF, for instance, run other programs.
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
+
+_LARGEST_PROFILE = 64 << 20  # bytes of a color profile
+_UNSUPPORTED = ("unknown pixel mode", "unknown data organization", "unsupported", "not supported", "not yet supported")
 
 #: Flag of ImageCms.buildTransform. Pillow has no ImageCms.Flags before 10.3.
 BLACKPOINT_COMPENSATION: Any = getattr(ImageCms, "Flags", int)(0x2000)
@@ -34,20 +41,82 @@ def open_image(file: BinaryIO) -> Image.Image:
     start = file.read(16)
     if not start:
         raise ImageError("the file is empty (0 bytes); copy or download it again")
-    known = None
+    known, unsupported = None, ""
     for kind in _READABLE:
         if kind not in Image.OPEN:
             continue
         factory, accepts = Image.OPEN[kind]
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # how plugins reject a file
+        try:
             accepted = accepts is None or accepts(start)
             if accepted and not isinstance(accepted, str):
                 known = kind if accepts else known
-                file.seek(0)
-                return factory(file, "")  # a name would let Pillow map the file to memory, wrongly for a rotated TIFF
+                return _opened(kind, factory, file)
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:  # how plugins reject a file
+            unsupported = unsupported or (str(error) if known and is_unsupported(error) else "")
+    if is_heif(start) and (heif := _heif()) is not None:
+        file.seek(0)
+        return heif.open_heif(file).to_pillow()
+    if known == "TIFF" and (line := describe_tiff(file, bool(unsupported))):
+        raise ImageError(line)
+    if unsupported:
+        raise ImageError(f"a {known} file of this kind is not supported ({unsupported}); save it as 8-bit RGB")
     if known:
         raise ImageError(f"the {known} file is damaged or incomplete")
+    if line := kind_of(start):
+        raise ImageError(line)
     raise ImageError(f"expected an image such as PNG, JPEG, WebP or TIFF, but the file starts with {start!r}")
+
+
+def reads_heif() -> bool:
+    """Return whether HEIC photos can be read."""
+    return "HEIF" in Image.OPEN or importlib.util.find_spec("pillow_heif") is not None
+
+
+def _heif() -> ModuleType | None:
+    """Return the optional package that reads HEIC photos, without registering it for the whole process."""
+    try:
+        return importlib.import_module("pillow_heif")
+    except ImportError:
+        return None
+
+
+def is_unsupported(error: Exception) -> bool:
+    """Return whether a decoder says that it does not know a kind of file, rather than that the file is damaged."""
+    text = str(error).lower()
+    return any(words in text for words in _UNSUPPORTED)
+
+
+def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
+    """Return the image of a file by its format's factory."""
+    file.seek(0)
+    try:
+        return factory(file, "")  # a name would let Pillow map the file to memory, wrongly for a rotated TIFF
+    except ValueError as error:
+        if kind != "PNG" or "too large" not in str(error):
+            raise
+    content, profile = _without_long_chunks(file)
+    image: Image.Image = factory(content, "")
+    if profile:
+        image.info["icc_profile"] = profile
+    return image
+
+
+def _without_long_chunks(file: BinaryIO) -> tuple[BinaryIO, bytes]:
+    """Return a PNG file without its profile and compressed texts, and the profile.
+
+    Pillow accepts no more than 1 MB of each, by a setting for the whole process.
+    """
+    file.seek(0)
+    result, profile = [file.read(8)], b""
+    while len(head := file.read(8)) == 8:
+        (length,) = struct.unpack(">I", head[:4])
+        body = file.read(length + 4)
+        if head[4:] == b"iCCP":
+            compressed = body[body.find(b"\0") + 2 : -4]
+            profile = zlib.decompressobj().decompress(compressed, _LARGEST_PROFILE)
+        elif head[4:] not in (b"zTXt", b"iTXt"):
+            result += [head, body]
+    return io.BytesIO(b"".join(result)), profile
 
 
 def load_pixels(image: Image.Image) -> None:

@@ -1,6 +1,7 @@
 """Read image files upright, with alpha, color profile and EXIF.
 
-Only the first frame is read. Colors have 8 bits per channel: of an RGB file with 16 bits, Pillow reads the upper 8. Grey
+Animations and files of several pages are read frame by frame. Of colors with 16 bits per channel, all bits are read
+from PNG files, and the upper 8 from others. Grey
 is read in full, whether it has 12, 16 or 32 bits or is made of floats.
 """
 
@@ -8,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,9 +20,12 @@ from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 from ..errors import ImageError
+from .deep import is_deep, read_deep_png, turned_upright
 from .failures import explained
+from .metadata import Metadata, read_metadata
 from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
 from .tensors import row_bands
+from .transparency import fill_transparent
 
 #: How to turn an image upright, by its EXIF orientation
 _UPRIGHT = {
@@ -43,6 +47,8 @@ _LAYOUT_TAGS = frozenset((
 
 _SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 
+_FORMATS_WITH_FRAMES = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")
+
 _PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
 
 _DAMAGED = "the file is damaged or incomplete: "
@@ -57,12 +63,27 @@ class ImageFile:
         alpha: (1, 1, H, W) float32 in [0, 1], 0 is transparent, or None
         icc_profile: the color profile of the pixels; None means sRGB
         exif: EXIF without the orientation and without tags on the old file's layout, or None
+        metadata: resolution, XMP, comments, texts and color marks
+        duration: milliseconds that a frame of an animation is shown, or None
+        loop: how often an animation is shown, 0 for without end, or None
+        bits: 8, or 16 if the channels of the file have more than 8 bits
+        notes: lines for the user on what was left out
     """
 
     pixels: Tensor
     alpha: Tensor | None = None
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    duration: float | None = None
+    loop: int | None = None
+    bits: int = 8
+    notes: tuple[str, ...] = ()
+
+    @property
+    def filled(self) -> Tensor:
+        """The pixels as a network should see them, without colors that are hidden by transparency."""
+        return fill_transparent(self.pixels, self.alpha)
 
 
 def read_image(path: str | Path) -> ImageFile:
@@ -86,6 +107,8 @@ def open_file(path: str | Path) -> BinaryIO:
     with explained(f"cannot read {path}"):
         if Path(path).is_dir():
             raise ImageError("it is a folder; expected an image file")
+        if Path(path).exists() and not Path(path).is_file():  # opening a pipe waits for whoever writes to it
+            raise ImageError("it is a pipe or a device; expected an image file")
         return Path(path).open("rb")
 
 
@@ -101,27 +124,91 @@ def image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
 
 
 def decode_image(file: BinaryIO, name: str | Path) -> ImageFile:
-    """Read an open file from its start as `read_image` does. Messages call it ``name``."""
+    """Read an open file from its start as `read_image` does, the first frame only. Messages call it ``name``."""
+    return next(decode_frames(file, name, 1))
+
+
+def count_frames(file: BinaryIO, name: str | Path) -> int:
+    """Return the number of frames of an animation, or of pages, in an open file. Messages call it ``name``."""
     with explained(f"cannot read {name}", _DAMAGED):
         file.seek(0)
-        return _decode(open_image(file))
+        return len(_frames(open_image(file)))
 
 
-def _decode(image: Image.Image) -> ImageFile:
+def decode_frames(file: BinaryIO, name: str | Path, most: int | None = None) -> Iterator[ImageFile]:
+    """Yield the frames or pages of an open file, at most ``most``, each read as `read_image` does.
+
+    Raises:
+        ImageError: a frame cannot be read; the message calls the file ``name``.
+    """
+    with explained(f"cannot read {name}", _DAMAGED):
+        file.seek(0)
+        image = open_image(file)
+        frames = [0] if most == 1 else _frames(image)[:most]
+        if most == 1 or len(frames) == 1:
+            only = _decode(image, file)
+    if len(frames) == 1:
+        yield only
+        return
+    for index in frames:
+        with explained(f"cannot read frame {index + 1} of {name}", _DAMAGED):
+            image.seek(index)
+            frame = _decode(image, file)
+            duration, loop = image.info.get("duration"), image.info.get("loop")
+            if image.format != "TIFF":
+                frame = replace(frame, duration=float(duration or 0), loop=loop if isinstance(loop, int) else 1)
+        yield frame
+
+
+def _frames(image: Image.Image) -> list[int]:
+    """Return the indices of the frames or pages of an image."""
+    if image.format not in _FORMATS_WITH_FRAMES:
+        return [0]
+    frames = list(range(getattr(image, "n_frames", 1)))
+    if image.format == "TIFF" and len(frames) > 1:
+        frames = [index for index in frames if index == 0 or not _is_thumbnail(image, index)]
+        image.seek(0)
+    return frames
+
+
+def _is_thumbnail(image: Image.Image, index: int) -> bool:
+    image.seek(index)
+    return bool(getattr(image, "tag_v2", {}).get(ExifTags.Base.NewSubfileType, 0) & 1)
+
+
+def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and image.info.get("compression") == "raw" and _has_wide_planes(tags):
         raise ImageError("16-bit TIFF in separate planes, which Pillow misreads; save it with interleaved channels")
     load_pixels(image)
+    deep = None
+    if image.format == "PNG" and file is not None and not getattr(image, "is_animated", False):
+        deep = read_deep_png(image, file)
+    bits = 16 if deep is not None or is_deep(image) else 8
     orientation, exif = _read_exif(image)
+    metadata, notes = read_metadata(image, file), _left_out(image)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     profile = image.info.get("icc_profile") or b""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if deep is not None:
+        planes = turned_upright(deep, orientation)[None]
+        pixels, alpha = planes[:, :3], planes[:, 3:] if planes.shape[1] == 4 else None
+    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
         pixels, alpha = _read_numbers(image, tags)
     else:
         pixels, alpha = _read_bytes(image, profile)
     keeps_profile = image.mode not in ("CMYK", "LAB") and profile[16:20] == b"RGB "
-    return ImageFile(pixels, alpha, profile if keeps_profile else None, exif)
+    return ImageFile(pixels, alpha, profile if keeps_profile else None, exif, metadata, bits=bits, notes=notes)
+
+
+def _left_out(image: Image.Image) -> tuple[str, ...]:
+    """Return lines on pictures in the file that are not read."""
+    others = getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0
+    if not others:
+        return ()
+    return (
+        f"{others} more picture{'s' if others > 1 else ''} in the file (preview, second view or gain map) left out",
+    )
 
 
 def _has_wide_planes(tags: Mapping) -> bool:

@@ -1,9 +1,12 @@
-"""Write image files with 8 bits per channel, completely or not at all."""
+"""Write image files, completely or not at all: with 8 bits per channel, or PNG with 16."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +15,18 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..files import atomic_write, check_writable
+from .deep import deep_png
 from .failures import explained, reason
+from .metadata import save_options
+from .reading import ImageFile
 from .tensors import row_bands
 
 _WRITABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "QOI", "TGA")
 _HOLD_ALPHA = ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI", "TGA")
+_HOLD_FRAMES = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 _HOLD_METADATA = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")
-_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535}
+_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "AVIF": 65535}
+_OTHER_SUFFIX = {".heic": ".jpg", ".heif": ".jpg"}  # for formats that are only read; .png for all others
 _LONGEST_JPEG_EXIF = 65533  # bytes
 _OPTIONS: dict[str, dict] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
@@ -63,37 +71,134 @@ def encode_image(
     exif: bytes | None = None,
 ) -> tuple[memoryview, str | None]:
     """Return the content of the file that `save_image` would write to ``name``, and the line that it would return."""
+    return encode_images(name, [ImageFile(pixels, alpha, icc_profile, exif)])
+
+
+def save_images(path: str | Path, images: Iterable[ImageFile]) -> str | None:
+    """Write an image, or the frames of an animation or of a file of pages, as `save_image` does."""
+    encoded, warning = encode_images(path, images)
+    with explained(f"cannot write {path}"), atomic_write(path) as temporary:
+        temporary.write_bytes(encoded)
+    return warning
+
+
+def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memoryview, str | None]:
+    """Return the content of the file that `save_images` would write to ``name``, and the line that it would return.
+
+    Images are taken one by one, and kept with 8 bits per channel. Errors of ``images`` itself are raised unchanged.
+    """
     with explained(f"cannot write {name}"):
         kind = _format_of(Path(name))
-        pixels = _planes("pixels", pixels, 3)
-        height, width = pixels.shape[-2:]
-        if alpha is not None:
-            alpha = _planes("alpha", alpha, 1, (height, width))
-        if max(height, width) > (longest := _LONGEST_SIDE.get(kind, height + width)):
-            raise ImageError(f"{kind} has at most {longest} pixels a side, got {width} x {height}; use .png or .tif")
-        lost, options = [], dict(_OPTIONS.get(kind, {}))
-        if alpha is not None and kind not in _HOLD_ALPHA and bool((alpha < 1).any()):
-            lost.append("transparency (flattened on white)")
-        for key, value, what in (("icc_profile", icc_profile, "a color profile"), ("exif", exif, "EXIF")):
-            if value and kind not in _HOLD_METADATA:
-                lost.append(what)
-            elif value and (kind, key) == ("JPEG", "exif") and len(value) > _LONGEST_JPEG_EXIF:
-                lost.append("EXIF of more than 64 KB")
-            elif value:
-                options[key] = value
+    frames: list[Image.Image] = []
+    firsts: list[ImageFile] = []
+    lost: list[str] = []
+    for image in images:
+        with explained(f"cannot write {name}"):
+            frames.append(_frame(kind, image, lost))
+        firsts.append(image if not firsts else replace(image, pixels=image.pixels[:, :0], alpha=None))
+    with explained(f"cannot write {name}"):
+        options = {**_OPTIONS.get(kind, {}), **_save_options(kind, firsts[0], lost)}
+        if len(frames) > 1:
+            options |= _frame_options(kind, frames, firsts)
+        if kind == "PNG" and len(frames) == 1 and firsts[0].bits == 16:
+            alpha = None if firsts[0].alpha is None else _planes("alpha", firsts[0].alpha, 1)
+            return memoryview(deep_png(_planes("pixels", firsts[0].pixels, 3), alpha, options)), _line(name, kind, lost)
+        if firsts[0].bits == 16:
+            lost.append(
+                "16 bits per channel (8 are written)" if kind != "TIFF" else "16 bits per channel here (use .png)"
+            )
         # Encode in memory: on a full disk Pillow's JPEG encoder stops without an error, and JPEG 2000 never stops.
         encoded = io.BytesIO()
-        _to_pillow(pixels, alpha, keep_alpha=kind in _HOLD_ALPHA).save(encoded, kind, **options)
-    return encoded.getbuffer(), f"{name}: {kind} cannot hold {' or '.join(lost)}" if lost else None
+        frames[0].save(encoded, kind, **options)
+    return encoded.getbuffer(), _line(name, kind, lost)
+
+
+def _line(name: str | Path, kind: str, lost: list[str]) -> str | None:
+    return f"{name}: {kind} cannot hold {' or '.join(lost)}" if lost else None
+
+
+def holds_frames(name: str | Path) -> bool:
+    """Return whether the format that ``name`` names holds several frames or pages."""
+    return Image.registered_extensions().get(Path(name).suffix.lower()) in _HOLD_FRAMES
+
+
+def _frame(kind: str, image: ImageFile, lost: list[str]) -> Image.Image:
+    """Return an image with 8 bits per channel; add to ``lost`` what the format cannot hold."""
+    pixels, alpha = _planes("pixels", image.pixels, 3), image.alpha
+    height, width = pixels.shape[-2:]
+    if alpha is not None:
+        alpha = _planes("alpha", alpha, 1, (height, width))
+    _check_sides(kind, height, width)
+    flattened = "transparency (flattened on white)"
+    if alpha is not None and kind not in _HOLD_ALPHA and flattened not in lost and bool((alpha < 1).any()):
+        lost.append(flattened)
+    return _to_pillow(pixels, alpha, keep_alpha=kind in _HOLD_ALPHA)
+
+
+def _save_options(kind: str, image: ImageFile, lost: list[str]) -> dict[str, Any]:
+    """Return Pillow's options for everything but pixels; add to ``lost`` what the format cannot hold."""
+    exif, options = image.exif, {}
+    if image.icc_profile and kind in _HOLD_METADATA:
+        options["icc_profile"] = image.icc_profile
+    elif image.icc_profile:
+        lost.append("a color profile")
+    if exif and kind not in _HOLD_METADATA:
+        lost.append("EXIF")
+        exif = None
+    elif exif and kind == "JPEG" and len(exif) > _LONGEST_JPEG_EXIF:
+        lost.append("EXIF of more than 64 KB")
+        exif = None
+    return options | save_options(kind, image.metadata, exif, lost)
+
+
+def _frame_options(kind: str, frames: list[Image.Image], images: list[ImageFile]) -> dict[str, Any]:
+    """Return Pillow's options for frames or pages. All get alpha if one has it."""
+    if any(frame.mode == "RGBA" for frame in frames):
+        frames[:] = [frame.convert("RGBA") for frame in frames]
+    options: dict[str, Any] = {"save_all": True, "append_images": frames[1:]}
+    if kind != "TIFF":
+        usual = 100 if all(image.duration is None for image in images) else 0
+        options["duration"] = [round(image.duration if image.duration is not None else usual) for image in images]
+        loop = 0 if images[0].loop is None else images[0].loop
+        if not (kind == "GIF" and loop == 1):  # a GIF without a number is shown once
+            options["loop"] = loop
+    return options
 
 
 def check_target(path: str | Path) -> None:
     """Raise ImageError before long work if `save_image` could not write ``path``: an unknown suffix, a folder, ..."""
     try:
         check_writable(path)
-        _format_of(Path(path))
-    except (ImageError, OSError) as error:
+    except OSError as error:
         raise ImageError(f"cannot write {path}: {reason(error)}") from None
+    check_format(path)
+
+
+def check_format(name: str | Path, height: int = 1, width: int = 1) -> None:
+    """Raise ImageError unless the suffix of ``name`` is of a format that can be written and holds H x W pixels."""
+    try:
+        _check_sides(_format_of(Path(name)), height, width)
+    except ImageError as error:
+        raise ImageError(f"cannot write {name}: {error}") from None
+
+
+def is_image_name(name: str | Path) -> bool:
+    """Return whether the suffix of ``name`` is of a format that can be written."""
+    return Image.registered_extensions().get(Path(name).suffix.lower()) in _WRITABLE
+
+
+def writable_name(name: str) -> str:
+    """Return the name of a result: ``name``, with the suffix of a format that can be written."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if is_image_name(name):
+        return name
+    known = suffix in _OTHER_SUFFIX or suffix in Image.registered_extensions()
+    return (name[: -len(suffix)] if known else name) + _OTHER_SUFFIX.get(suffix, ".png")
+
+
+def _check_sides(kind: str, height: int, width: int) -> None:
+    if max(height, width) > (longest := _LONGEST_SIDE.get(kind, height + width)):
+        raise ImageError(f"{kind} has at most {longest} pixels a side, got {width} x {height}; use .png or .tif")
 
 
 def _format_of(path: Path) -> str:

@@ -197,8 +197,12 @@ class LossNetwork(nn.Module):
         if self.architecture.normalization == "own":
             self._take(tensors, "conv0", (3, 3, 1, 1), source, "the input normalization")
         else:
-            self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-            self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+            self.register_buffer(
+                "mean", torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device="cpu").view(3, 1, 1), persistent=False
+            )
+            self.register_buffer(
+                "std", torch.tensor(IMAGENET_STD, dtype=torch.float32, device="cpu").view(3, 1, 1), persistent=False
+            )
         self._load(tensors, source)
         self.eval().requires_grad_(False)
 

@@ -36,7 +36,7 @@ def y_channel(image: Tensor, full_range: bool = False) -> Tensor:
 
     They range from 16 to 235, or from 0 to 255 if ``full_range`` is set.
     """
-    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1)
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64, device="cpu").view(3, 1, 1)
     y = (image.detach().cpu().double() * weights).sum(dim=1, keepdim=True)
     return (y * (255 / 219) if full_range else y + 16).round()
 
@@ -68,7 +68,7 @@ def ssim(image: Tensor, reference: Tensor, border: int = 0, full_range: bool = F
     arguments and errors see `psnr`. At least 11x11 px must remain inside the border.
     """
     x, y = _lumas(image, reference, border, full_range, smallest=_WINDOW)
-    offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
+    offsets = torch.arange(_WINDOW, dtype=torch.float64, device="cpu") - _WINDOW // 2
     kernel = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
     kernel = kernel / kernel.sum()
 
@@ -151,7 +151,7 @@ class Lpips:
         """
         _check_sizes(image, reference)
         self.network.to(image.device)
-        distance = torch.zeros(len(image), device=image.device)
+        distance = torch.zeros(len(image), dtype=torch.float32, device=image.device)
         features = zip(self.network(image).values(), self.network(reference).values(), self.linear, strict=True)
         for x, y, weight in features:
             difference = (_unit(x) - _unit(y)).square() * weight.to(x.device)

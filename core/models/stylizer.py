@@ -100,7 +100,7 @@ class BaseStyle(ABC):
 
         Args:
             image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it). It stays
-                unchanged.
+                unchanged. Give `fill_transparent` images with alpha first.
             strength: From 0, the photo, to 1, the style. Values in between blend both and keep the local contrast
                 (images/mixing.py).
             stroke_size: Size of the strokes relative to the strokes that the network was trained for, 0.25 to 4.

@@ -153,4 +153,4 @@ def _averaged(plane: Tensor, radius: int) -> Tensor:
 
 
 def _hann(side: int, like: Tensor) -> Tensor:
-    return torch.hann_window(side + 2, periodic=False, device=like.device)[1:-1]
+    return torch.hann_window(side + 2, periodic=False, dtype=torch.float32, device=like.device)[1:-1]

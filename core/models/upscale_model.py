@@ -87,7 +87,7 @@ class UpscaleModel(ImageModel):
 
         Args:
             image: (N, 3, H, W) float RGB in [0, 1], any H, W >= 1, on any device (the network follows it). It stays
-                unchanged.
+                unchanged. Give `fill_transparent` images with alpha first.
             fidelity: 0 for this, the perceptual network, 1 for its partner, which was trained for pixel values alone
                 and has higher PSNR and less detail. In between, both networks' weights are blended, see `interpolate`.
             match_colors: Whether to match each channel's histogram to the image's, as the paper does (section 4.2).

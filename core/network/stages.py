@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .flatness import flat_planes
 from .layers import BLUR_EXTENT
 
 #: Which style of a network of several: one row for all images, or a tensor (N) with one for each image of the batch.
@@ -42,7 +43,8 @@ def blurred(x: Tensor) -> Tensor:
 class InstanceNorm(nn.Module):
     """Instance normalization with scale and shift: statistics over H x W of each image and channel, never stored.
 
-    The statistics are computed in float32 whatever the dtype of x is; the result has x's dtype.
+    The statistics are computed in float32 whatever the dtype of x is; the result has x's dtype. Outside of training, a
+    plane whose variance is only rounding becomes ``bias`` exactly (flatness.py).
 
     With several styles, weight and bias are (styles, channels), and forward takes the row to use: one number for all
     images, or a tensor (N) of one for each (conditional instance normalization, Dumoulin et al. 2017, equation 5).
@@ -64,11 +66,16 @@ class InstanceNorm(nn.Module):
             weight, bias = weight[row], bias[row]
         if weight.dim() == 2:  # a row for each image: treat all channels of the batch as those of one image
             parts = parts.reshape(1, -1, *x.shape[2:])
-        if _FAULTY_GROUP_NORM and not parts.requires_grad and torch.is_grad_enabled():
+        faulty = _FAULTY_GROUP_NORM and not parts.requires_grad and torch.is_grad_enabled()
+        if faulty or not self.training:  # for channels_last, torch's variances are wrong where the mean is much larger
             parts = parts.contiguous()
         # Group norm with one channel per group is instance norm. Torch has faster kernels for it, above all backward.
-        result = torch.group_norm(parts, weight.numel(), weight.flatten(), bias.flatten(), self.eps)
-        return result.view(x.shape).to(x.dtype)
+        result = torch.group_norm(parts, weight.numel(), weight.flatten(), bias.flatten(), self.eps).view(x.shape)
+        # Looking at values makes a GPU wait, and has no place in an exported graph.
+        flat = None if self.training or torch.compiler.is_compiling() else flat_planes(x)
+        if flat is not None:
+            result = torch.where(flat, bias.view(-1, x.shape[1], 1, 1).float(), result)
+        return result.to(x.dtype)
 
 
 def _normalize(norm: nn.Module | None, x: Tensor, row: Row) -> Tensor:

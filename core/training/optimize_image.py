@@ -138,7 +138,9 @@ def build_objective(
 
 def noise(image: Tensor, seed: int) -> Tensor:
     """Return white noise of an image's shape, uniform in [0, 1] and the same on all devices."""
-    return torch.rand(image.shape, generator=torch.Generator().manual_seed(seed)).to(image.device)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.rand(image.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return noise.to(image.device)
 
 
 def descend(

@@ -34,7 +34,9 @@ class Muon(torch.optim.Adam):
         for parameter, gradient, rate in kernels:
             state = self.state[parameter]
             if not state:
-                state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(parameter))
+                state.update(
+                    step=torch.tensor(0.0, dtype=torch.float32, device="cpu"), exp_avg=torch.zeros_like(parameter)
+                )
             state["step"] += 1
             momentum = state["exp_avg"].mul_(_MOMENTUM).add_(gradient)
             update = orthogonalized(gradient.add(momentum, alpha=_MOMENTUM).flatten(1))  # Nesterov momentum

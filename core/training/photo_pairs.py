@@ -56,7 +56,7 @@ class PairFolder:
         if degradation not in (*DEGRADATIONS, "mix"):
             raise InputError(f"the degradation is {degradation!r}; expected {', '.join(DEGRADATIONS)} or mix")
         self.kinds = DEGRADATIONS if degradation == "mix" else (degradation,)
-        self.files = find_images([folder])
+        self.files = sorted(find_images([folder]))  # the order by which earlier runs chose their photos
         self.factor, self.size, self.batch_size, self.seed = factor, size, batch_size, seed
         self.candidates = candidates
         self.skipped: dict[Path, str] = {}

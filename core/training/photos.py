@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import ImageError, InputError, first_line
 from ..images.folders import find_images
 from ..images.pillow import open_image
-from ..images.reading import read_image
+from ..images.reading import open_file, read_image
 
 # torchvision is imported by the functions that use it: importing it takes seconds, which only they should cost.
 
@@ -74,7 +74,7 @@ class PhotoFolder:
     def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0, shadows: float = 0.0) -> None:
         if not 0 <= seed < 2**63:
             raise InputError(f"the seed is {seed}; expected a number from 0 to 2^63 - 1")
-        self.files = find_images([folder])
+        self.files = sorted(find_images([folder]))  # the order by which earlier runs chose their photos
         self.size, self.batch_size, self.seed, self.shadows = size, batch_size, seed, shadows
         self.skipped: dict[Path, str] = {}
 
@@ -122,7 +122,7 @@ class StyledPhotos:
     def batch(self, index: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
         """Return a batch of `PhotoFolder`, and the row of each crop's style, (N,) int64."""
         rows = [self._row(position) for position in positions(index, self.batch_size, share)]
-        return self.photos.batch(index, share), torch.tensor(rows)
+        return self.photos.batch(index, share), torch.tensor(rows, device="cpu")
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
@@ -189,7 +189,7 @@ def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
 
 def _decode(path: Path, size: int) -> Image.Image:
     """Return a photo, upright and in RGB, at least 2 ``size`` px wide and high if its file is."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         image = open_image(file)
         image.draft("RGB", (size * 2, size * 2))  # a large JPEG decodes at a fraction of its size
         if image.mode == "F" or image.mode.startswith("I"):  # grey of more than 8 bits, which convert would clip

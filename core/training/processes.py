@@ -72,7 +72,7 @@ def check_same(text: str, device: torch.device) -> None:
 
 def wait_for_all(device: torch.device) -> None:
     """Return once all processes have called this function."""
-    add_up([torch.zeros(1, device=device)])
+    add_up([torch.zeros(1, dtype=torch.float32, device=device)])
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def save_checkpoint(
     names = [name for name, _ in network.named_parameters()]
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"{OPTIMIZER}{names[index]}.{key}": t for key, t in values.items()}
-    tensors[HISTORY] = torch.tensor(history, dtype=torch.float64)
+    tensors[HISTORY] = torch.tensor(history, dtype=torch.float64, device="cpu")
     header = {"format": saved_state.FORMAT, "task": "training", "step": step, "run": run}
     save_tensors(path, tensors, {**header, "digest": saved_state.digest(tensors, header)})
 

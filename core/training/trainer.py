@@ -318,7 +318,7 @@ class _Loop:
     def _figures(self) -> dict[str, dict[str, float]]:
         if not self.parts:  # resumed after the last step
             return {}
-        last = torch.tensor(self.history[-100:]).mean(dim=0).tolist()
+        last = torch.tensor(self.history[-100:], dtype=torch.float32, device="cpu").mean(dim=0).tolist()
         return {"final losses (mean of the last 100 steps)": dict(zip(self.parts, last, strict=True))}
 
 

@@ -65,7 +65,8 @@ def test_public_names_of_core():
 
     assert set(core.__all__) == {
         "ArchSpec", "LossNetwork", "Progress", "RECIPES", "StyleModel", "StyleRecipe", "TransformNet", "UpscaleModel",
-        "UpscaleRecipe", "blend_styles", "build_network", "errors", "list_styles", "list_upscalers", "load_style",
+        "UpscaleRecipe", "blend_styles", "build_network", "errors", "fill_transparent", "list_styles",
+        "list_upscalers", "load_style",
         "load_upscaler", "optimize_image", "style_regions", "train_style", "train_upscaler",
     }  # fmt: skip
     for name in core.__all__:

@@ -15,10 +15,12 @@ def _photo(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> to
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def _by_core(hosted, image: torch.Tensor) -> torch.Tensor:
-    """Return core's result for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4, without alpha."""
-    rgb = image[..., :3].float().expand(*image.shape[:-1], 3)
-    return hosted.model.stylize(rgb.movedim(-1, 1)).movedim(1, -1)
+def _by_core(pack, hosted, image: torch.Tensor) -> torch.Tensor:
+    """Return core's result for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4, without colors that alpha hides."""
+    rgb = image[..., :3].float().expand(*image.shape[:-1], 3).movedim(-1, 1)
+    alpha = image[..., 3].float()[:, None] if image.shape[-1] == 4 else None
+    rgb = pack.module("core.images.transparency").fill_transparent(rgb, alpha)
+    return hosted.model.stylize(rgb).movedim(1, -1)
 
 
 def _stages_run(hosted) -> list[int]:
@@ -42,7 +44,7 @@ def test_image_shapes_and_dtypes(pack, host, tiny, batch, size, channels, dtype)
     assert (result.dtype, result.device) == (torch.float32, torch.device("cpu"))
     assert torch.equal(image, original)
     assert result.min() >= 0 and result.max() <= 1
-    assert (result[..., :3] - _by_core(tiny, image)).abs().max() <= LEVEL
+    assert (result[..., :3] - _by_core(pack, tiny, image)).abs().max() <= LEVEL
     if channels == 4:
         assert torch.equal(result[..., 3], image[..., 3].float())
 
@@ -100,7 +102,7 @@ def test_result_has_host_dtype(load_pack, host):
         image = _photo(2, 21, 30, 4, dtype=dtype)
         result = pack.run("FastStylize", image=image, style_model=hosted)
         assert result.dtype == torch.float16
-        assert (result[..., :3].float() - _by_core(hosted, image)).abs().max() <= LEVEL
+        assert (result[..., :3].float() - _by_core(pack, hosted, image)).abs().max() <= LEVEL
         assert torch.equal(result[..., 3], image[..., 3].half())
 
 
@@ -153,7 +155,7 @@ def test_works_after_interruption(pack, host, tiny):
         pack.run("FastStylize", image=image, style_model=tiny)
     assert raised.value is host.interruption
     result = pack.run("FastStylize", image=image, style_model=tiny)
-    assert (result - _by_core(tiny, image)).abs().max() <= LEVEL
+    assert (result - _by_core(pack, tiny, image)).abs().max() <= LEVEL
 
 
 def test_calls_are_independent(pack, tiny):
@@ -183,3 +185,12 @@ def test_patcher_class_is_looked_up_late(host, load_pack):
     importlib.import_module("comfy.model_patcher").CoreModelPatcher = DynamicPatcher
     (patcher,) = pack.run("LoadStyleModel", style="tiny.safetensors").patchers
     assert patcher.is_dynamic()
+
+
+def test_colors_under_transparency_change_nothing(pack, tiny):
+    image = _photo(1, 40, 52, 4)
+    image[..., 3] = (image[..., 3] > 0.5).float()
+    other = image.clone()
+    other[..., :3][image[..., 3] == 0] = 1.0
+    results = [pack.run("FastStylize", image=each, style_model=tiny) for each in (image, other)]
+    assert torch.equal(*results)

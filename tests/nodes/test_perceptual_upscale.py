@@ -29,12 +29,14 @@ def model(pack, host) -> str:
 
 @pytest.fixture
 def by_core(pack, host, model):
-    """Compute core's result for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4, without alpha."""
+    """Compute core's result for a [B, H, W, C] image in [0, 1], C = 1, 3 or 4, without colors that alpha hides."""
     loaded = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / model)
 
     def compute(image: torch.Tensor, **options) -> torch.Tensor:
         rgb = image[..., :3].float().expand(*image.shape[:-1], 3)
-        return loaded.upscale(rgb.movedim(-1, 1), **options).movedim(1, -1)
+        alpha = image[..., 3].float()[:, None] if image.shape[-1] == 4 else None
+        rgb = pack.module("core.images.transparency").fill_transparent(rgb.movedim(-1, 1), alpha)
+        return loaded.upscale(rgb, **options).movedim(1, -1)
 
     return compute
 

@@ -175,9 +175,9 @@ def build(spec: ArchSpec, found: Fit, tensors: Mapping[str, Tensor]) -> Transfor
     }
     for key, expected in network.state_dict().items():
         if key.endswith("conv.bias") and key not in state:
-            state[key] = torch.zeros(expected.shape)
+            state[key] = torch.zeros(expected.shape, dtype=torch.float32, device="cpu")
         elif key.endswith("num_batches_tracked"):
-            state[key] = torch.zeros((), dtype=expected.dtype)
+            state[key] = torch.zeros((), dtype=expected.dtype, device="cpu")
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 

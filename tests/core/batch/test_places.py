@@ -77,7 +77,7 @@ def test_folder_of_bucket_is_planned_read_and_written(options, bucket):
         with open_photo(job.source) as file:
             image = ImageFile(torch.rand(1, 3, 4, 4))
             assert len(file.read()) > 50
-        assert write_photo(job.target, image) is None and is_there(job.target)
+        assert write_photo(job.target, [image]) is None and is_there(job.target)
     assert read_image(bucket / "out" / "sub dir" / "ä #1%.jpg").pixels.shape == (1, 3, 4, 4)
 
 
@@ -103,11 +103,11 @@ def test_errors_and_warnings_name_the_uri(bucket):
     ):
         pass
     pixels, alpha = torch.rand(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)
-    warning = write_photo(f"mem://bucket/a.jpg{OPTIONS}", ImageFile(pixels, alpha))
+    warning = write_photo(f"mem://bucket/a.jpg{OPTIONS}", [ImageFile(pixels, alpha)])
     assert warning == "mem://bucket/a.jpg: JPEG cannot hold transparency (flattened on white)"
     (bucket / "b.png").mkdir()
     with pytest.raises(ImageError, match=r"cannot write mem://bucket/b\.png: "):
-        write_photo("mem://bucket/b.png", ImageFile(pixels))
+        write_photo("mem://bucket/b.png", [ImageFile(pixels)])
 
 
 def test_hdfs_files_appear_only_when_complete(bucket, monkeypatch):
@@ -128,7 +128,7 @@ def test_hdfs_files_appear_only_when_complete(bucket, monkeypatch):
     system, _ = places._open("mem://bucket")
     hdfs = Hdfs(system)
     monkeypatch.setattr(places, "_open", lambda uri: (hdfs, "bucket"))
-    write_photo("hdfs://host/bucket/a.png", ImageFile(torch.rand(1, 3, 4, 4)))
+    write_photo("hdfs://host/bucket/a.png", [ImageFile(torch.rand(1, 3, 4, 4))])
     assert hdfs.moved == ["bucket/a.png"]
     assert [path.name for path in bucket.iterdir()] == ["a.png"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import sys
 
 import pytest
@@ -422,8 +421,8 @@ def test_command_runs_as_a_process(run_python, style, tmp_path):
     assert len(process.stderr.splitlines()) == 1 and "none.png" in process.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes and signals")
-def test_closed_pipe_and_ctrl_c_end_quietly(start_python, style, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes")
+def test_closed_pipe_ends_quietly(start_python, style):
     reading, writing = os.pipe()
     os.close(reading)
     with start_python(MAIN, "describe", style, stdout=writing) as process:
@@ -431,27 +430,14 @@ def test_closed_pipe_and_ctrl_c_end_quietly(start_python, style, tmp_path):
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
-    fifo = tmp_path / "waiting.png"  # reading it waits for a writer that never comes
-    os.mkfifo(fifo)
-    ready = "print('ready', flush=True)"
-    command = ["stylize", fifo, "-o", tmp_path / "o.png", "--style", style]
-    with start_python(f"{ready}; {MAIN}", *command) as process:
-        writer = os.open(fifo, os.O_WRONLY)  # returns once the command has opened it and is at work
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        os.close(writer)
-    assert (process.returncode, out, err) == (130, "ready\n", "cancelled\n")
-    assert not (tmp_path / "o.png").exists()
-
 
 def test_memory_option_is_reported_and_checked(run, refused, style, tmp_path):
     source, out = photo(tmp_path / "a.png", 64, 48), tmp_path / "out.png"
     status, _, lines = run("stylize", source, "-o", out, "--style", style, "--memory", "64M", "-v")
     assert status == 0 and len(lines) == 1 and "64x48 px, working in" in lines[0]
-    assert "budget is 0.0 MiB" in refused(
-        "stylize", source, "-o", tmp_path / "no.png", "--style", style, "--memory", "1K"
-    )
-    for size in ("lots", "2GB"):
+    line = refused("stylize", source, "-o", tmp_path / "no.png", "--style", style, "--memory", "1K")
+    assert f"{source}: an image of 64x48 px" in line and "budget is 0.0 MiB; allow more (--memory)" in line
+    for size in ("lots", "infG", "nan", "0", "2GX", "1e999"):
         line = refused("stylize", source, "-o", tmp_path / "no.png", "--memory", size)
         assert f"'{size}' is not a size; expected something like 800M or 2G" in line
     assert not (tmp_path / "no.png").exists()

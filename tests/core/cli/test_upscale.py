@@ -61,7 +61,7 @@ def test_upscale_reads_photos_of_every_mode(mode, size, run, model, tmp_path):
     read, out = read_image(source), read_image(tmp_path / "out.png")
     assert out.pixels.shape == (1, 3, 2 * height, 2 * width)
     assert (out.alpha is None) == (read.alpha is None) == (mode not in ("RGBA", "LA"))
-    assert difference(tmp_path / "out.png", load_upscaler(model).upscale(read.pixels)) <= 0.5 / 255 + 1e-6
+    assert difference(tmp_path / "out.png", load_upscaler(model).upscale(read.filled)) <= 0.5 / 255 + 1e-6
     if out.alpha is not None:
         assert (out.alpha - enlarge(read.alpha, 2).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
 
@@ -116,3 +116,14 @@ def test_describe_prints_facts_of_an_upscaler(run, model):
     answer = json.loads(out)
     expected = {"task": "upscale", "scale": 2, "partner": "pixel", "arch": ARCH, "title": "Tiny"}
     assert status == 0 and answer | expected == answer
+
+
+def test_hidden_colors_change_no_file(run, model, tmp_path):
+    visible = noise(20, 30, 4)
+    visible[..., 3] = 255 * (visible[..., 3] > 128)
+    for name, hidden in (("black", 0), ("white", 255)):
+        pixels = visible.copy()
+        pixels[pixels[..., 3] == 0, :3] = hidden
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        assert run("upscale", tmp_path / f"{name}.png", "-o", tmp_path / f"{name}_x2.png", "--model", model)[0] == 0
+    assert (tmp_path / "black_x2.png").read_bytes() == (tmp_path / "white_x2.png").read_bytes()

@@ -65,7 +65,7 @@ def test_damaged_file_is_named_by_its_format(tmp_path):
 def test_eps_and_wmf_are_not_opened(tmp_path):
     for start in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\xd7\xcd\xc6\x9a" + b"\0" * 60):
         (tmp_path / "a.png").write_bytes(start)
-        assert "expected an image" in message(read_image, tmp_path / "a.png")
+        assert any(each in message(read_image, tmp_path / "a.png") for each in ("expected an image", "PostScript"))
 
 
 def test_read_without_permission(tmp_path, monkeypatch):

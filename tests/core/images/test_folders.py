@@ -22,7 +22,7 @@ def test_find_images_in_folders_and_among_files(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    found = [tmp_path / name for name in ("a.jpg", "b/10.jpeg", "b/2.PNG", "d.png/e.webp")]
+    found = [tmp_path / name for name in ("a.jpg", "b/2.PNG", "b/10.jpeg", "d.png/e.webp")]
     assert find_images(tmp_path) == found
     assert find_images(str(tmp_path)) == found
     assert find_images([tmp_path / "c.txt", tmp_path / "b", tmp_path, str(tmp_path / "a.jpg")]) == [
@@ -32,6 +32,23 @@ def test_find_images_in_folders_and_among_files(tmp_path):
         found[3],
     ]
     assert find_images([]) == []
+
+
+def test_numbers_in_names_sort_as_numbers(tmp_path):
+    names = [
+        "a",
+        "clip2/frame1",
+        "clip2/frame02",
+        "clip2/frame2",
+        "clip2/frame10",
+        "clip2/frame10b3",
+        "clip10/frame1",
+        "x",
+    ]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.png").touch()
+    assert find_images(tmp_path) == [tmp_path / f"{name}.png" for name in names]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")

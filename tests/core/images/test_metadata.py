@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from image_files import SRGB, array, cmyk_profile, noise, save, tensor
-from perceptual_style.core.images.reading import read_image
-from perceptual_style.core.images.writing import save_image
+from image_files import SRGB, array, cmyk_profile, needs, noise, save, tensor
+from perceptual_style.core.images.metadata import Metadata
+from perceptual_style.core.images.reading import ImageFile, read_image
+from perceptual_style.core.images.writing import save_image, save_images
 from PIL import Image
 
 UPRIGHT = {
@@ -83,3 +85,50 @@ def test_grey_profile_is_dropped(tmp_path):
     grey = SRGB[:16] + b"GRAY" + SRGB[20:]
     assert read_image(save(tmp_path / "a.png", noise(2, 3), icc_profile=grey)).icc_profile is None
     assert read_image(save(tmp_path / "b.png", noise(2, 3), icc_profile=SRGB)).icc_profile == SRGB
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="t"/></x:xmpmeta>'
+
+
+def full(pixels: torch.Tensor) -> ImageFile:
+    marks = {b"cICP": bytes((9, 16, 0, 1))}
+    return ImageFile(
+        pixels, metadata=Metadata((300.0, 150.0), XMP, b"a comment", {"prompt": "{}", "Author": "漢字"}, marks)
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lost"),
+    [
+        (".png", ""),
+        (".jpg", "color marks (cICP) or PNG text"),
+        (".tif", "color marks (cICP) or PNG text"),
+        (".webp", "color marks (cICP) or PNG text or a comment"),
+        (".bmp", "color marks (cICP) or PNG text or XMP or a comment"),
+    ],
+)
+def test_resolution_xmp_comments_and_texts_are_kept_or_named(suffix, lost, tmp_path):
+    needs(suffix)
+    warning = save_images(tmp_path / f"a{suffix}", [full(torch.rand(1, 3, 8, 9))])
+    assert (warning or "").endswith(lost) and bool(warning) == bool(lost)
+    found = read_image(tmp_path / f"a{suffix}")
+    if suffix == ".webp":
+        exif = Image.Exif()
+        exif.load(found.exif)
+        assert (exif[282], exif[283]) == (300, 150)
+    else:
+        assert np.allclose(found.metadata.dpi, (300, 150), atol=0.02)
+    if suffix != ".bmp":
+        assert b'Orientation="6"' not in found.metadata.xmp and b'dc:title="t"' in found.metadata.xmp
+    if suffix == ".png":
+        assert found.metadata.marks == {b"cICP": bytes((9, 16, 0, 1))}
+        assert found.metadata.texts == {"prompt": "{}", "Author": "漢字", "Comment": "a comment"}
+    if suffix == ".jpg":
+        assert found.metadata.comment == b"a comment"
+
+
+def test_usual_gamma_is_no_mark(tmp_path):
+    for gamma, kept in ((45455, False), (100000, True)):
+        mark = {b"gAMA": struct.pack(">I", gamma)}
+        save_images(tmp_path / "a.png", [ImageFile(torch.rand(1, 3, 4, 4), metadata=Metadata(marks=mark))])
+        assert read_image(tmp_path / "a.png").metadata.marks == (mark if kept else {})

@@ -70,14 +70,14 @@ def test_transparent_palette_entries_and_colors_become_alpha(tmp_path):
     assert alpha(rgb, 16, 2, struct.pack(">3H", 4000, 50000, 65535)) == [1, 0]
 
 
-def test_16_bit_colors_are_read_by_their_upper_8_bits(tmp_path):
+def test_16_bit_colors_are_read_in_full(tmp_path):
     data = noise(4, 5, 4, top=65536, dtype=np.uint16)
     found = read_image(write_png(tmp_path / "a.png", data, 16, 6))
-    assert np.array_equal(array(found.pixels), (data[..., :3] >> 8) / np.float32(255))
-    assert np.array_equal(array(found.alpha), (data[..., 3:] >> 8) / np.float32(255))
+    assert np.array_equal(array(found.pixels), data[..., :3] / np.float32(65535))
+    assert np.array_equal(array(found.alpha), data[..., 3:] / np.float32(65535))
     found = read_image(write_png(tmp_path / "b.png", data[..., :2], 16, 4))
-    assert np.array_equal(array(found.pixels), (data[..., [0, 0, 0]] >> 8) / np.float32(255))
-    assert np.array_equal(array(found.alpha), (data[..., 1:2] >> 8) / np.float32(255))
+    assert np.array_equal(array(found.pixels), data[..., [0, 0, 0]] / np.float32(65535))
+    assert np.array_equal(array(found.alpha), data[..., 1:2] / np.float32(65535))
     body = data[..., :3].astype("<u2").tobytes()
     found = read_image(write_tiff(tmp_path / "c.tif", (5, 4), body, channels=3, photometric=2))
     assert np.array_equal(array(found.pixels), (data[..., :3] >> 8) / np.float32(255))

@@ -237,7 +237,7 @@ def test_command_writes_result_of_function(run, optimize, command, files):
     assert all("iteration" in line or "optimiz" in line for line in lines), lines
     photo, painting = (read_image(files / name) for name in ("photo.png", "painting.png"))
     weights = STANDARD.weights.scaled(style=2, tv=0)
-    expected, _ = optimize(photo.pixels, painting.pixels, weights=weights, iterations=2)
+    expected, _ = optimize(photo.filled, painting.pixels, weights=weights, iterations=2)
     written = read_image(files / "out.png")
     assert (written.pixels - expected).abs().max() <= 0.5 / 255 + 1e-6
     assert torch.equal(written.alpha, photo.alpha)

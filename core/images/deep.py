@@ -1,0 +1,101 @@
+"""Colors with 16 bits per channel, which Pillow reduces to 8: read and write PNG, read TIFF."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor
+
+from .tensors import row_bands
+
+_TOP = 65535
+
+
+def read_deep_png(image: Image.Image, file: BinaryIO) -> Tensor | None:
+    """Return the channels of a PNG file with colors of 16 bits, (C, H, W) float32 in [0, 1], C = 3 or 4.
+
+    Return None for other files, and if the installed torchvision reads 8 bits only.
+    """
+    file.seek(24)
+    depth, kind = file.read(2)
+    if depth != 16 or kind not in (2, 4, 6):
+        return None
+    file.seek(0)
+    try:
+        from torchvision.io import ImageReadMode, decode_png  # deprecated since 0.29
+
+        found = decode_png(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    except (ImportError, RuntimeError):  # of a damaged file, Pillow says what is wrong
+        return None
+    if found.dtype == torch.uint8 or found.shape[0] not in (2, 3, 4):
+        return None
+    values = found.numpy().astype(np.float32)
+    if len(values) == 2:
+        values = np.concatenate([values[:1], values[:1], values])
+    key = image.info.get("transparency")
+    if len(values) == 3 and isinstance(key, tuple) and len(key) == 3:
+        opaque = (values != np.array(key, np.float32)[:, None, None]).any(axis=0, keepdims=True)
+        values = np.concatenate([values, opaque * np.float32(_TOP)])
+    return torch.from_numpy(values / np.float32(_TOP))
+
+
+def turned_upright(planes: Tensor, orientation: int) -> Tensor:
+    """Return (C, H, W) turned upright, by its EXIF orientation."""
+    if orientation in (5, 6, 7, 8):
+        planes = planes.transpose(1, 2)
+    axes = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation, ())
+    return planes.flip(axes).contiguous()
+
+
+def deep_png(pixels: Tensor, alpha: Tensor | None, options: dict) -> bytes:
+    """Return a PNG file with 16 bits per channel.
+
+    Args:
+        pixels: (3, H, W) in [0, 1]
+        alpha: (1, H, W) in [0, 1], or None
+        options: Pillow's options for everything but the pixels
+    """
+    small = io.BytesIO()  # Pillow writes the other chunks, around a single pixel
+    Image.new("RGB" if alpha is None else "RGBA", (1, 1)).save(small, "PNG", **options)
+    height, width = pixels.shape[-2:]
+    content, position, result = small.getvalue(), 8, [small.getvalue()[:8]]
+    while position < len(content):
+        length, kind = struct.unpack(">I", content[position : position + 4])[0], content[position + 4 : position + 8]
+        if kind == b"IHDR":
+            result.append(_chunk(kind, struct.pack(">IIBBBBB", width, height, 16, 2 if alpha is None else 6, 0, 0, 0)))
+        elif kind == b"IDAT":
+            result.append(_chunk(kind, _compressed(pixels, alpha)))
+        else:
+            result.append(content[position : position + length + 12])
+        position += length + 12
+    return b"".join(result)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _compressed(pixels: Tensor, alpha: Tensor | None) -> bytes:
+    """Return the compressed rows. Each byte is the difference from the same byte of the pixel to the left."""
+    packer, parts = zlib.compressobj(6), []
+    for rows in row_bands(*pixels.shape[-2:]):
+        band = pixels[:, rows] if alpha is None else torch.cat([pixels[:, rows], alpha[:, rows].to(pixels)])
+        values = (band.cpu().double().clamp(0, 1) * _TOP).round().permute(1, 2, 0).numpy().astype(">u2")
+        data = values.reshape(len(values), -1).view(np.uint8).reshape(len(values), values.shape[1], -1)
+        lines = np.empty((len(data), 1 + data[0].size), np.uint8)
+        lines[:, 0] = 1
+        lines[:, 1:] = np.diff(data, axis=1, prepend=np.uint8(0)).reshape(len(data), -1)
+        parts.append(packer.compress(lines.tobytes()))
+    return b"".join([*parts, packer.flush()])
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether an image of numbers, or a TIFF file, has more than 8 bits per channel."""
+    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (8,))
+    return image.mode.startswith("I;16") or image.mode in ("I", "F") or max(bits) > 8

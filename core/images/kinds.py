@@ -1,0 +1,109 @@
+"""Say what a file is that cannot be read as an image, and what to do about it."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+_SAVE = "save it as PNG, TIFF or JPEG"
+_VIDEO = "it is a video; extract its frames (ffmpeg -i VIDEO frame%06d.png) and give their folder"
+
+# The first bytes of kinds of files that are not read
+_STARTS: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\x0a", f"JPEG XL is not supported; {_SAVE}"),
+    (b"\0\0\0\x0cJXL ", f"JPEG XL is not supported; {_SAVE}"),
+    (b"v/1\x01", f"OpenEXR is not supported; {_SAVE}"),
+    (b"#?RADIANCE", f"Radiance HDR is not supported; {_SAVE}"),
+    (b"#?RGBE", f"Radiance HDR is not supported; {_SAVE}"),
+    (b"DDS ", f"DDS textures are not supported; {_SAVE}"),
+    (b"\0\0\x01\0", f"icons (.ico) are not supported; {_SAVE}"),
+    (b"\x01\xda", f"SGI images are not supported; {_SAVE}"),
+    (b"%PDF", f"it is a PDF document; {_SAVE}"),
+    (b"%!PS", f"it is a PostScript document; {_SAVE}"),
+    (b"<svg", f"it is a drawing (SVG); {_SAVE}"),
+    (b"<?xml", f"it is an XML file, perhaps a drawing (SVG); {_SAVE}"),
+    (b"<", "it is a web page, not an image; download the image itself"),
+    (b"version https://", "it is a Git LFS pointer, not the image; run git lfs pull"),
+    (b"PK\x03\x04", "it is a ZIP archive; unpack it"),
+    (b"FUJIFILM", f"it is a camera's raw file; develop it and {_SAVE}"),
+    (b"\x1aE\xdf\xa3", _VIDEO),
+    (b"FLV\x01", _VIDEO),
+    (b"\0\0\x01\xba", _VIDEO),
+    (b"\0\0\x01\xb3", _VIDEO),
+    (b"OggS", _VIDEO),
+    (b"0&\xb2u\x8ef\xcf\x11", _VIDEO),
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_SAMPLE_KINDS = {1: "integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
+
+
+def is_heif(start: bytes) -> bool:
+    """Return whether the first 16 bytes are those of a HEIC photo."""
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
+
+
+def kind_of(start: bytes) -> str | None:
+    """Return a line on a file that is no readable image, by its first 16 bytes, or None if they tell nothing."""
+    text = start.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if start[4:8] == b"ftyp":
+        if is_heif(start):
+            return "HEIC photos need pillow-heif: pip install pillow-heif; or save it as JPEG"
+        return None if start[8:12] in (b"avif", b"avis") else _VIDEO
+    if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
+        return _VIDEO
+    for known, line in _STARTS:
+        if start.startswith(known) or (known[:1] in b"<v" and text.startswith(known)):
+            return line
+    return None
+
+
+def describe_tiff(file: BinaryIO, unsupported: bool) -> str | None:
+    """Return a line on a TIFF file that is a camera's, or whose kind of pixels is ``unsupported``, or else None."""
+    file.seek(0)
+    head = file.read(16)
+    if head[8:10] == b"CR" or head[:4] in (b"IIU\0", b"IIRO", b"MMOR"):
+        return f"it is a camera's raw file; develop it and {_SAVE}"
+    try:
+        tags = _tiff_tags(file, head)
+        width, height = tags[256][0], tags[257][0]
+    except (KeyError, IndexError, struct.error, ValueError, OverflowError):
+        return None
+    if 50706 in tags:
+        return f"it is a camera's raw file (DNG); develop it and {_SAVE}"
+    if not (unsupported and width and height):
+        return None
+    bits, kind = tags.get(258, (1,)), tags.get(339, (1,))[0]
+    channels = tags.get(277, (len(bits),))[0]
+    return (
+        f"a TIFF file of {channels} channel{'s' if channels > 1 else ''} of {max(bits)}-bit "
+        f"{_SAMPLE_KINDS.get(kind, 'values')} (photometric {tags.get(262, ('unknown',))[0]}, compression "
+        f"{tags.get(259, (1,))[0]}) is not supported; save it as RGB or grey with 8 or 16 bits"
+    )
+
+
+def _tiff_tags(file: BinaryIO, head: bytes) -> dict[int, tuple[int, ...]]:
+    """Return the integers of the first directory by tag."""
+    order = {b"II": "<", b"MM": ">"}[head[:2]]
+    big = struct.unpack(f"{order}H", head[2:4])[0] == 43
+    file.seek(struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}I", head[4:8])[0])
+    count = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))[0]
+    size = 20 if big else 12
+    tags: dict[int, tuple[int, ...]] = {}
+    if count > 4096:
+        raise ValueError("a directory without end")
+    table = file.read(count * size)
+    for i in range(count):
+        entry = table[i * size : (i + 1) * size]
+        tag, kind = struct.unpack(f"{order}HH", entry[:4])
+        number = struct.unpack(f"{order}{'Q' if big else 'I'}", entry[4 : size // 2 + 2])[0]
+        code = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
+        if code is None or not 0 < number <= 64:
+            tags[tag] = ()
+            continue
+        layout = struct.Struct(f"{order}{number}{code}")
+        value = entry[size // 2 + 2 :]
+        if layout.size > len(value):
+            file.seek(struct.unpack(f"{order}{'Q' if big else 'I'}", value)[0])
+            value = file.read(layout.size)
+        tags[tag] = layout.unpack(value[: layout.size])
+    return tags

@@ -1,0 +1,150 @@
+"""What cannot work is said before the work, in one line; files and terminals are treated with care."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+import torch
+from helpers import save_noise as photo
+from helpers import save_style
+from perceptual_style.core.checkpoints.own_format import save_network
+from perceptual_style.core.cli.photos import _size
+from perceptual_style.core.cli.terminal import plain
+from perceptual_style.core.models.style_model import StyleModel
+from perceptual_style.core.models.upscale_model import UpscaleModel
+from perceptual_style.core.network.transform_net import build_network
+from PIL import Image
+
+MAIN = "import sys; from perceptual_style.core.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture
+def style(tmp_path):
+    return save_style(tmp_path / "styles" / "tiny.safetensors")
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fail the test if an image is computed."""
+
+    def computed(*_, **__):
+        raise AssertionError("an image was computed")
+
+    monkeypatch.setattr(StyleModel, "stylize", computed)
+    monkeypatch.setattr(UpscaleModel, "upscale", computed)
+
+
+def test_sides_that_the_format_cannot_hold(refused, no_work, tmp_path):
+    torch.manual_seed(0)
+    model = tmp_path / "x8.safetensors"
+    save_network(
+        model, build_network("c3s1-4,p2-4,p2-4,p2-3 norm=none padding=zero output=linear"), {"task": "upscale"}
+    )
+    Image.new("RGB", (9000, 2)).save(tmp_path / "wide.png")
+    for suffix, most in ((".jpg", 65500), (".webp", 16383)):
+        line = refused("upscale", tmp_path / "wide.png", "-o", tmp_path / f"out{suffix}", "--model", model)
+        assert f"has at most {most} pixels a side, got 72000 x 16; use .png or .tif" in line
+    line = refused("upscale", tmp_path / "wide.png", "-o", tmp_path / "out.xyz", "--model", model)
+    assert "expected a suffix such as .png" in line
+
+
+def test_several_photos_need_a_folder(refused, no_work, style, tmp_path):
+    photos = [photo(tmp_path / "in" / f"{name}.png") for name in "ab"]
+    for sources in (photos, [tmp_path / "in"]):
+        line = refused("stylize", *sources, "-o", tmp_path / "result.png", "--style", style)
+        assert "result.png is the name of one image" in line and "give a folder" in line
+    assert not (tmp_path / "result.png").exists()
+
+
+def test_folder_with_a_dot_in_its_name_is_a_folder(run, style, tmp_path):
+    photos = [photo(tmp_path / "in" / f"{name}.png") for name in "ab"]
+    assert run("stylize", *photos, "-o", tmp_path / "out.v2", "--style", style)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out.v2").iterdir()) == ["a.png", "b.png"]
+
+
+def test_files_that_are_read_are_not_replaced(refused, no_work, style, tmp_path):
+    source, mask = photo(tmp_path / "a.png"), photo(tmp_path / "mask.png", mode="L")
+    line = refused("stylize", source, "-o", mask, "--style", style, "--mask", mask)
+    assert "mask.png is read and would be replaced" in line
+    for output in (source, mask):
+        assert "is read and would be replaced" in refused("optimize", source, mask, "-o", output)
+    os.symlink(source, tmp_path / "link.png")
+    assert "would be replaced" in refused("stylize", source, "-o", tmp_path / "link.png", "--style", style)
+
+
+def test_results_of_formats_that_are_only_read_get_another_suffix(run, style, tmp_path):
+    folder = tmp_path / "in"
+    photo(folder / "a.png").rename(folder / "photo")
+    Image.new("RGB", (9, 8)).save(folder / "b.pgm", "PPM")
+    assert run("stylize", folder / "photo", folder / "b.pgm", "-o", tmp_path / "out", "--style", style)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.pgm", "photo.png"]
+
+
+def test_patterns_are_expanded_where_the_shell_does_not(run, refused, style, tmp_path):
+    for name in ("b10", "b2", "c"):
+        photo(tmp_path / "in" / f"{name}.png")
+    assert run("stylize", tmp_path / "in" / "b*.png", "-o", tmp_path / "out", "--style", style)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b10.png", "b2.png"]
+    assert "matches no file" in refused("stylize", tmp_path / "*.jpg", "-o", tmp_path / "out", "--style", style)
+    photo(tmp_path / "in" / "d[1].png")
+    assert run("stylize", tmp_path / "in" / "d[1].png", "-o", tmp_path / "one.png", "--style", style)[0] == 0
+
+
+def test_sizes_of_memory():
+    sizes = {"2GB": 2 << 30, "2G": 2 << 30, "1.5gib": 3 << 29, "800 MB": 800 << 20, "64k": 64 << 10, "1T": 1 << 40}
+    assert {text: _size(text) for text in sizes} == sizes
+    assert _size("12345") == 12345
+
+
+def test_empty_names_get_their_line(refused, style, tmp_path):
+    source = photo(tmp_path / "a.png")
+    assert "output is empty" in refused("stylize", source, "-o", "", "--style", style)
+    assert "photos is empty" in refused("stylize", "", "-o", tmp_path / "out", "--style", style)
+    assert "file is empty" in refused("describe", "")
+
+
+def test_control_characters_never_reach_the_terminal(run, tmp_path):
+    assert plain("a\x1b[31mb\x07\x9b\u202ec\tdé\n") == "a\\x1b[31mb\\x07\\x9b\\u202ec\tdé\n"
+    path = save_style(tmp_path / "a.safetensors", title="red \x1b[31m\x07 title", credit={"artist": "\x9bnobody"})
+    status, out, lines = run("describe", path)
+    assert status == 0 and "\\x1b[31m" in out
+    source = tmp_path / "bad\x1b]0;title\x07.png"
+    source.write_bytes(b"\x1b\x07")
+    status, _, lines = run("stylize", source, "-o", tmp_path / "out.png", "--style", path)
+    assert status == 2 and not any(
+        ord(each) < 32 or 127 <= ord(each) < 160 for each in out.replace("\n", "") + lines[0]
+    )
+
+
+def test_text_that_the_encoding_lacks_is_escaped(run_python, tmp_path):
+    path = save_style(tmp_path / "a.safetensors", title="星月夜")
+    process = run_python(f"import sys; sys.stdout.reconfigure(encoding='ascii'); {MAIN}", "describe", path)
+    assert process.returncode == 0 and "\\u661f" in process.stdout and "Traceback" not in process.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_clean_up(number, status, start_python, style, tmp_path):
+    source = photo(tmp_path / "large.png", 3000, 2000)
+    arguments = ["stylize", source, "-o", tmp_path / "out" / "large.png", "--style", style, "--stroke-size", "0.25"]
+    with start_python(MAIN, *arguments) as process:
+        time.sleep(3)
+        process.send_signal(getattr(signal, number))
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (status, "cancelled\n")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_files_of_other_kinds_in_a_folder_are_named(run, style, tmp_path):
+    photo(tmp_path / "in" / "a.png")
+    for name in ("IMG_1.heic", "b.cr2", "clip.mp4", "notes.txt", ".hidden.heic"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    status, _, lines = run("stylize", tmp_path / "in", "-o", tmp_path / "out", "--style", style)
+    assert status == 0 and len(lines) == 1
+    assert "passed over 3 files of kinds that are not read: b.cr2, clip.mp4, IMG_1.heic; HEIC photos need" in lines[
+        0
+    ].replace("IMG_1.heic, b.cr2, clip.mp4", "b.cr2, clip.mp4, IMG_1.heic")
