@@ -13,6 +13,7 @@ from perceptual_style.core import optional
 from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.errors import PerceptualStyleError
 from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.images.transparency import fill_transparent
 from perceptual_style.core.models.style_model import StyleModel
 from perceptual_style.core.network.transform_net import TransformNet, build_network
 from PIL import Image
@@ -86,3 +87,9 @@ def hide_optional_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
 
     monkeypatch.setattr(optional, "importlib", SimpleNamespace(import_module=missing))
+
+
+def pixels_of(image: torch.Tensor) -> torch.Tensor:
+    """Convert an IMAGE [B, H, W, 1, 3 or 4] to what core gets: (B, 3, H, W), without colors that alpha hides."""
+    pixels = image[..., :3].movedim(-1, 1).expand(-1, 3, -1, -1)
+    return fill_transparent(pixels, image[..., 3:].movedim(-1, 1) if image.shape[-1] == 4 else None)

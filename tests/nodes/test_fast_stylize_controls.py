@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import pixels_of
 
 LEVEL = 1 / 255
 
@@ -14,7 +15,7 @@ def _photo(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def _by_core(hosted, image: torch.Tensor, **options) -> torch.Tensor:
-    return hosted.model.stylize(image[..., :3].movedim(-1, 1), **options).movedim(1, -1)
+    return hosted.model.stylize(pixels_of(image), **options).movedim(1, -1)
 
 
 def test_controls_are_optional_with_tooltips(pack):
@@ -45,6 +46,14 @@ def test_options_match_core(pack, tiny, options):
     result = pack.run("FastStylize", image=image, style_model=tiny, **options)
     assert torch.equal(result[..., 3], image[..., 3])
     torch.testing.assert_close(result[..., :3], _by_core(tiny, image, **options))
+
+
+def test_hidden_colors_do_not_matter(pack, tiny):
+    image = _photo(1, 24, 33, 4)
+    image[..., 3] = (image[..., 3] > 0.5).float()
+    other = image.clone()
+    other[..., :3][image[..., 3] == 0] = 0.9
+    assert torch.equal(*(pack.run("FastStylize", image=each, style_model=tiny)[..., :3] for each in (image, other)))
 
 
 @pytest.mark.parametrize("shape", [(24, 33), (1, 24, 33), (3, 24, 33), (1, 48, 66), (3, 7, 5)])

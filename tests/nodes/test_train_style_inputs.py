@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 from foreign_files import make
+from helpers import pixels_of
 
 
 def _image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -240,7 +241,7 @@ def test_core_gets_painting_colors(shape, train, asked):
     style_image = _image(1, *shape)
     seen = asked(train, style_image=style_image)["style_image"]
     assert seen.shape == (1, 3, *shape[:2]) and not seen.is_inference()
-    assert torch.equal(seen, style_image[..., :3].movedim(-1, 1).expand(1, 3, -1, -1))
+    assert torch.equal(seen, pixels_of(style_image))
 
 
 @pytest.mark.parametrize(
