@@ -11,7 +11,9 @@ from . import images
 from .host import HostedModel, StyleModelType, io, search_aliases
 
 
-def feather_input(tooltip: str) -> io.Float.Input:
+def feather_input(
+    tooltip: str = "Width of the soft edge in pixels, measured inward from the mask's edge.",
+) -> io.Float.Input:
     """Return an input for the width of a soft edge in px."""
     return io.Float.Input(
         "feather", default=0.0, min=0.0, max=float(MOST_FEATHER), step=1.0, optional=True, tooltip=tooltip
@@ -49,10 +51,6 @@ class FastStylize(io.ComfyNode):
             "input.",
             inputs=[
                 io.Image.Input("image", tooltip="Photos to stylize. Each is stylized on its own and keeps its alpha."),
-                StyleModelType.Input(
-                    "style_model",
-                    tooltip="The style, from Load Fast Style Model, Train Style, Blend Styles or Style Regions.",
-                ),
                 *_control_inputs(),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The stylized images, same size as the input.")],
@@ -85,8 +83,12 @@ class FastStylize(io.ComfyNode):
 
 
 def look_inputs(photo: str = "photo") -> list[io.Input]:
-    """Return the inputs for strength, stroke size and color. ``photo`` is what their tooltips call an image."""
+    """Return the inputs for style, strength, stroke size and color. ``photo`` is what their tooltips call an image."""
     return [
+        StyleModelType.Input(
+            "style_model",
+            tooltip="The style, from Load Fast Style Model, Train Style, Blend Styles or Style Regions.",
+        ),
         slider(
             "strength", 1.0, 0.0, 1.0,
             f"1: the style. 0: the {photo}. Values between blend the two without a hazy look.",
@@ -112,7 +114,7 @@ def _control_inputs() -> list[io.Input]:
             tooltip="Where to stylize. Where the mask is 0, the photo stays exactly as it is. Give one mask for all images "
             "or one per image. Masks are resized if needed.",
         ),
-        feather_input("Width of the soft edge in pixels, measured inward from the mask's edge."),
+        feather_input(),
         slider(
             "temporal", 0.0, 0.0, 1.0,
             "For the frames of a video, given as one batch. Above 0, they flicker less: still parts are averaged over time, "

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import CheckpointError
 from ..core.hub.loss_networks import deepest_of, find_tensors, loss_weights_file
@@ -13,15 +14,23 @@ from ..core.hub.manifest import Entry, entries
 from ..core.losses.loss_network import LossNetwork, recognize
 from ..core.training.style_recipes import StyleRecipe
 from .choices import Choices
-from .host import LOSS_FOLDER, model_files, model_folders, model_path, progress_callback
+from .host import LOSS_FOLDER, io, model_files, model_folders, model_path, progress_callback
 
 LOSS_NETWORKS = Choices("loss-network", LOSS_FOLDER, "loss network")
 AUTO = "auto"
 
 
-def loss_network_options() -> list[str]:
-    """Return the options of an input for a loss network."""
-    return [AUTO, *LOSS_NETWORKS.options()]
+def loss_network_input(settings: str, **options: Any) -> io.Combo.Input:
+    """Return the input for a loss network. ``settings`` is what its tooltip calls a recipe."""
+    return io.Combo.Input(
+        "loss_network",
+        options=[AUTO, *LOSS_NETWORKS.options()],
+        default=AUTO,
+        tooltip=f"The network that compares images. auto: the one of the {settings}; quick and standard need no download. "
+        "vgg16: better pictures, but slower. A network marked (download) is downloaded once, verified, and saved in "
+        "models/loss_networks. Files in that folder work, too.",
+        **options,
+    )
 
 
 def validate(name: str | None) -> bool | str:
@@ -45,7 +54,7 @@ def with_loss_network(recipe: StyleRecipe, choice: str) -> tuple[StyleRecipe, Pa
     """
     layers = recipe.weights.layers
     if choice == AUTO:
-        return recipe, matching_weights(recipe)
+        return recipe, _matching_weights(recipe)
     chosen = LOSS_NETWORKS.chosen(choice)
     if isinstance(chosen, Path):
         return replace(recipe, loss_network=recognize(chosen, layers, recipe.loss_network)), chosen
@@ -54,7 +63,7 @@ def with_loss_network(recipe: StyleRecipe, choice: str) -> tuple[StyleRecipe, Pa
     return replace(recipe, loss_network=name), file
 
 
-def matching_weights(recipe: StyleRecipe) -> Path:
+def _matching_weights(recipe: StyleRecipe) -> Path:
     """Return the bundled or downloaded weights, or the first file that contains every layer the recipe needs.
 
     Raises:

@@ -128,14 +128,7 @@ def _start_inputs() -> list[io.Input]:
 
 def _network_inputs() -> list[io.Input]:
     return [
-        io.Combo.Input(
-            "loss_network",
-            options=loss_networks.loss_network_options(),
-            default=loss_networks.AUTO,
-            tooltip="The network that compares images. auto: the one of the recipe; quick and standard need no download. "
-            "vgg16: better pictures, but slower. A network marked (download) is downloaded once, verified, and saved in "
-            "models/loss_networks. Files in that folder work, too.",
-        ),
+        loss_networks.loss_network_input("recipe"),
         advanced(
             io.Int.Input,
             "style_size",

@@ -16,7 +16,6 @@ from . import images
 from .fast_stylize import feather_input, look_inputs, slider
 from .host import (
     HostedModel,
-    StyleModelType,
     advanced,
     io,
     progress_callback,
@@ -42,10 +41,6 @@ class StylizeVideo(io.ComfyNode):
             "Sound, frame rate and orientation are kept.",
             inputs=[
                 io.Video.Input("video", tooltip="The video, from Load Video, Trim Video or Create Video."),
-                StyleModelType.Input(
-                    "style_model",
-                    tooltip="The style, from Load Fast Style Model, Train Style, Blend Styles or Style Regions.",
-                ),
                 *look_inputs("video"),
                 *_film_inputs(),
             ],
@@ -94,7 +89,7 @@ def _film_inputs() -> list[io.Input]:
             tooltip="Where to stylize. Where the mask is 0, the video stays as it is. Give one mask for all frames or one "
             "per frame. Masks are resized if needed.",
         ),
-        feather_input("Width of the soft edge in pixels, measured inward from the mask's edge."),
+        feather_input(),
         slider(
             "temporal", 1.0, 0.0, 1.0,
             "Reduces flicker. Still parts are averaged over time, and strokes follow a pan. 0: each frame is stylized on "
@@ -102,8 +97,8 @@ def _film_inputs() -> list[io.Input]:
         ),
         advanced(
             io.Float.Input, "crf", default=QUALITY["h264"], min=0.0, max=51.0, step=1.0, optional=True,
-            tooltip="Quality of the H.264 encoding. Smaller is better, and the file larger. Save Video copies the result as "
-            "it is.",
+            tooltip="Quality of the H.264 encoding. Smaller values give better quality and larger files. Save Video "
+            "copies the result as it is.",
         ),
     ]  # fmt: skip
 

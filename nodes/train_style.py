@@ -82,7 +82,7 @@ class TrainStyle(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, content: Any = None, loss_network: Any = None, start_from: Any = None, **_: Any) -> str:
         """Return a text that changes with the photos, the loss network's file or the base."""
-        files = [loss_networks.LOSS_NETWORKS.fingerprint(only(loss_network)), STYLES.fingerprint(only(start_from))]
+        files = [loss_networks.fingerprint(only(loss_network)), STYLES.fingerprint(only(start_from))]
         return " ".join([*files, photos_fingerprint(only(content))])
 
     @classmethod
@@ -182,15 +182,7 @@ def _recipe_inputs() -> list[io.Input]:
         _factor("style_weight", "How closely the result follows the painting."),
         _factor("tv_weight", "How much the result is smoothed."),
         _number("style_size", 8192, "Longest side of the painting in px. Larger values make larger strokes."),
-        io.Combo.Input(
-            "loss_network",
-            options=loss_networks.loss_network_options(),
-            default=loss_networks.AUTO,
-            optional=True,
-            tooltip="The network that compares images. auto: the one of the preset; quick and standard need no download. "
-            "vgg16: better pictures, but slower. A network marked (download) is downloaded once, verified, and saved in "
-            "models/loss_networks. Files in that folder work, too.",
-        ),
+        loss_networks.loss_network_input("preset", optional=True),
     ]
 
 

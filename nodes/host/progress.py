@@ -37,8 +37,6 @@ def progress_callback(images: int) -> ProgressCallback:
         for note in progress.notes:
             _log.warning("Perceptual Style: %s", note)
         model_management.throw_exception_if_processing_interrupted()
-        for note in progress.notes:
-            _log.warning("Perceptual Style: %s", note)
         share = progress.done / progress.total
         if share < last or last == 1:  # an image may take a single step
             finished += 1
