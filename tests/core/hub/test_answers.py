@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 from datetime import datetime, timedelta, timezone
@@ -21,16 +20,6 @@ from perceptual_style.core.hub.patience import Patience, retry_after
 REVISION = "1234567890" * 4
 DATA = random.Random(5).randbytes(300_000)
 PAGE = b"<!DOCTYPE html><html><title>Sign in to the airport</title></html>"
-
-
-@pytest.fixture
-def entry(hub_standin, use_hub) -> Entry:
-    """An entry whose file is on the stand-in."""
-    hub_standin.put("some/styles", REVISION, "Wave.pth", DATA)
-    return Entry(
-        "wave", "Wave", "style", bytes=len(DATA), sha256=hashlib.sha256(DATA).hexdigest(), family="rrmina",
-        hub=HubFile("some/styles", REVISION, "Wave.pth"),
-    )  # fmt: skip
 
 
 @pytest.fixture

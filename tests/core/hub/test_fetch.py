@@ -21,23 +21,13 @@ from perceptual_style.core.errors import Cancelled, CheckpointError, HubError
 from perceptual_style.core.hub import checksums, manifest
 from perceptual_style.core.hub import fetch as hub_fetch
 from perceptual_style.core.hub import ranges as hub_ranges
-from perceptual_style.core.hub.manifest import Entry, HubFile
+from perceptual_style.core.hub.manifest import HubFile
 from perceptual_style.core.hub.places import own_folder, place_of
 from perceptual_style.core.models.style_model import load_style
 
 REVISION = "1234567890" * 4
 DATA = random.Random(4).randbytes(3_000_000)
 CHUNK = 2**16  # older versions of huggingface_hub lose less than this at the end of a broken connection
-
-
-@pytest.fixture
-def entry(hub_standin, use_hub) -> Entry:
-    """An entry whose file, of 3 MB, is on the stand-in."""
-    hub_standin.put("some/styles", REVISION, "Wave.pth", DATA)
-    return Entry(
-        "wave", "Wave", "style", bytes=len(DATA), sha256=hashlib.sha256(DATA).hexdigest(), family="rrmina",
-        hub=HubFile("some/styles", REVISION, "Wave.pth"),
-    )  # fmt: skip
 
 
 @pytest.fixture(params=["cache", "folder"])
