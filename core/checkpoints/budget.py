@@ -15,7 +15,7 @@ _FREE_BYTES, _BYTES_PER_BYTE = 2**24, 4  # tied weights share their bytes, and f
 
 
 class Budget:
-    """What remains of the operations and bytes that a file may take to read.
+    """The operations and bytes that reading a file may still take.
 
     Args:
         size: bytes of the file

@@ -94,7 +94,7 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """Return the header that this text holds. Raise ValueError, in one line, if it is no sound header."""
+    """Return the header that this text holds. Raise ValueError, in one line, if it is not a valid header."""
     if len(text) > _MAX_HEADER:
         raise ValueError(f"it has {len(text)} characters")
     try:
@@ -154,9 +154,9 @@ def _seen(path: str | Path) -> tuple[tuple[str, ...], bool]:
 @lru_cache(maxsize=4096)
 def _seen_in_state(path: str, *_: int) -> tuple[tuple[str, ...], bool]:
     try:
-        is_described = kind_of(path) == "safetensors" and _KEY in metadata_of(path)
-        header = read_header(path) if is_described else {}
-        return tuple(each["name"] for each in styles_in(header)), bool(header) or not is_described
+        metadata = metadata_of(path) if kind_of(path) == "safetensors" else {}
+        header = _parsed(metadata[_KEY]) if _KEY in metadata else {}
+        return tuple(each["name"] for each in styles_in(header)), bool(header) or _KEY not in metadata
     except Exception:  # files come from anywhere: none may keep the others from being listed
         return (), False
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from ..errors import CheckpointError, shortened
+from ..errors import CheckpointError, listed, shortened
 from .budget import Budget
 
 _MAX_NAME = 1000  # characters of a global or a key: comparing long ones again and again takes minutes
@@ -107,7 +107,7 @@ def read_pickle(stream: BinaryIO, budget: Budget) -> Any:
 
 
 def _refusal(names: list[str]) -> str:
-    shown = ", ".join(name[:60] for name in names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    shown = listed([name[:60] for name in names], 6)
     return (
         f"it holds more than tensors and plain values: {shortened(shown, 400)}. Nothing in it was run. In the program that it "
         "comes from, save torch.save(model.state_dict(), FILE) and open that"

@@ -135,8 +135,6 @@ def kind_of(path: str | Path) -> str:
     try:
         with path.open("rb") as file:
             start = file.read(1024)
-            file.seek(max(size - 1, 0))
-            end = file.read(1)
             file.seek(max(size - 8, 0))
             footer = file.read(8)
     except OSError as error:
@@ -158,7 +156,7 @@ def kind_of(path: str | Path) -> str:
         if path.suffix.lower() in _BY_NAME:  # the first bytes are the same
             raise CheckpointError(f"{path} {_BY_NAME[path.suffix.lower()]}")
         return "onnx"
-    if start[:1] in b"c(]}lid" and end == b".":
+    if start[:1] in b"c(]}lid" and footer[-1:] == b".":
         return "torch"  # a pickle of the oldest protocols; its error lists what it names
     if footer == _INDEX_OF_TENSORFLOW or _is_of_tensorflow(path.name, start):
         raise CheckpointError(f"{path} {_of_tensorflow(path)}")

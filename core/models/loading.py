@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from ..checkpoints.dialects import load_foreign
 from ..checkpoints.own_format import is_ours, load_network
-from ..errors import ArchError, CheckpointError, InputError, quoted, shortened
+from ..errors import ArchError, CheckpointError, InputError, listed, quoted, shortened
 from ..hub.fetch import fetch, find, missing
 from ..hub.manifest import find_entry, names
 from ..hub.places import Folder
 from ..network.pixels import OURS, PixelConvention
-from ..network.styles import Style, listed, select, styles_in
+from ..network.styles import Style, select, styles_in
 from ..network.transform_net import TransformNet
 from ..progress import ProgressCallback
 from .image_model import ImageModel

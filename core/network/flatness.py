@@ -36,7 +36,7 @@ def rounding_variance(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Ten
 
 
 def flat_planes(x: Tensor) -> Tensor | None:
-    """Return which planes of (N, C, H, W) are flat, (N, C, 1, 1) bool, or None if none of them is."""
+    """Return which planes of (N, C, H, W) are flat, (N, C, 1, 1) bool, or None if there are none."""
     rows, columns = (max(side // _SAMPLES, 1) for side in x.shape[-2:])
     if not _are_flat(x[..., ::rows, ::columns]).any():
         return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from .transform_net import TransformNet
+from .transform_net import TransformNet, with_weights
 
 
 def interpolate(network: TransformNet, partner: TransformNet, weight: float) -> TransformNet:
@@ -15,15 +15,12 @@ def interpolate(network: TransformNet, partner: TransformNet, weight: float) -> 
 
     Network interpolation (Wang et al. 2018, ESRGAN, section 3.4) works if one network was trained from the other.
     """
-    with torch.device("meta"):
-        between = TransformNet(network.spec)
     theirs = partner.state_dict()
     weights = {
         key: ours.lerp(theirs[key].to(ours), weight) if ours.is_floating_point() else ours
         for key, ours in network.state_dict().items()
     }
-    between.load_state_dict(weights, assign=True)
-    return between.eval().requires_grad_(False)
+    return with_weights(network.spec, weights)
 
 
 def deepened(network: TransformNet, like: TransformNet) -> TransformNet | None:

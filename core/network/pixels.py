@@ -135,7 +135,7 @@ class PixelConvention:
         return self.output.decode(output.flip(1) if self.order == "bgr" else output)
 
 
-#: RGB in [0, 1] in and out: the convention of all networks trained here
+#: RGB in [0, 1] in and out: the convention of networks that start from nothing here
 OURS = PixelConvention()
 
 

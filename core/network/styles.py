@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, InputError, quoted
+from ..errors import CheckpointError, InputError, listed, quoted
 from .arch import MAX_STYLES, ArchSpec
 from .stages import InstanceNorm
-from .transform_net import TransformNet
+from .transform_net import TransformNet, with_weights
 
 #: One style: the scale and shift (C) of each instance norm, by their names in the network
 Rows = Mapping[str, Tensor]
@@ -58,13 +58,11 @@ def with_rows(network: TransformNet, new: Sequence[Rows]) -> TransformNet:
     Raises:
         ArchError: there are several rows and the network has no instance norms to hold them.
     """
-    with torch.device("meta"):
-        result = TransformNet(network.spec.with_options(styles=len(new)))
+    spec = network.spec.with_options(styles=len(new))
     tensors = {key: value.detach().clone() for key, value in network.state_dict().items()}
     for key in new[0]:
         tensors[key] = torch.stack([row[key] for row in new]) if len(new) > 1 else new[0][key].clone()
-    result.load_state_dict(tensors, assign=True)
-    return result.eval().requires_grad_(False)
+    return with_weights(spec, tensors)
 
 
 def mixed(all_rows: Sequence[Rows], amounts: Sequence[float]) -> dict[str, Tensor]:
@@ -158,11 +156,6 @@ def is_name(name: object) -> bool:
 def name_from(text: str) -> str:
     """Make a style's name from a file's name: characters that are not allowed become dashes."""
     return re.sub(f"[{_NOT_IN_NAMES}]", "-", text).strip()[:80].strip() or "style"
-
-
-def listed(names: Sequence[str], most: int = 20) -> str:
-    """Return names for a message; only the first of many."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def split(text: str | Path) -> tuple[str | Path, Style | None]:

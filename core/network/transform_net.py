@@ -5,6 +5,8 @@ Its forward is the reference: training uses it, and every faster way to run a ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -66,11 +68,11 @@ def build_network(spec: ArchSpec | str) -> TransformNet:
     return TransformNet(ArchSpec.parse(spec) if isinstance(spec, str) else spec)
 
 
-def with_spec(network: TransformNet, spec: ArchSpec) -> TransformNet:
-    """Return a network of another architecture around the weights of this one, which must fit. They are shared."""
+def with_weights(spec: ArchSpec, weights: Mapping[str, Tensor]) -> TransformNet:
+    """Return a network of this architecture around weights that fit it, frozen and in eval mode. They are shared."""
     with torch.device("meta"):
         result = TransformNet(spec)
-    result.load_state_dict(network.state_dict(), assign=True)
+    result.load_state_dict(weights, assign=True)
     return result.eval().requires_grad_(False)
 
 

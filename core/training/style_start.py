@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, listed
 from ..models.loading import open_network
 from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
-from ..network.styles import is_name, listed, name_from, own_facts, rows_of, select, split, styles_in, with_rows
-from ..network.transform_net import TransformNet, build_network, with_spec
+from ..network.styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
+from ..network.transform_net import TransformNet, build_network, with_weights
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def trained_start(source: str | Path, names: Sequence[str], arch: str) -> Start:
         raise InputError(f"{path} holds {network.spec.styles} styles: {known}; start from one, as {path}#NAME")
     if network.spec.styles == 1:
         network = _spread(network, len(names))
-    network = with_spec(network, network.spec.with_blurs_of(ArchSpec.parse(arch)))
+    network = with_weights(network.spec.with_blurs_of(ArchSpec.parse(arch)), network.state_dict())
     return Start(network.requires_grad_(True), names, pixels=pixels, origin=_origin(facts))
 
 

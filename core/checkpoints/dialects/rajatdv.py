@@ -74,7 +74,7 @@ def _layer_names(file: Any) -> list[str]:
 def _text(name: Any) -> str:
     """Return a name. Many names can refer to the same long text, so its length is checked before it is copied."""
     if not isinstance(name, (bytes, str)) or len(name) > _MAX_NAME:
-        raise CheckpointError("the name of a layer or of its weights is no short text")
+        raise CheckpointError("the name of a layer or of its weights is not a short text")
     return name.decode() if isinstance(name, bytes) else str(name)
 
 

@@ -42,7 +42,7 @@ class Module:
     """A torch object other than a tensor.
 
     Tables and modules can share their parts. Written out or compared, a file of 1 kB would fill the memory: look only at
-    single values, with `number` and `text`.
+    single values, numbers with `number`.
 
     Attributes:
         kind: its class
@@ -56,7 +56,7 @@ class Module:
         """Return a field that must be a number. Raise CheckpointError if it is something else, or missing."""
         value = self.fields.get(field, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise CheckpointError(f"the {field} of a {shortened(self.kind, 60)!r} is no number")
+            raise CheckpointError(f"the {field} of a {shortened(self.kind, 60)!r} is not a number")
         return value
 
 

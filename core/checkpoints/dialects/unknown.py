@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import zip_longest
 
-from ...errors import shortened
+from ...errors import listed, shortened
 from .family import Family
 from .layout import Shapes, fit
 
@@ -31,21 +31,20 @@ _OTHERS = {
 }
 
 
-def nearest(namings: Iterable[Shapes], families: Iterable[Family]) -> str | None:
+def nearest(namings: Iterable[Shapes], families: Sequence[Family]) -> str | None:
     """Return the family that a file nearly fits, with the difference, or None if none is near.
 
     Args:
         namings: shapes by key, under the names that a wrapper may have given them
         families: the families
     """
-    best: tuple[float, str] = (_NEAR, "")
-    known = list(families)
-    for shapes in namings:
-        for family in known:
-            found = _difference(family, shapes)
-            if found is not None and found[0] >= best[0] and (found[0] > best[0] or not best[1]):
-                best = (found[0], f"nearly that of {family.name}, but {found[1]}")
-    return best[1] or None
+    found = [
+        (difference[0], f"nearly that of {family.name}, but {difference[1]}")
+        for shapes in namings
+        for family in families
+        if (difference := _difference(family, shapes)) is not None and difference[0] >= _NEAR
+    ]
+    return max(found, key=lambda each: each[0])[1] if found else None  # the first of equals
 
 
 def _difference(family: Family, shapes: Shapes) -> tuple[float, str] | None:
@@ -78,8 +77,7 @@ def _difference(family: Family, shapes: Shapes) -> tuple[float, str] | None:
 
 
 def _some(keys: list[str]) -> str:
-    shown = ", ".join(shortened(key, 60) for key in keys[:3])
-    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    return listed([shortened(key, 60) for key in keys], 3)
 
 
 def other_network(namings: Iterable[Shapes]) -> str | None:

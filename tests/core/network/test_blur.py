@@ -14,7 +14,7 @@ from perceptual_style.core.models.style_model import load_style
 from perceptual_style.core.network.arch import ArchSpec
 from perceptual_style.core.network.stages import ConvStage, blurred
 from perceptual_style.core.network.styles import rows_of, select, with_rows
-from perceptual_style.core.network.transform_net import TransformNet, build_network, with_spec
+from perceptual_style.core.network.transform_net import TransformNet, build_network, with_weights
 from perceptual_style.core.training.style_start import begin
 from torch import Tensor
 
@@ -114,7 +114,7 @@ def test_flips_commute_with_symmetric_weights():
 
 def test_weights_fit_with_and_without_blurs(tmp_path):
     plain = random_network(PLAIN)
-    blurry = with_spec(plain, ArchSpec.parse(BLURRED))
+    blurry = with_weights(ArchSpec.parse(BLURRED), plain.state_dict())
     assert plain.state_dict().keys() == blurry.state_dict().keys()
     assert not list(blurry.buffers())
     image = torch.rand(1, 3, 33, 29)
@@ -148,7 +148,7 @@ def test_pictures_of_a_blurred_network_change_less_when_the_photo_moves(rng):
     photo = torch.rand(1, 3, 64, 129, generator=rng)
     for seed in range(3):
         plain = random_network(PLAIN.replace(" padding", " norm=none padding"), seed)
-        blurry = with_spec(plain, plain.spec.with_blurs_of(ArchSpec.parse(BLURRED)))
+        blurry = with_weights(plain.spec.with_blurs_of(ArchSpec.parse(BLURRED)), plain.state_dict())
         # Both are compared with how much their pictures differ at all.
         plain_change, blurry_change = (
             moved(network, photo, 1) / float(network(photo).std()) for network in (plain, blurry)
@@ -179,7 +179,7 @@ def test_training_can_start_a_blurred_network_from_a_plain_style(tmp_path):
         assert all(parameter.requires_grad for parameter in start.network.parameters())
     assert begin(PLAIN, ["x"], 0, init_from=path, add_to=None).network.spec == plain.spec
     assert begin(BLURRED, ["x", "y"], 0, init_from=path, add_to=None).network.spec.styles == 2
-    save_network(path, with_spec(plain, ArchSpec.parse(BLURRED)), {"task": "style", "name": "blurred"})
+    save_network(path, with_weights(ArchSpec.parse(BLURRED), plain.state_dict()), {"task": "style", "name": "blurred"})
     assert begin(PLAIN, ["x"], 0, init_from=path, add_to=None).network.spec == ArchSpec.parse(BLURRED)
 
 

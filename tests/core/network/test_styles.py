@@ -288,13 +288,13 @@ def test_single_style_with_names_is_rejected():
 
 
 def test_style_names_reads_only_the_header_and_only_once(file, network, tmp_path, monkeypatch):
-    reads, original = [], checkpoint.read_header
+    reads, original = [], checkpoint.metadata_of
 
     def counted(path):
         reads.append(path)
         return original(path)
 
-    monkeypatch.setattr(checkpoint, "read_header", counted)
+    monkeypatch.setattr(checkpoint, "metadata_of", counted)
     monkeypatch.setattr(checkpoint, "read_safetensors", lambda path: pytest.fail("the weights were read"))
     assert [style_names(file) for _ in range(3)] == [NAMES] * 3 and len(reads) == 1
     save_network(file, network, {**FACTS, "styles": [{"name": name} for name in ("a", "b", "longer")]})
