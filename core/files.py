@@ -151,3 +151,9 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def is_same_file(one: str | Path, other: str | Path) -> bool:
+    """Return whether two paths lead to the same existing file."""
+    one, other = Path(one), Path(other)
+    return one.exists() and other.exists() and one.samefile(other)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -207,15 +207,17 @@ class Processor:
                     height, width, self._devices[0], precision, memory, **self._treatment.planned
                 )
                 count = count_frames(file, job.source)
-                needed = height * width * (_OF_PHOTO + (_OF_RESULT + 4 * (count - 1)) * model.spec.scale**2)
+                several = count > 1 and takes_frames(job.target)
+                others = 4 * (count - 1) if several else 0  # bytes per pixel of the frames after the first
+                needed = height * width * (_OF_PHOTO + (_OF_RESULT + others) * model.spec.scale**2)
                 needed += working if self.on_cpu else 0
                 with self._in_hand.take(needed):
-                    frames = self._frames(file, job, count)
+                    frames = decode_frames(file, job.source) if several else [decode_image(file, job.source)]
                     notes: dict[str, None] = {}
                     results = self._results(frames, working, self._threads(needed), notes)
                     # The frames of an animation are computed while they are collected.
-                    warning = write_photo(job.target, results if count > 1 else list(results))
-            if count > 1 and not takes_frames(job.target):
+                    warning = write_photo(job.target, results if several else list(results))
+            if count > 1 and not several:
                 notes[f"it has {count} frames, and only the first is written; use .gif, .webp, .png or .tif"] = None
             lines = [f"{job.source}: {'; '.join(notes)}"] if notes else []
             warning = "; ".join([*lines, *([warning] if warning else [])]) or None
@@ -236,11 +238,6 @@ class Processor:
         """Return the cores for a photo, supposing that all others in hand are as large."""
         at_once = max(1, min(len(self._devices), self._all // needed))
         return max(1, self._cores // at_once)
-
-    def _frames(self, file: BinaryIO, job: Job, count: int) -> Iterable[ImageFile]:
-        if count > 1 and takes_frames(job.target):
-            return decode_frames(file, job.source)
-        return [decode_image(file, job.source)]
 
     def _results(
         self, images: Iterable[ImageFile], working: int, threads: int, notes: dict[str, None]

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from urllib.request import url2pathname
 
 from ..errors import ImageError, InputError, first_line
+from ..files import is_same_file
 from ..images.folders import expanded, find_images, is_image_file, natural_order
 from ..images.reading import ImageFile, open_file
 from ..images.writing import (
@@ -254,4 +255,4 @@ def _identity(place: str) -> str:
 def _same_file(photo: str, target: str) -> bool:
     if is_uri(photo) or is_uri(target):
         return photo == target
-    return Path(target).exists() and Path(target).samefile(photo)
+    return is_same_file(target, photo)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import errors
 from ..checkpoints.own_format import save_network
+from ..files import is_same_file
 from ..models.loading import open_network
 from ..network.styles import split
 from .options import HALF, add_overrides, prints
@@ -33,7 +34,7 @@ def _convert(arguments: argparse.Namespace) -> str:
     source, target = Path(name), Path(arguments.output)
     if target.suffix != ".safetensors":
         raise errors.InputError(f"the output is {target}; expected a name that ends in .safetensors")
-    if target.exists() and source.exists() and target.samefile(source):
+    if is_same_file(target, source):
         raise errors.InputError(f"{target} is the file to convert and would be replaced; choose another output")
     network, pixels, facts = open_network(
         source, style=style, channel_order=arguments.channel_order, output=arguments.output_function

@@ -61,7 +61,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--sheet-photos", nargs="+", metavar="DIR|FILE",
-        help=f"photos of the sheet (default: {_SHEET_PHOTOS} of the measured ones, evenly spread)",
+        help=f"photos to show on the sheet (default: {_SHEET_PHOTOS} of the measured ones, evenly spread)",
     )  # fmt: skip
     add_device(command)
     add_json(command)

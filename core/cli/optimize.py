@@ -90,8 +90,9 @@ def _optimize(arguments: argparse.Namespace) -> int:
     device = pick_device(arguments.device)
     image = None if photo is None else read_image(photo)
     style = None if painting is None else read_image(painting)
-    sides = [max(each.pixels.shape) for each in (image or style,) if each is not None]
-    check_format(output, *(min(*sides, arguments.size),) * 2)
+    if (given := image or style) is not None:
+        side = min(max(given.pixels.shape), arguments.size)
+        check_format(output, side, side)
     with step_bar(_Preview(output) if arguments.preview else None, "iteration") as show:
         result = optimize_image(
             None if image is None else fitted(image.filled, arguments.size).to(device),

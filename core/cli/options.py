@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import errors
-from ..files import check_writable
+from ..files import check_writable, is_same_file
 from ..progress import Progress
 from .terminal import plain
 
@@ -67,7 +67,7 @@ def add_overrides(command: Any) -> None:
 
 def check_not_read(output: Path, *inputs: str | None) -> None:
     """Raise InputError if the output is one of the files that are read."""
-    if any(each is not None and output.exists() and Path(each).exists() and output.samefile(each) for each in inputs):
+    if any(each is not None and is_same_file(output, each) for each in inputs):
         raise errors.InputError(f"{output} is read and would be replaced; choose another output")
 
 
@@ -79,10 +79,15 @@ def progress_bar(unit: str, **options: Any) -> Iterator[Callable[[Progress], Non
         def show(progress: Progress) -> None:
             bar.total = progress.total
             bar.update(progress.done - bar.n)
-            for note in progress.notes:
-                tqdm.write(f"perceptual-style: {note}", file=sys.stderr)
+            show_notes(progress)
 
         yield show
+
+
+def show_notes(progress: Progress) -> None:
+    """Print the notes of a progress report above the bar."""
+    for note in progress.notes:
+        tqdm.write(plain(f"perceptual-style: {note}"), file=sys.stderr)
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

@@ -140,7 +140,7 @@ def _left_out(others: Sequence[Path]) -> str:
     named = ", ".join(each.name for each in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
     heif = any(each.suffix.lower() in (".heic", ".heif") for each in others)
     hint = "; HEIC photos need pillow-heif: pip install pillow-heif" if heif else ""
-    return f"passed over {len(others)} file{'s' if len(others) > 1 else ''} of kinds that are not read: {named}{hint}"
+    return f"skipped {len(others)} file{'s' if len(others) > 1 else ''} in unsupported formats: {named}{hint}"
 
 
 def _closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:

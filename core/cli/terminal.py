@@ -53,10 +53,10 @@ def stopped_by_signals() -> Iterator[None]:
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, stop)
-                changed.append((number, stop))
+                changed.append(number)
     try:
         yield
     finally:
-        for number, handler in changed:
-            if signal.getsignal(number) is handler:
+        for number in changed:
+            if signal.getsignal(number) is stop:
                 signal.signal(number, signal.SIG_DFL)

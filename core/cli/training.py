@@ -15,9 +15,8 @@ from ..hub.manifest import names
 from ..models.loading import network_file
 from ..training.processes import is_first
 from ..training.style_recipes import adjusted
-from .options import HALF, add_device
+from .options import HALF, add_device, show_notes
 from .processes import process_group
-from .terminal import plain
 
 
 def add_training_arguments(command: Any) -> Any:
@@ -108,8 +107,7 @@ def step_bar(save_preview: Callable[[Any], Any] | None = None, unit: str = "step
             bar.set_postfix_str(
                 f"objective {objective:.3f}, " + ", ".join(f"{k} {v:.3f}" for k, v in parts.items()), refresh=False
             )
-            for note in progress.notes:
-                tqdm.write(plain(f"perceptual-style: {note}"), file=sys.stderr)
+            show_notes(progress)
             if progress.preview is not None and save_preview is not None:
                 save_preview(progress.preview)
 

@@ -95,7 +95,12 @@ def _compressed(pixels: Tensor, alpha: Tensor | None) -> bytes:
     return b"".join([*parts, packer.flush()])
 
 
+def holds_numbers(image: Image.Image) -> bool:
+    """Return whether an image is grey, of integers or floats with more than 8 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
 def is_deep(image: Image.Image) -> bool:
     """Return whether an image of numbers, or a TIFF file, has more than 8 bits per channel."""
     bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (8,))
-    return image.mode.startswith("I;16") or image.mode in ("I", "F") or max(bits) > 8
+    return holds_numbers(image) or max(bits) > 8

@@ -58,7 +58,7 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         inside = sorted(_walk(path, is_image_file), key=natural_order) if path.is_dir() else [path]
         if not inside:
             others = passed_over([path])
-            more = f"; {others[0].name} is of a kind that is not read" if others else ""
+            more = f"; {others[0].name} is in an unsupported format" if others else ""
             raise ImageError(
                 f"the folder {path} has no images; expected files like *.jpg or *.png in it or below it{more}"
             )

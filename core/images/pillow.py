@@ -10,6 +10,7 @@ import importlib.util
 import io
 import struct
 import zlib
+from functools import cache
 from types import ModuleType
 from typing import Any, BinaryIO
 
@@ -69,7 +70,12 @@ def open_image(file: BinaryIO) -> Image.Image:
 
 def reads_heif() -> bool:
     """Return whether HEIC photos can be read."""
-    return "HEIF" in Image.OPEN or importlib.util.find_spec("pillow_heif") is not None
+    return "HEIF" in Image.OPEN or _has_pillow_heif()
+
+
+@cache  # the search goes through all folders of packages, for each photo
+def _has_pillow_heif() -> bool:
+    return importlib.util.find_spec("pillow_heif") is not None
 
 
 def _heif() -> ModuleType | None:

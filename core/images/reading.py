@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 from ..errors import ImageError
-from .deep import is_deep, read_deep_png, turned_upright
+from .deep import holds_numbers, is_deep, read_deep_png, turned_upright
 from .failures import explained
 from .metadata import Metadata, read_metadata
 from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
@@ -125,7 +125,9 @@ def image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
 
 def decode_image(file: BinaryIO, name: str | Path) -> ImageFile:
     """Read an open file from its start as `read_image` does, the first frame only. Messages call it ``name``."""
-    return next(decode_frames(file, name, 1))
+    with explained(f"cannot read {name}", _DAMAGED):
+        file.seek(0)
+        return _decode(open_image(file), file)
 
 
 def count_frames(file: BinaryIO, name: str | Path) -> int:
@@ -135,8 +137,8 @@ def count_frames(file: BinaryIO, name: str | Path) -> int:
         return len(_frames(open_image(file)))
 
 
-def decode_frames(file: BinaryIO, name: str | Path, most: int | None = None) -> Iterator[ImageFile]:
-    """Yield the frames or pages of an open file, at most ``most``, each read as `read_image` does.
+def decode_frames(file: BinaryIO, name: str | Path) -> Iterator[ImageFile]:
+    """Yield the frames or pages of an open file, each read as `read_image` does.
 
     Raises:
         ImageError: a frame cannot be read; the message calls the file ``name``.
@@ -144,11 +146,9 @@ def decode_frames(file: BinaryIO, name: str | Path, most: int | None = None) -> 
     with explained(f"cannot read {name}", _DAMAGED):
         file.seek(0)
         image = open_image(file)
-        frames = [0] if most == 1 else _frames(image)[:most]
-        if most == 1 or len(frames) == 1:
-            only = _decode(image, file)
+        frames = _frames(image)
     if len(frames) == 1:
-        yield only
+        yield decode_image(file, name)
         return
     for index in frames:
         with explained(f"cannot read frame {index + 1} of {name}", _DAMAGED):
@@ -193,7 +193,7 @@ def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
     if deep is not None:
         planes = turned_upright(deep, orientation)[None]
         pixels, alpha = planes[:, :3], planes[:, 3:] if planes.shape[1] == 4 else None
-    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    elif holds_numbers(image):
         pixels, alpha = _read_numbers(image, tags)
     else:
         pixels, alpha = _read_bytes(image, profile)

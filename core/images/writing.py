@@ -57,21 +57,7 @@ def save_image(
     Raises:
         ImageError: the file cannot be written; the message is one line.
     """
-    encoded, warning = encode_image(path, pixels, alpha, icc_profile, exif)
-    with explained(f"cannot write {path}"), atomic_write(path) as temporary:
-        temporary.write_bytes(encoded)
-    return warning
-
-
-def encode_image(
-    name: str | Path,
-    pixels: Tensor,
-    alpha: Tensor | None = None,
-    icc_profile: bytes | None = None,
-    exif: bytes | None = None,
-) -> tuple[memoryview, str | None]:
-    """Return the content of the file that `save_image` would write to ``name``, and the line that it would return."""
-    return encode_images(name, [ImageFile(pixels, alpha, icc_profile, exif)])
+    return save_images(path, [ImageFile(pixels, alpha, icc_profile, exif)])
 
 
 def save_images(path: str | Path, images: Iterable[ImageFile]) -> str | None:
@@ -90,20 +76,20 @@ def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memory
     with explained(f"cannot write {name}"):
         kind = _format_of(Path(name))
     frames: list[Image.Image] = []
-    firsts: list[ImageFile] = []
+    kept: list[ImageFile] = []  # the first image, and what is said about the others
     lost: list[str] = []
     for image in images:
         with explained(f"cannot write {name}"):
             frames.append(_frame(kind, image, lost))
-        firsts.append(image if not firsts else replace(image, pixels=image.pixels[:, :0], alpha=None))
+        kept.append(image if not kept else replace(image, pixels=image.pixels.new_empty(0), alpha=None))
     with explained(f"cannot write {name}"):
-        options = {**_OPTIONS.get(kind, {}), **_save_options(kind, firsts[0], lost)}
+        options = {**_OPTIONS.get(kind, {}), **_save_options(kind, kept[0], lost)}
         if len(frames) > 1:
-            options |= _frame_options(kind, frames, firsts)
-        if kind == "PNG" and len(frames) == 1 and firsts[0].bits == 16:
-            alpha = None if firsts[0].alpha is None else _planes("alpha", firsts[0].alpha, 1)
-            return memoryview(deep_png(_planes("pixels", firsts[0].pixels, 3), alpha, options)), _line(name, kind, lost)
-        if firsts[0].bits == 16:
+            options |= _frame_options(kind, frames, kept)
+        if kind == "PNG" and len(frames) == 1 and kept[0].bits == 16:
+            alpha = None if kept[0].alpha is None else _planes("alpha", kept[0].alpha, 1)
+            return memoryview(deep_png(_planes("pixels", kept[0].pixels, 3), alpha, options)), _line(name, kind, lost)
+        if kept[0].bits == 16:
             lost.append(
                 "16 bits per channel (8 are written)" if kind != "TIFF" else "16 bits per channel here (use .png)"
             )

@@ -145,6 +145,6 @@ def test_files_of_other_kinds_in_a_folder_are_named(run, style, tmp_path):
         (tmp_path / "in" / name).write_bytes(b"x")
     status, _, lines = run("stylize", tmp_path / "in", "-o", tmp_path / "out", "--style", style)
     assert status == 0 and len(lines) == 1
-    assert "passed over 3 files of kinds that are not read: b.cr2, clip.mp4, IMG_1.heic; HEIC photos need" in lines[
-        0
-    ].replace("IMG_1.heic, b.cr2, clip.mp4", "b.cr2, clip.mp4, IMG_1.heic")
+    assert "skipped 3 files in unsupported formats: b.cr2, clip.mp4, IMG_1.heic; HEIC photos need" in lines[0].replace(
+        "IMG_1.heic, b.cr2, clip.mp4", "b.cr2, clip.mp4, IMG_1.heic"
+    )
