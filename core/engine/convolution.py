@@ -39,7 +39,7 @@ class BandConvolution:
         height: of the result in pixels
         width: of the result in pixels
         affine: the meaning of the result before its norm
-        removed: (C) what the result lacks of the plain convolution's without bias, because the norm would remove it
+        removed: (C) constants left out of the result, because the norm would remove them
     """
 
     def __init__(self, window: Window, source: Map, dtype: torch.dtype) -> None:

@@ -51,7 +51,7 @@ class Sums:
                 part[: max(shift - start, 0)] = 0
                 part[max(shift + pixels - start, 0) :] = 0
 
-    def affine(self, norm: Norm, relu: bool, dtype: torch.dtype, removed: Tensor | float = 0.0) -> Affine:
+    def affine(self, norm: Norm, relu: bool, dtype: torch.dtype, removed: Tensor) -> Affine:
         """Return the normalization, and ReLU if asked, of stored values with these statistics.
 
         A plane whose variance is only rounding (network/flatness.py) becomes the norm's shift exactly: its scale is 0.
@@ -60,7 +60,7 @@ class Sums:
             norm: the normalization
             relu: whether a ReLU follows
             dtype: number format of the stored values
-            removed: (C) or a number, what stored values lack of the plain convolution's
+            removed: (C) constants left out of the stored values, because the norm would remove them
         """
         count = self.map.height * self.map.width
         mean, square = self.sum / count, self.squares / count
@@ -71,12 +71,13 @@ class Sums:
         scale = scale.clamp_min(1e-12)  # a scale of 0 has no inverse
         shift = norm.shift.to(self.dtype) - mean * scale
         constant = norm.shift.to(self.dtype).clamp_min(0) if relu else norm.shift.to(self.dtype)
-        flat, scale, shift, constant = (_as_planes(part) for part in (flat, scale, shift, constant))
-        affine = Affine(torch.where(flat > 0, 0.0, scale), torch.where(flat > 0, constant, shift))
+        flat = flat.view(1, -1, 1, 1)
+        scale, shift, constant = (_as_planes(part) for part in (scale, shift, constant))
+        affine = Affine(torch.where(flat, 0.0, scale), torch.where(flat, constant, shift))
         if relu:
             above = 2 * (mean.abs() + ((variance + noise) * count).sqrt())  # twice the most that a value can be
             floor = above.clamp_min(_LEAST_FLOOR).log2().ceil().exp2()  # which every number format holds exactly
-            affine.threshold = torch.where(flat > 0, _as_planes(floor), -shift / scale)
+            affine.threshold = torch.where(flat, _as_planes(floor), -shift / scale)
         return affine
 
 

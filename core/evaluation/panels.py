@@ -18,7 +18,7 @@ _INK, _GREY = (20, 20, 20), (110, 110, 110)
 
 def save_figure(path: Path, picture: Image.Image) -> None:
     """Write a picture, completely or not at all. Raises ImageError."""
-    save_image(path, torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255)
+    save_image(path, from_pillow(picture))
 
 
 def in_a_row(panels: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> Image.Image:
@@ -36,6 +36,11 @@ def in_a_row(panels: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> Image.
             y += _LINE
         x += panel.width + _GAP
     return canvas
+
+
+def from_pillow(picture: Image.Image) -> Tensor:
+    """Convert an RGB image to (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def to_pillow(pixels: Tensor) -> Image.Image:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -30,7 +29,7 @@ from ..losses.functional import gram_matrix, style_loss
 from ..losses.loss_network import LossNetwork
 from ..models.stylizer import BaseStyle
 from ..progress import Progress, ProgressCallback
-from .panels import to_pillow
+from .panels import from_pillow, to_pillow
 
 LOSS_NETWORK = "vgg16"
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -208,5 +207,4 @@ def scaled(image: Tensor, side: int, which: Callable[..., int], multiple: int = 
     source = to_pillow(image[0].float().clamp(0, 1).cpu())
     factor = side / which(source.size)
     width, height = (max(round(each * factor) // multiple * multiple, multiple) for each in source.size)
-    pixels = np.array(source.resize((width, height), Image.Resampling.LANCZOS))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return from_pillow(source.resize((width, height), Image.Resampling.LANCZOS))[None]

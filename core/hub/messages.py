@@ -30,7 +30,7 @@ def by_hand(entry: Entry, target: Path) -> str:
 def explained(entry: Entry, target: Path) -> Iterator[None]:
     """Turn errors of huggingface_hub, the connection and the disk into HubError.
 
-    So does whatever else the answer of a server or a proxy leads to. Only errors of this package pass, and those of a
+    So does any other exception that the answer of a server or proxy causes. Only errors of this package pass, and those of a
     progress callback (see `patience.guarded`).
 
     Args:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..progress import Progress, ProgressCallback
 
@@ -44,7 +44,7 @@ def guarded(progress: ProgressCallback | None) -> ProgressCallback | None:
 
 
 class Patience:
-    """What is left of the time that a download may wait for a busy server.
+    """The time that a download may still wait for a busy server.
 
     Args:
         progress: Called about once a second while waiting, first with a note. It can stop the download.
@@ -84,11 +84,11 @@ class Patience:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Return for how many seconds a server asks to wait, or None if the error is another or the time cannot be read."""
-    answer = getattr(error, "response", None)
+    """Return the seconds that a server asks to wait, or None if it asks for no wait or the time cannot be read."""
+    answer: Any = getattr(error, "response", None)
     if getattr(answer, "status_code", None) not in (429, 503):
         return None
-    text = str(answer.headers.get("Retry-After", "")).strip() if answer is not None else ""
+    text = str(answer.headers.get("Retry-After", "")).strip()
     try:
         if text.isdecimal():
             return float(text[:9])

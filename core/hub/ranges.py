@@ -31,7 +31,7 @@ class RemoteFile:
     Args:
         url: Address of the file.
         report: Called with the bytes received so far after each chunk.
-        patience: What waits when the server is busy.
+        patience: Waits when the server is busy.
 
     Attributes:
         url: Address of the file.

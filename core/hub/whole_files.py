@@ -58,7 +58,7 @@ def fetch_whole(entry: Entry, *, folder: Folder = None, progress: ProgressCallba
         target, part = _target(entry, metadata, hand, folder)
         with locked(target):
             if not is_published(entry, target):  # otherwise another process has just downloaded it
-                _download_verified(entry, part, metadata.size, hand, progress, patience)
+                _download_verified(entry, part, metadata.size, hand, patience)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(part, target)
     return target
@@ -106,15 +106,13 @@ def _target(entry: Entry, metadata: HfFileMetadata, hand: Path, folder: Folder) 
     return target, part
 
 
-def _download_verified(
-    entry: Entry, part: Path, size: int | None, hand: Path, progress: ProgressCallback | None, patience: Patience
-) -> None:
+def _download_verified(entry: Entry, part: Path, size: int | None, hand: Path, patience: Patience) -> None:
     """Download the published file to ``part``. Remove wrong bytes and raise HubError."""
     resumed = part.exists()
-    _download(entry, part, size, progress, patience)
+    _download(entry, part, size, patience)
     if resumed and not is_published(entry, part):  # the bytes kept from an earlier attempt may be wrong
         part.unlink()
-        _download(entry, part, size, progress, patience)
+        _download(entry, part, size, patience)
     if not is_published(entry, part):
         came = part.stat().st_size
         part.unlink()
@@ -124,9 +122,7 @@ def _download_verified(
         )
 
 
-def _download(
-    entry: Entry, part: Path, size: int | None, progress: ProgressCallback | None, patience: Patience
-) -> None:
+def _download(entry: Entry, part: Path, size: int | None, patience: Patience) -> None:
     """Download the whole file to ``part``, resuming from the bytes it already has."""
     total = entry.bytes or size
     if total is None:
@@ -142,8 +138,8 @@ def _download(
 
             def report(done: int, start: int = start) -> None:
                 patience.done, patience.total = start + done, total
-                if progress is not None:
-                    progress(Progress(start + done, total))
+                if patience.progress is not None:
+                    patience.progress(Progress(start + done, total))
 
             try:
                 RemoteFile(page_of(entry), report, patience).copy(file.write, start, total)

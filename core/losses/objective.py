@@ -44,16 +44,14 @@ class ObjectiveWeights:
     content_form: str = "paper"
 
     def __post_init__(self) -> None:
-        if self.content_form not in losses.CONTENT_FORMS:
-            raise InputError(
-                f"content form is {self.content_form!r}; expected one of {', '.join(losses.CONTENT_FORMS)}"
-            )
-        if self.style_form not in losses.STYLE_FORMS:
-            raise InputError(f"style form is {self.style_form!r}; expected one of {', '.join(losses.STYLE_FORMS)}")
-        if self.tv_form not in losses.TV_FORMS:
-            raise InputError(f"total variation form is {self.tv_form!r}; expected one of {', '.join(losses.TV_FORMS)}")
-        if self.pixel_form not in losses.PIXEL_FORMS:
-            raise InputError(f"pixel form is {self.pixel_form!r}; expected one of {', '.join(losses.PIXEL_FORMS)}")
+        for part, form, known in (
+            ("content", self.content_form, losses.CONTENT_FORMS),
+            ("style", self.style_form, losses.STYLE_FORMS),
+            ("total variation", self.tv_form, losses.TV_FORMS),
+            ("pixel", self.pixel_form, losses.PIXEL_FORMS),
+        ):
+            if form not in known:
+                raise InputError(f"{part} form is {form!r}; expected one of {', '.join(known)}")
         values = [self.tv, self.pixel, *self.content.values(), *self.style.values()]
         if not all(0 <= value < float("inf") for value in values):
             raise InputError(f"loss weights must be finite and not negative; got {self}")

@@ -19,6 +19,7 @@ import torch
 
 from ..checkpoints.own_format import load_tensors, save_tensors
 from ..errors import CheckpointError, InputError, TrainingError, shortened
+from ..files import sha256_of
 from ..losses.objective import ObjectiveWeights
 from ..network.transform_net import TransformNet
 from . import saved_state
@@ -26,6 +27,7 @@ from .saved_state import AVERAGE, HISTORY, NETWORK, OPTIMIZER
 
 CHECKPOINT_SUFFIX = ".training.safetensors"
 _PIECES, _PIECE = 4, 2**14  # parts of a large photo that identify it, and bytes of each
+_DIGITS = 16  # of a digest in the facts of a run
 _ADDED_TERMS = ("steadiness",)  # a run without them must equal the same run of an earlier version
 History = list[list[float]]  # the parts of the objective at each step
 
@@ -104,7 +106,7 @@ def image_digest(image: torch.Tensor) -> str:
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
 
 
 def file_digest(path: str | Path) -> str:
@@ -113,7 +115,7 @@ def file_digest(path: str | Path) -> str:
     if (path / "manifest.json").is_file():
         files = [each for each in sorted(path.iterdir()) if each.is_file()]
         return _digest("\n".join(f"{each.name} {file_digest(each)}" for each in files).encode())
-    return _digest(path.read_bytes()) if path.is_file() else ""
+    return sha256_of(path)[:_DIGITS] if path.is_file() else ""
 
 
 def is_finished(out: Path, run: Mapping[str, Any], photos: Sequence[Path] = ()) -> bool:
@@ -133,7 +135,7 @@ def is_finished(out: Path, run: Mapping[str, Any], photos: Sequence[Path] = ()) 
         finished = load_tensors(out)[1].get("run")
     except CheckpointError:
         finished = None
-    if finished not in (run, _as_of_format_1(run, photos)):
+    if finished != run and finished != _as_of_format_1(run, photos):  # noqa: PLR1714 - the second looks at all photos
         raise InputError(
             f"{out} exists already and is not the result of this training run; move it away or choose another name"
         )
@@ -164,6 +166,7 @@ def save_checkpoint(
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"{OPTIMIZER}{names[index]}.{key}": t for key, t in values.items()}
     tensors[HISTORY] = torch.tensor(history, dtype=torch.float64, device="cpu")
+    tensors = {key: t.detach().cpu().contiguous() for key, t in tensors.items()}  # once, for the digest and the file
     header = {"format": saved_state.FORMAT, "task": "training", "step": step, "run": run}
     save_tensors(path, tensors, {**header, "digest": saved_state.digest(tensors, header)})
 

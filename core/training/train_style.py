@@ -195,13 +195,12 @@ class _Losses:
 
     def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for photos, or for photos and the rows of their styles."""
-        recipe, device, amp = self.recipe, self.device, self.amp
-        content, rows = (batch[0], batch[1].to(device)) if isinstance(batch, tuple) else (batch, None)
-        content = content.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
+        recipe = self.recipe
+        content, rows = (batch[0], batch[1].to(self.device)) if isinstance(batch, tuple) else (batch, None)
+        content = content.to(self.device, memory_format=torch.channels_last)
+        with self._autocast():
             with _recorded(self.stages) as residuals:
-                raw = self.network(self.pixels.to_network(content), raw=True, row=rows).float()
-            output = self.pixels.from_network(output_function(raw, self.network.spec.output))
+                raw, output = self._picture(content, rows)
             parts = self.objective(output, content, None, rows)
         if residuals:
             parts["peaks"] = recipe.peaks * total(peak_loss(features) for features in residuals)
@@ -214,10 +213,17 @@ class _Losses:
     def _steadiness(self, content: Tensor, output: Tensor, rows: Tensor | None, step: int) -> Tensor:
         """Return the loss between the pictures of photos and of their disturbed copies."""
         copies, move = disturbed(content, self.seed, step)
-        with torch.autocast(self.device.type, dtype=self.amp or torch.bfloat16, enabled=self.amp is not None):
-            raw = self.network(self.pixels.to_network(copies), raw=True, row=rows).float()
-        of_moved = self.pixels.from_network(output_function(raw, self.network.spec.output))
+        with self._autocast():
+            _, of_moved = self._picture(copies, rows)
         return steadiness_loss(output, of_moved, move, self.recipe.size // 16)
+
+    def _picture(self, photos: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the network's raw output for photos, and their pictures."""
+        raw = self.network(self.pixels.to_network(photos), raw=True, row=rows).float()
+        return raw, self.pixels.from_network(output_function(raw, self.network.spec.output))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.amp or torch.bfloat16, enabled=self.amp is not None)
 
 
 def _pretrain(

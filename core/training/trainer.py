@@ -274,7 +274,7 @@ class _Loop:
                     self._in_room_of_old(self._save, self._state_bytes())
                 except CheckpointError as lost:
                     if isinstance(error, CheckpointError):
-                        raise CheckpointError(f"{error}; neither can the training state be kept: {lost}") from None
+                        raise CheckpointError(f"{error}; the training state cannot be saved either: {lost}") from None
                 raise
             with suppress(OSError):
                 self.checkpoint.unlink()

@@ -79,7 +79,7 @@ class Converter:
     """
 
     def __init__(self, colors: Colors, height: int) -> None:
-        av = load_av("cannot convert colors")
+        self._av = av = load_av("cannot convert colors")
         self.colors, self.matrix = colors, colors.coefficients(height)
         self.deep = colors.bits > 8
         self._from, self._to = av.video.reformatter.VideoReformatter(), av.video.reformatter.VideoReformatter()
@@ -95,11 +95,10 @@ class Converter:
 
     def to_frame(self, pixels: Tensor, pix_fmt: str) -> av.VideoFrame:
         """Return (1, 3, H, W) in [0, 1], on any device, as a frame to encode."""
-        av = load_av("cannot convert colors")
         quantized = pixels[0].float().clamp(0, 1).mul(65535 if self.deep else 255).round()
         array = quantized.to(torch.int32 if self.deep else torch.uint8).movedim(0, -1).cpu().numpy()
         array = np.ascontiguousarray(array, np.uint16 if self.deep else np.uint8)
-        frame = av.VideoFrame.from_ndarray(array, format="rgb48le" if self.deep else "rgb24")
+        frame = self._av.VideoFrame.from_ndarray(array, format="rgb48le" if self.deep else "rgb24")
         return self._to.reformat(
             frame, format=pix_fmt, interpolation=_HOW, src_colorspace=_ANY_MATRIX, dst_colorspace=self.matrix,
             src_color_range=_FULL, dst_color_range=self.colors.computed_range,
