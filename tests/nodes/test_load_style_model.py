@@ -233,8 +233,8 @@ def test_listing_reads_no_weights_and_each_header_once(pack, host, monkeypatch):
     for name in ("a", "b"):
         _several(pack, host.styles / f"{name}.safetensors", "wave", "candy")
     checkpoint, reads = pack.module("core.checkpoints.own_format"), []
-    original = checkpoint.read_header
-    monkeypatch.setattr(checkpoint, "read_header", lambda path: reads.append(path) or original(path))
+    original = checkpoint.metadata_of
+    monkeypatch.setattr(checkpoint, "metadata_of", lambda path: reads.append(path) or original(path))
     monkeypatch.setattr(checkpoint, "read_safetensors", lambda path: pytest.fail("the weights were read"))
     listed = [_options(pack) for _ in range(3)]
     assert listed[0] == listed[2] and "b.safetensors#candy" in listed[0]
