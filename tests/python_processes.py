@@ -11,7 +11,7 @@ import tempfile
 import threading
 from multiprocessing.reduction import DupFd
 
-_PRELOADED = ["numpy", "torch", "torch.distributed", "safetensors.torch", "PIL.Image"]
+_PRELOADED = ["numpy", "torch", "torch._dynamo", "torch.distributed", "safetensors.torch", "PIL.Image"]
 
 
 class ForkedPython:

@@ -18,6 +18,7 @@ from .patience import Patience
 _START = 2**13  # bytes of the first request, enough for an ordinary header
 _LARGEST_HEADER = 2**23
 _ATTEMPTS = 5  # failures in a row, without a byte received, before giving up
+_PAUSE = 0.5  # seconds to wait after the first failure in a row
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
@@ -68,7 +69,7 @@ class RemoteFile:
                 failures = 1 if start > before else failures + 1
                 if failures >= _ATTEMPTS:
                     raise
-                time.sleep(0.5 * failures)
+                time.sleep(_PAUSE * failures)
             else:
                 if start == before:
                     raise EOFError(f"the file ends before byte {end}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -43,25 +44,32 @@ def training_photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def new_run(tmp_path, training_photos, loss_weights):
-    """Function that makes a run writing ``name`` in the test's folder. Keywords change settings or recipe."""
+@pytest.fixture(scope="session")
+def run_in(training_photos, loss_weights):
+    """Function that makes a run writing ``name`` in a folder. Keywords change settings or recipe."""
     style = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(5)).square()
 
-    def make(name: str = "style", **changes) -> StyleTraining:
+    def make(folder, name: str = "style", **changes) -> StyleTraining:
         settings = {"precision": "fp32", "device": "cpu", "checkpoint_seconds": 1e9, "seed": 3}
         recipe_names = {field.name for field in dataclasses.fields(StyleRecipe)}
         recipe = dataclasses.replace(RECIPE, **{k: v for k, v in changes.items() if k in recipe_names})
         settings |= {k: v for k, v in changes.items() if k not in recipe_names}
-        return StyleTraining(style, training_photos, tmp_path / f"{name}.safetensors", recipe, loss_weights, **settings)
+        return StyleTraining(style, training_photos, folder / f"{name}.safetensors", recipe, loss_weights, **settings)
 
     return make
 
 
 @pytest.fixture
-def uninterrupted(new_run):
+def new_run(tmp_path, run_in):
+    """Function that makes a run as ``run_in`` does, in the test's folder."""
+    return partial(run_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(run_in, tmp_path_factory):
     """Tensors of the tiny run, trained without interruption."""
-    return load_file(run_training(new_run("uninterrupted")))
+    torch.manual_seed(0)
+    return load_file(run_training(run_in(tmp_path_factory.mktemp("uninterrupted"))))
 
 
 @pytest.fixture(scope="session")

@@ -244,6 +244,7 @@ def test_closing_stops_work_and_leaves_no_half_file(model, jobs, tmp_path):
     assert set(written(tmp_path)) <= {f"{i:02}.png" for i in range(10)}, "an unfinished result exists"
 
 
+@pytest.mark.slow
 def test_leftovers_of_killed_process_are_removed(model, jobs, run_python, tmp_path):
     planned = jobs(1)
     (tmp_path / "out").mkdir()

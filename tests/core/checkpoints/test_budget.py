@@ -31,6 +31,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".t7", ".onnx"])
 def test_hostile_files_take_little_time_and_memory(suffix, tmp_path, run_python):
     pytest.importorskip("resource")

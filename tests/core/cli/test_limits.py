@@ -126,17 +126,21 @@ def test_text_that_the_encoding_lacks_is_escaped(run_python, tmp_path):
     assert process.returncode == 0 and "\\u661f" in process.stdout and "Traceback" not in process.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_signals_clean_up(number, status, start_python, style, tmp_path):
+def test_signals_clean_up(start_python, style, tmp_path):
     source = photo(tmp_path / "large.png", 3000, 2000)
-    arguments = ["stylize", source, "-o", tmp_path / "out" / "large.png", "--style", style, "--stroke-size", "0.25"]
-    with start_python(MAIN, *arguments) as process:
-        time.sleep(3)
-        process.send_signal(getattr(signal, number))
-        _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (status, "cancelled\n")
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    processes = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        arguments = ["stylize", source, "-o", tmp_path / name / "large.png", "--style", style, "--stroke-size", "0.25"]
+        processes[name] = start_python(MAIN, *arguments)
+    time.sleep(2)
+    for name, status in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)):
+        with processes[name] as process:
+            process.send_signal(getattr(signal, name))
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (status, "cancelled\n")
+        assert not (tmp_path / name).exists() or not list((tmp_path / name).iterdir())
 
 
 def test_files_of_other_kinds_in_a_folder_are_named(run, style, tmp_path):

@@ -288,6 +288,7 @@ def start(entry, python_environment, start_python, hub_standin, tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_two_processes_download_a_file_once(start, folder, hub_standin):
     hub_standin.delay = 0.03
     processes = [start(folder) for _ in range(2)]

@@ -42,7 +42,7 @@ def test_truncated_files_are_rejected_wherever_they_end(tmp_path, suffix):
 def test_damaged_files_give_an_image_or_a_one_line_error(tmp_path, suffix):
     path = save(tmp_path / f"a.{suffix}", noise(16, 16, 3))
     whole = path.read_bytes()
-    for _ in range(100):
+    for _ in range(20 if suffix in ("jp2", "tif") else 100):  # their decoders take long
         damaged = np.frombuffer(whole, np.uint8).copy()
         damaged[noise(3, top=min(len(whole), 400), dtype=np.int64)] = noise(3)
         path.write_bytes(damaged.tobytes())

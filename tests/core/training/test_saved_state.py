@@ -16,12 +16,21 @@ from perceptual_style.core.training.train_style import run_training
 from PIL import Image
 
 
-@pytest.fixture
-def stopped(new_run, stop_at):
-    """A run that was stopped after 3 of its 8 steps."""
-    run = new_run()
+@pytest.fixture(scope="module")
+def checkpoint(run_in, stop_at, tmp_path_factory):
+    """The checkpoint of a run that was stopped after 3 of its 8 steps."""
+    torch.manual_seed(0)
+    run = run_in(tmp_path_factory.mktemp("stopped"))
     with pytest.raises(Cancelled):
         run_training(run, stop_at(3))
+    return run.checkpoint
+
+
+@pytest.fixture
+def stopped(new_run, checkpoint):
+    """A run that was stopped after 3 of its 8 steps."""
+    run = new_run()
+    shutil.copy(checkpoint, run.checkpoint)
     return run
 
 

@@ -66,10 +66,10 @@ def test_run_with_the_term_resumes_bit_for_bit(step, new_run, same, stop_at):
 
 def test_term_reaches_the_weights_and_makes_pictures_steadier(new_run, uninterrupted, same):
     seen = []
-    run = new_run("steady", steadiness=50.0, steps=30)
+    run = new_run("steady", steadiness=50.0, steps=20)
     path = run_training(run, seen.append)
     assert list(seen[0].losses)[-1] == "steadiness" and all(progress.losses["steadiness"] > 0 for progress in seen)
-    plain = run_training(new_run("plain", steps=30))
+    plain = run_training(new_run("plain", steps=20))
     assert not same(path, load_file(plain))
     photos = torch.rand(1, 3, 8, 8).repeat_interleave(6, 2).repeat_interleave(6, 3)
     unsteady, steady = (
