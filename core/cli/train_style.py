@@ -35,13 +35,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--content", required=True, metavar="DIR", help="folder of photos to train on; a thousand is plenty"
     )
     command.add_argument(
-        "--recipe", default="standard", help="training recipe: quick, standard, paper or authors (default: %(default)s)"
+        "--recipe", default="quick", help="training recipe: quick, standard, paper or authors (default: %(default)s)"
     )
     start = command.add_mutually_exclusive_group()
     start.add_argument(
         "--init-from",
         metavar="NAME|FILE",
-        help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: starry_night for "
+        help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: udnie for "
         "the recipe quick, `none` for the others); the style's architecture is kept, and --arch can only add blurs (bd32)",
     )
     start.add_argument(

@@ -9,7 +9,7 @@ from ..hub.manifest import find_entry
 from ..models.loading import network_file, open_network
 
 #: Bundled styles that runs of a recipe start from by default.
-BASES = {"quick": "starry_night"}
+BASES = {"quick": "udnie"}
 NOTHING = "none"
 
 

@@ -59,7 +59,7 @@ def test_auto_starts_only_quick_from_bundled_style(train, asked, ready):
     assert asked(train, preset="quick", start_from="auto")["init_from"] == bundled
     assert asked(train, preset="standard", start_from="auto")["init_from"] is None
     assert asked(train, preset="quick", start_from="none")["init_from"] is None
-    assert asked(train, preset="paper", start_from="starry_night")["init_from"] == bundled
+    assert asked(train, preset="paper", start_from="udnie")["init_from"] == bundled
 
 
 def test_only_usable_starts_are_offered(ready, host):
@@ -76,7 +76,7 @@ def test_width_other_than_base_raises(train, ready):
     errors = ready.module("core.errors")
     with pytest.raises(errors.InputError, match="base.safetensors is 4 channels wide, not 32"):
         train(width=32)
-    with pytest.raises(errors.InputError, match="starry_night is 16 channels wide, not 32"):
+    with pytest.raises(errors.InputError, match="udnie is 16 channels wide, not 32"):
         train(width=32, start_from="auto")
 
 

@@ -19,6 +19,7 @@ from perceptual_style.core.losses.objective import ObjectiveWeights
 from perceptual_style.core.models.style_model import load_style
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.transform_net import build_network
+from perceptual_style.core.training.base_styles import BASES
 from perceptual_style.core.training.state import file_digest
 from perceptual_style.core.training.style_recipes import RECIPES
 from PIL import Image
@@ -333,12 +334,16 @@ def test_train_style_takes_any_width_unless_it_starts_from_a_style(run, refused,
     assert "cannot be 0 channels wide" in refused(*training, "--width", "0")
 
 
-def test_recipe_quick_starts_from_a_bundled_style(run, refused, training, deep_loss_weights, tmp_path):
-    arguments = [*training[:6], "--recipe", "quick", "--loss-network", "vgg16", "--loss-weights", deep_loss_weights]
+def test_recipe_quick_is_the_default_and_starts_from_a_bundled_style(
+    run, refused, training, deep_loss_weights, tmp_path
+):
+    arguments = [*training[:6], "--loss-network", "vgg16", "--loss-weights", deep_loss_weights]
     arguments += ["--steps", "1", "--size", "32", "--batch-size", "1", "--learning-rate", "1e-9"]
-    assert "starry_night is 16 channels wide, not 32" in refused(*arguments, "--width", "32")
+    assert f"{BASES['quick']} is 16 channels wide, not 32" in refused(*arguments, "--width", "32")
     assert run(*arguments)[0] == 0
-    trained, start = (load_style(name).network.state_dict() for name in (tmp_path / "mine.safetensors", "starry_night"))
+    mine = load_style(tmp_path / "mine.safetensors")
+    assert mine.facts["recipe"]["name"] == "quick"
+    trained, start = (model.network.state_dict() for model in (mine, load_style(BASES["quick"])))
     assert all(torch.allclose(trained[key], tensor, atol=1e-7) for key, tensor in start.items())
 
 
