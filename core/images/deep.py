@@ -1,4 +1,4 @@
-"""Colors with 16 bits per channel, which Pillow reduces to 8: read and write PNG, read TIFF."""
+"""PNG colors with 16 bits per channel, which Pillow reduces to 8."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"0&\xb2u\x8ef\xcf\x11", _VIDEO),
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_WITH_TIFFFILE = 'pip install "perceptual-style[tiff]", or '
 _SAMPLE_KINDS = {1: "integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
 
 
@@ -77,7 +78,8 @@ def describe_tiff(file: BinaryIO, unsupported: bool) -> str | None:
     return (
         f"a TIFF file of {channels} channel{'s' if channels > 1 else ''} of {max(bits)}-bit "
         f"{_SAMPLE_KINDS.get(kind, 'values')} (photometric {tags.get(262, ('unknown',))[0]}, compression "
-        f"{tags.get(259, (1,))[0]}) is not supported; save it as RGB or grey with 8 or 16 bits"
+        f"{tags.get(259, (1,))[0]}) is not supported; {_WITH_TIFFFILE if kind in (1, 3) and channels in (1, 3, 4) else ''}"
+        "save it as RGB or grey with 8 or 16 bits"
     )
 
 

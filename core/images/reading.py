@@ -1,8 +1,8 @@
 """Read image files upright, with alpha, color profile and EXIF.
 
-Animations and files of several pages are read frame by frame. Of colors with 16 bits per channel, all bits are read
-from PNG files, and the upper 8 from others. Grey
-is read in full, whether it has 12, 16 or 32 bits or is made of floats.
+Animations and files of several pages are read frame by frame. Of colors with more than 8 bits per channel, all bits are
+read from PNG and TIFF files, and the upper 8 from others. Grey is read in full, whether it has 12, 16 or 32 bits or is
+made of floats.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from .deep import holds_numbers, is_deep, read_deep_png, turned_upright
+from .deep_tiff import is_deep_color, open_deep_tiff, read_deep_tiff
 from .failures import explained
 from .metadata import Metadata, read_metadata
 from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
@@ -50,6 +51,8 @@ _SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _FORMATS_WITH_FRAMES = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")
 
 _PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
+
+_TIFFFILE = 'pip install "perceptual-style[tiff]", or save it with interleaved channels'
 
 _DAMAGED = "the file is damaged or incomplete: "
 
@@ -119,7 +122,7 @@ def image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
         ImageError: the file cannot be read; the message calls it ``name``.
     """
     with explained(f"cannot read {name}", _DAMAGED):
-        width, height = open_image(file).size
+        width, height = _open(file).size
         return height, width
 
 
@@ -127,14 +130,14 @@ def decode_image(file: BinaryIO, name: str | Path) -> ImageFile:
     """Read an open file from its start as `read_image` does, the first frame only. Messages call it ``name``."""
     with explained(f"cannot read {name}", _DAMAGED):
         file.seek(0)
-        return _decode(open_image(file), file)
+        return _decode(_open(file), file)
 
 
 def count_frames(file: BinaryIO, name: str | Path) -> int:
     """Return the number of frames of an animation, or of pages, in an open file. Messages call it ``name``."""
     with explained(f"cannot read {name}", _DAMAGED):
         file.seek(0)
-        return len(_frames(open_image(file)))
+        return len(_frames(_open(file)))
 
 
 def decode_frames(file: BinaryIO, name: str | Path) -> Iterator[ImageFile]:
@@ -145,7 +148,7 @@ def decode_frames(file: BinaryIO, name: str | Path) -> Iterator[ImageFile]:
     """
     with explained(f"cannot read {name}", _DAMAGED):
         file.seek(0)
-        image = open_image(file)
+        image = _open(file)
         frames = _frames(image)
     if len(frames) == 1:
         yield decode_image(file, name)
@@ -158,6 +161,16 @@ def decode_frames(file: BinaryIO, name: str | Path) -> Iterator[ImageFile]:
             if image.format != "TIFF":
                 frame = replace(frame, duration=float(duration or 0), loop=loop if isinstance(loop, int) else 1)
         yield frame
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """Open an image with Pillow, or else with tifffile."""
+    try:
+        return open_image(file)
+    except ImageError:
+        if (image := open_deep_tiff(file)) is None:
+            raise
+        return image
 
 
 def _frames(image: Image.Image) -> list[int]:
@@ -177,16 +190,21 @@ def _is_thumbnail(image: Image.Image, index: int) -> bool:
 
 
 def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
-    tags = getattr(image, "tag_v2", {})
-    if image.format == "TIFF" and image.info.get("compression") == "raw" and _has_wide_planes(tags):
-        raise ImageError("16-bit TIFF in separate planes, which Pillow misreads; save it with interleaved channels")
+    tags, deep, notes = getattr(image, "tag_v2", {}), None, _left_out(image)
+    if image.format == "TIFF" and file is not None and (not tags or is_deep_color(image)):
+        deep = read_deep_tiff(image, file)
+        if deep is None and image.info.get("compression") == "raw" and _has_wide_planes(tags):
+            raise ImageError(f"16-bit TIFF in separate planes, which Pillow misreads; {_TIFFFILE}")
+        if deep is None and not tags:
+            raise ImageError("its compression is not supported; pip install imagecodecs, or save it as PNG")
+        if deep is None:
+            notes += ("only the upper 8 bits of each channel are read",)
     load_pixels(image)
-    deep = None
     if image.format == "PNG" and file is not None and not getattr(image, "is_animated", False):
         deep = read_deep_png(image, file)
     bits = 16 if deep is not None or is_deep(image) else 8
     orientation, exif = _read_exif(image)
-    metadata, notes = read_metadata(image, file), _left_out(image)
+    metadata = read_metadata(image, file)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     profile = image.info.get("icc_profile") or b""

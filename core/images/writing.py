@@ -1,4 +1,4 @@
-"""Write image files, completely or not at all: with 8 bits per channel, or PNG with 16."""
+"""Write image files, completely or not at all: with 8 bits per channel, or PNG and TIFF with 16."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ImageError
 from ..files import atomic_write, check_writable
 from .deep import deep_png
+from .deep_tiff import deep_tiff
 from .failures import explained, reason
 from .metadata import save_options
 from .reading import ImageFile
@@ -86,13 +87,14 @@ def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memory
         options = {**_OPTIONS.get(kind, {}), **_save_options(kind, kept[0], lost)}
         if len(frames) > 1:
             options |= _frame_options(kind, frames, kept)
-        if kind == "PNG" and len(frames) == 1 and kept[0].bits == 16:
+        encode_deep = {"PNG": deep_png, "TIFF": deep_tiff}.get(kind)
+        if encode_deep and len(frames) == 1 and kept[0].bits == 16:
             alpha = None if kept[0].alpha is None else _planes("alpha", kept[0].alpha, 1)
-            return memoryview(deep_png(_planes("pixels", kept[0].pixels, 3), alpha, options)), _line(name, kind, lost)
-        if kept[0].bits == 16:
-            lost.append(
-                "16 bits per channel (8 are written)" if kind != "TIFF" else "16 bits per channel here (use .png)"
+            return memoryview(encode_deep(_planes("pixels", kept[0].pixels, 3), alpha, options)), _line(
+                name, kind, lost
             )
+        if kept[0].bits == 16:
+            lost.append("16 bits per channel (8 are written)")
         # Encode in memory: on a full disk Pillow's JPEG encoder stops without an error, and JPEG 2000 never stops.
         encoded = io.BytesIO()
         frames[0].save(encoded, kind, **options)

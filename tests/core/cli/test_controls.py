@@ -143,11 +143,7 @@ def test_one_of_three_photos_with_nan_is_one_line(options, run, style, tmp_path)
     photos, out = [tmp_path / f"{name}.tif" for name in "abc"], tmp_path / "out"
     status, _, errors = run("stylize", *photos, "-o", out, "--style", style, *options)
     wanted = [f"perceptual-style: cannot read {photos[1]}: some of its values are nan or infinite"]
-    losses = [
-        f"perceptual-style: {out / name}: TIFF cannot hold 16 bits per channel here (use .png)"
-        for name in ("a.tif", "c.tif")
-    ]
-    assert (status, sorted(errors)) == (2, sorted(wanted + losses))
+    assert (status, errors) == (2, wanted)
     assert sorted(path.name for path in out.iterdir()) == ["a.tif", "c.tif"]
     mask = ["--mask", photos[1]]
     status, _, errors = run("stylize", photos[0], "-o", tmp_path / "masked.png", "--style", style, *options, *mask)
