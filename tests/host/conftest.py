@@ -148,12 +148,13 @@ class ComfyUI:
         return config["options"] if kind == "COMBO" else kind
 
     def put_photo(self, name: str, width: int, height: int, *, alpha: bool = False, seed: int = 0) -> Path:
-        """Write a photo-like image, smooth with some grain, to ComfyUI's input folder."""
+        """Write a photo-like image, smooth with some grain, to ComfyUI's input folder. No pixel is quite transparent."""
         random = np.random.default_rng(seed)
         channels = 4 if alpha else 3
         small = Image.fromarray(random.integers(0, 256, (6, 6, channels), dtype=np.uint8))
         smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
         pixels = (smooth + random.integers(-9, 10, smooth.shape)).clip(0, 255).astype(np.uint8)
+        pixels[..., 3:] = pixels[..., 3:].clip(32)
         path = self.base / "input" / name
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(path)

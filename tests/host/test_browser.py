@@ -195,7 +195,7 @@ def test_help_pages_open_in_frontend_language(frontend):
                 "FastStylize"
             ]
             frontend.set("Comfy.Locale", language)
-            frontend.page.wait_for_timeout(1000)  # until the language is loaded
+            frontend.page.wait_for_timeout(3000)  # until the language is loaded and the page is drawn anew
             with _help_page(frontend, "FastStylize", texts["display_name"]) as page:
                 assert texts["inputs"]["stroke_size"]["name"] in page.locator("li code").all_inner_texts()
                 assert "*" not in page.inner_text()  # marks of emphasis that Markdown did not take
