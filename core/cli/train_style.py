@@ -10,7 +10,7 @@ from .. import errors
 from ..images.reading import read_image
 from ..images.writing import save_image
 from ..network.styles import name_from
-from ..training.base_styles import base_file
+from ..training.base_styles import BASES, base_file
 from ..training.style_recipes import get_recipe
 from ..training.train_style import train_style
 from .options import add_loss_weights
@@ -41,8 +41,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--init-from",
         metavar="NAME|FILE",
-        help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: udnie for "
-        "the recipe quick, `none` for the others); the style's architecture is kept, and --arch can only add blurs (bd32)",
+        help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: "
+        f"{BASES['quick']} for the recipe quick, `none` for the others); the style's architecture is kept, and --arch can "
+        "only add blurs (bd32)",
     )
     start.add_argument(
         "--add-to",

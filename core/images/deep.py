@@ -1,4 +1,4 @@
-"""PNG colors with 16 bits per channel, which Pillow reduces to 8."""
+"""More than 8 bits per channel: what counts as white, how to round, and PNG colors, which Pillow reduces to 8 bits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from ..errors import ImageError
 from .tensors import row_bands
 
-_TOP = 65535
+TOP = 65535  # the largest number of 16 bits
 
 
-def read_deep_png(image: Image.Image, file: BinaryIO) -> Tensor | None:
-    """Return the channels of a PNG file with colors of 16 bits, (C, H, W) float32 in [0, 1], C = 3 or 4.
+def read_deep_png(image: Image.Image, file: BinaryIO, orientation: int) -> Tensor | None:
+    """Return the channels of a PNG file with colors of 16 bits, upright: (C, H, W) float32 in [0, 1], C = 3 or 4.
 
     Return None for other files, and if the installed torchvision reads 8 bits only.
     """
@@ -41,8 +42,42 @@ def read_deep_png(image: Image.Image, file: BinaryIO) -> Tensor | None:
     key = image.info.get("transparency")
     if len(values) == 3 and isinstance(key, tuple) and len(key) == 3:
         opaque = (values != np.array(key, np.float32)[:, None, None]).any(axis=0, keepdims=True)
-        values = np.concatenate([values, opaque * np.float32(_TOP)])
-    return torch.from_numpy(values / np.float32(_TOP))
+        values = np.concatenate([values, opaque * np.float32(TOP)])
+    return turned_upright(torch.from_numpy(values / np.float32(TOP)), orientation)
+
+
+def full_scale(values: np.ndarray, bits: int, signed: bool = False) -> float:
+    """Return the value that counts as 1.
+
+    Integers are scaled by the range of their type; those of 32 bits count as 16 bits if all of them fit. Floats count as
+    0..1, or as 0..255, 0..65535 or 0..maximum if they exceed that.
+
+    Args:
+        values: the numbers of an image
+        bits: bits of each
+        signed: whether integers have a sign
+
+    Raises:
+        ImageError: a value is nan or infinite.
+    """
+    top = float(values.max())
+    if values.dtype.kind != "f":
+        return TOP if bits == 32 and top <= TOP else 2 ** (bits - signed) - 1
+    if not np.isfinite([top, values.min()]).all():
+        raise ImageError("some of its values are nan or infinite")
+    return next((limit for limit in (1, 255, TOP) if top <= limit), top)
+
+
+def rounded(pixels: Tensor, alpha: Tensor | None, rows: slice) -> np.ndarray:
+    """Return rows of an image as numbers from 0 to 65535, (rows, W, C) float64.
+
+    Args:
+        pixels: (3, H, W) in [0, 1]
+        alpha: (1, H, W) in [0, 1], or None
+        rows: the rows
+    """
+    band = pixels[:, rows] if alpha is None else torch.cat([pixels[:, rows], alpha[:, rows].to(pixels)])
+    return (band.cpu().double().clamp(0, 1) * TOP).round().permute(1, 2, 0).numpy()
 
 
 def turned_upright(planes: Tensor, orientation: int) -> Tensor:
@@ -85,8 +120,7 @@ def _compressed(pixels: Tensor, alpha: Tensor | None) -> bytes:
     """Return the compressed rows. Each byte is the difference from the same byte of the pixel to the left."""
     packer, parts = zlib.compressobj(6), []
     for rows in row_bands(*pixels.shape[-2:]):
-        band = pixels[:, rows] if alpha is None else torch.cat([pixels[:, rows], alpha[:, rows].to(pixels)])
-        values = (band.cpu().double().clamp(0, 1) * _TOP).round().permute(1, 2, 0).numpy().astype(">u2")
+        values = rounded(pixels, alpha, rows).astype(">u2")
         data = values.reshape(len(values), -1).view(np.uint8).reshape(len(values), values.shape[1], -1)
         lines = np.empty((len(data), 1 + data[0].size), np.uint8)
         lines[:, 0] = 1

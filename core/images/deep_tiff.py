@@ -6,7 +6,6 @@ asked where it is installed.
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import struct
 import sys
@@ -18,60 +17,55 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from ..errors import ImageError
-from .pillow import open_image
+from .deep import TOP, full_scale, rounded, turned_upright
+from .kinds import WITH_TIFFFILE, has_tifffile
+from .pillow import load_pixels, open_image, without_pixels
 from .tensors import row_bands
 
-_TOP = 65535
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": "16B" if sys.byteorder == "little" else "16L"}
 _WIDTH, _BITS, _FORMAT = ExifTags.Base.ImageWidth, ExifTags.Base.BitsPerSample, ExifTags.Base.SampleFormat
-_ORIENTATION, _ICC_PROFILE, _XMP = ExifTags.Base.Orientation, 34675, 700
-
-
-def has_tifffile() -> bool:
-    """Return whether tifffile is installed."""
-    return importlib.util.find_spec("tifffile") is not None
-
-
-def is_deep_color(image: Image.Image) -> bool:
-    """Return whether an opened page is a TIFF's with colors of more than 8 bits per channel."""
-    bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
-    return len(bits) >= 3 and max(bits) > 8
+_ORIENTATION, _PLANAR, _ICC_PROFILE, _XMP = ExifTags.Base.Orientation, 284, 34675, 700
+_GREY, _RGB = 1, 2  # of PhotometricInterpretation
+_PREMULTIPLIED, _STRAIGHT = 1, 2  # of ExtraSamples
 
 
 def open_deep_tiff(file: BinaryIO) -> Image.Image | None:
-    """Return an empty image with size, profile and orientation of a TIFF file that Pillow rejects, or None.
-
-    `read_deep_tiff` reads its colors.
-    """
+    """Return an image without pixels for a TIFF file that Pillow rejects, or None. `read_deep_tiff` reads its colors."""
     page = _page(file, 0)
-    if page is None or page.photometric not in (1, 2) or page.samplesperpixel not in (1, 3, 4):
+    if page is None:
         return None
-    image = Image.new("RGB", (page.imagewidth, page.imagelength))
-    image.format = "TIFF"
+    image = without_pixels("TIFF", (page.imagewidth, page.imagelength), {_BITS: (32,)})  # whatever it has, it is deep
     for tag, key in ((_ICC_PROFILE, "icc_profile"), (_XMP, "xmp")):
         if tag in page.tags:
             image.info[key] = bytes(page.tags[tag].value)
-    if _ORIENTATION in page.tags:
-        image.getexif()[_ORIENTATION] = int(page.tags[_ORIENTATION].value)
     return image
 
 
 def read_deep_tiff(image: Image.Image, file: BinaryIO) -> Tensor | None:
-    """Return the channels of a TIFF page with colors of more than 8 bits, (C, H, W) float32 in [0, 1], C = 3 or 4.
+    """Return the channels of a TIFF page with colors of more than 8 bits, upright: (C, H, W) float32 in [0, 1], C = 3 or 4.
 
-    Return None if not all bits can be read.
+    Return None if Pillow can read the upper 8 bits only.
 
     Args:
         image: the page, opened and not yet decoded.
         file: the file.
 
     Raises:
-        ImageError: a value is nan or infinite.
+        ImageError: a value is nan or infinite, or the page cannot be read at all.
     """
     if (planes := _read_bytewise(image, file)) is not None:
         return planes
     page = _page(file, image.tell())
-    return None if page is None else _read_page(page)
+    if page is not None and (planes := _read_page(page)) is not None:
+        return planes
+    if page is not None and not hasattr(image, "tile"):
+        raise ImageError("tifffile cannot read its pixels, perhaps for want of imagecodecs; save it as PNG")
+    if image.info.get("compression") == "raw" and getattr(image, "tag_v2", {}).get(_PLANAR) == 2:
+        raise ImageError(
+            f"16-bit TIFF in separate planes, which Pillow misreads; {WITH_TIFFFILE}save it with interleaved channels"
+        )
+    return None
 
 
 def _read_bytewise(image: Image.Image, file: BinaryIO) -> Tensor | None:
@@ -90,49 +84,52 @@ def _read_bytewise(image: Image.Image, file: BinaryIO) -> Tensor | None:
     lower.tile = [
         type(old)(*new) if hasattr(old, "_fields") else new for old, new in zip(lower.tile, tiles, strict=True)
     ]
+    load_pixels(image)
+    load_pixels(lower)
     planes = np.empty((len(image.getbands()), image.height, image.width), np.float32)
     for rows in row_bands(image.height, image.width):
         box = (0, rows.start, image.width, rows.stop)
         high, low = (np.asarray(each.crop(box), np.uint16) for each in (image, lower))
         planes[:, rows] = (high * np.uint16(256) + low).transpose(2, 0, 1)
-    return torch.from_numpy(planes / np.float32(_TOP))
+    planes /= np.float32(TOP)
+    return turned_upright(torch.from_numpy(planes), image.getexif().get(_ORIENTATION, 1))  # 1 if Pillow has done it
 
 
 def _page(file: BinaryIO, index: int) -> Any:
-    """Return a page of a TIFF file as tifffile sees it, or None."""
-    if not has_tifffile():
+    """Return a page of grey or RGB of a TIFF file as tifffile sees it, or None."""
+    if _from_start(file).read(4) not in _STARTS or not has_tifffile():
         return None
     import tifffile
 
     try:
-        return tifffile.TiffFile(_from_start(file)).pages[index]
+        page: Any = tifffile.TiffFile(_from_start(file)).pages[index]
     except Exception:  # of a damaged file, Pillow says what is wrong
         return None
+    return page if page.photometric in (_GREY, _RGB) and page.samplesperpixel in (1, 3, 4) else None
 
 
 def _read_page(page: Any) -> Tensor | None:
-    """Return a page's channels. Floats count as 0..1, or as 0..255, 0..65535 or 0..maximum if they exceed that."""
+    """Return a page's channels, upright. `full_scale` says which value counts as 1."""
     try:
         values = page.asarray()
+    except MemoryError:
+        raise
     except Exception:  # compressed in a way that tifffile needs another package for
         return None
     if page.planarconfig == 2 and values.ndim == 3:
         values = np.moveaxis(values, 0, 2)
     values = values[..., None].repeat(3, 2) if values.ndim == 2 else values
-    if values.ndim != 3 or values.shape[2] not in (3, 4):
+    if values.ndim != 3 or values.shape[2] not in (3, 4) or values.dtype.kind not in "fu":
         return None
-    if values.dtype.kind == "f":
-        top = float(values.max())
-        if not np.isfinite([top, values.min()]).all():
-            raise ImageError("some of its values are nan or infinite")
-        full = next((limit for limit in (1, 255, _TOP) if top <= limit), top)
-    elif values.dtype.kind == "u":
-        bits = int(np.max(page.bitspersample))
-        full = _TOP if bits == 32 and values.max() <= _TOP else 2**bits - 1
-    else:
-        return None
-    scaled = np.clip(values.astype(np.float32) / np.float32(full), 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+    alpha_kind = (*page.extrasamples, 0)[0]
+    parts = [values[..., :3], *([values[..., 3:]] if alpha_kind in (_PREMULTIPLIED, _STRAIGHT) else [])]
+    bits = int(np.max(page.bitspersample))
+    scaled = [np.clip(part.astype(np.float32) / np.float32(full_scale(part, bits)), 0, 1) for part in parts]
+    if alpha_kind == _PREMULTIPLIED:
+        scaled[0] = np.clip(scaled[0] / np.maximum(scaled[1], 1e-6), 0, 1)
+    planes = torch.from_numpy(np.concatenate(scaled, axis=2).transpose(2, 0, 1))
+    tag = page.tags.get(_ORIENTATION)
+    return turned_upright(planes, int(tag.value) if tag else 1)
 
 
 def deep_tiff(pixels: Tensor, alpha: Tensor | None, options: dict) -> bytes:
@@ -148,8 +145,7 @@ def deep_tiff(pixels: Tensor, alpha: Tensor | None, options: dict) -> bytes:
     channels, (height, width) = 3 if alpha is None else 4, pixels.shape[-2:]
     data = np.empty((height, width, channels), "<u2")
     for rows in row_bands(height, width):
-        band = pixels[:, rows] if alpha is None else torch.cat([pixels[:, rows], alpha[:, rows].to(pixels)])
-        data[rows] = (band.cpu().double().clamp(0, 1) * _TOP).round().permute(1, 2, 0).numpy()
+        data[rows] = rounded(pixels, alpha, rows)
     encoded = io.BytesIO()
     doubled = data.reshape(height, -1).view(np.uint8).reshape(height, 2 * width, channels)
     Image.fromarray(doubled).save(encoded, "TIFF", **options)
@@ -157,7 +153,7 @@ def deep_tiff(pixels: Tensor, alpha: Tensor | None, options: dict) -> bytes:
     start = struct.unpack_from("<I", content, 4)[0]
     for entry in range(struct.unpack_from("<H", content, start)[0]):
         at = start + 2 + 12 * entry
-        tag, kind, count, value = struct.unpack_from("<HHII", content, at)
+        tag, _, count, value = struct.unpack_from("<HHII", content, at)
         if tag == _WIDTH:
             struct.pack_into("<HII", content, at + 2, 4, 1, width)
         elif tag == _BITS:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
+from functools import cache
 from typing import BinaryIO
 
 _SAVE = "save it as PNG, TIFF or JPEG"
@@ -34,7 +36,7 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"0&\xb2u\x8ef\xcf\x11", _VIDEO),
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_WITH_TIFFFILE = 'pip install "perceptual-style[tiff]", or '
+WITH_TIFFFILE = 'pip install "perceptual-style[tiff]", or '
 _SAMPLE_KINDS = {1: "integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
 
 
@@ -58,6 +60,12 @@ def kind_of(start: bytes) -> str | None:
     return None
 
 
+@cache  # the search goes through all folders of packages
+def has_tifffile() -> bool:
+    """Return whether tifffile, which reads more kinds of TIFF, is installed."""
+    return importlib.util.find_spec("tifffile") is not None
+
+
 def describe_tiff(file: BinaryIO, unsupported: bool) -> str | None:
     """Return a line on a TIFF file that is a camera's, or whose kind of pixels is ``unsupported``, or else None."""
     file.seek(0)
@@ -75,10 +83,11 @@ def describe_tiff(file: BinaryIO, unsupported: bool) -> str | None:
         return None
     bits, kind = tags.get(258, (1,)), tags.get(339, (1,))[0]
     channels = tags.get(277, (len(bits),))[0]
+    would_help = kind in (1, 3) and channels in (1, 3, 4) and not has_tifffile()
     return (
         f"a TIFF file of {channels} channel{'s' if channels > 1 else ''} of {max(bits)}-bit "
         f"{_SAMPLE_KINDS.get(kind, 'values')} (photometric {tags.get(262, ('unknown',))[0]}, compression "
-        f"{tags.get(259, (1,))[0]}) is not supported; {_WITH_TIFFFILE if kind in (1, 3) and channels in (1, 3, 4) else ''}"
+        f"{tags.get(259, (1,))[0]}) is not supported; {WITH_TIFFFILE if would_help else ''}"
         "save it as RGB or grey with 8 or 16 bits"
     )
 

@@ -125,6 +125,14 @@ def _without_long_chunks(file: BinaryIO) -> tuple[BinaryIO, bytes]:
     return io.BytesIO(b"".join(result)), profile
 
 
+def without_pixels(kind: str, size: tuple[int, int], tags: dict[int, Any]) -> Image.Image:
+    """Return an RGB image with nothing but format, width and height, and TIFF tags."""
+    image: Any = Image.Image()
+    image._mode, image._size = "RGB", size
+    image.format, image.tag_v2 = kind, tags
+    return image
+
+
 def load_pixels(image: Image.Image) -> None:
     """Decode the pixels of an image from `open_image`, without the limit that TIFF's decoder checks once more.
 

@@ -20,8 +20,8 @@ from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 from ..errors import ImageError
-from .deep import holds_numbers, is_deep, read_deep_png, turned_upright
-from .deep_tiff import is_deep_color, open_deep_tiff, read_deep_tiff
+from .deep import full_scale, holds_numbers, is_deep, read_deep_png
+from .deep_tiff import open_deep_tiff, read_deep_tiff
 from .failures import explained
 from .metadata import Metadata, read_metadata
 from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
@@ -51,8 +51,6 @@ _SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _FORMATS_WITH_FRAMES = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")
 
 _PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
-
-_TIFFFILE = 'pip install "perceptual-style[tiff]", or save it with interleaved channels'
 
 _DAMAGED = "the file is damaged or incomplete: "
 
@@ -191,26 +189,22 @@ def _is_thumbnail(image: Image.Image, index: int) -> bool:
 
 def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
     tags, deep, notes = getattr(image, "tag_v2", {}), None, _left_out(image)
-    if image.format == "TIFF" and file is not None and (not tags or is_deep_color(image)):
+    if image.format == "TIFF" and file is not None and is_deep(image) and not holds_numbers(image):
         deep = read_deep_tiff(image, file)
-        if deep is None and image.info.get("compression") == "raw" and _has_wide_planes(tags):
-            raise ImageError(f"16-bit TIFF in separate planes, which Pillow misreads; {_TIFFFILE}")
-        if deep is None and not tags:
-            raise ImageError("its compression is not supported; pip install imagecodecs, or save it as PNG")
         if deep is None:
             notes += ("only the upper 8 bits of each channel are read",)
-    load_pixels(image)
-    if image.format == "PNG" and file is not None and not getattr(image, "is_animated", False):
-        deep = read_deep_png(image, file)
-    bits = 16 if deep is not None or is_deep(image) else 8
+    if deep is None:
+        load_pixels(image)
     orientation, exif = _read_exif(image)
+    if image.format == "PNG" and file is not None and not getattr(image, "is_animated", False):
+        deep = read_deep_png(image, file, orientation)
+    bits = 16 if deep is not None or is_deep(image) else 8
     metadata = read_metadata(image, file)
-    if orientation in _UPRIGHT:
+    if deep is None and orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     profile = image.info.get("icc_profile") or b""
     if deep is not None:
-        planes = turned_upright(deep, orientation)[None]
-        pixels, alpha = planes[:, :3], planes[:, 3:] if planes.shape[1] == 4 else None
+        pixels, alpha = deep[None, :3], deep[None, 3:] if len(deep) == 4 else None
     elif holds_numbers(image):
         pixels, alpha = _read_numbers(image, tags)
     else:
@@ -227,12 +221,6 @@ def _left_out(image: Image.Image) -> tuple[str, ...]:
     return (
         f"{others} more picture{'s' if others > 1 else ''} in the file (preview, second view or gain map) left out",
     )
-
-
-def _has_wide_planes(tags: Mapping) -> bool:
-    """Whether a TIFF file stores its channels one after the other, with more than 8 bits."""
-    is_planar = tags.get(ExifTags.Base.PlanarConfiguration) == 2
-    return is_planar and max(tags.get(ExifTags.Base.BitsPerSample, (8,))) > 8
 
 
 def _read_exif(image: Image.Image) -> tuple[int, bytes | None]:
@@ -285,17 +273,11 @@ def _converter(image: Image.Image, profile: bytes) -> Callable[[Image.Image], Im
 def _read_numbers(image: Image.Image, tags: Mapping) -> tuple[Tensor, Tensor | None]:
     """Pixels and alpha of grey with more than 8 bits or of floats. ``tags`` are a TIFF file's, else empty."""
     values = np.asarray(image)
-    if image.mode == "F":
-        top = float(values.max())
-        if not np.isfinite([top, values.min()]).all():
-            raise ImageError("some of its values are nan or infinite")
-        full = next((limit for limit in (1, 255, 65535) if top <= limit), top)
-    else:
-        bits = int(np.max(tags.get(ExifTags.Base.BitsPerSample, 16)))
-        signed = int(np.max(tags.get(ExifTags.Base.SampleFormat, 1))) == 2
-        if bits == 32 and not signed:
-            values = values.view(np.uint32)
-        full = 65535 if bits == 32 and values.max() <= 65535 else 2 ** (bits - signed) - 1
+    bits = int(np.max(tags.get(ExifTags.Base.BitsPerSample, 16)))
+    signed = int(np.max(tags.get(ExifTags.Base.SampleFormat, 1))) == 2
+    if image.mode != "F" and bits == 32 and not signed:
+        values = values.view(np.uint32)
+    full = full_scale(values, bits, signed)
     grey = np.clip(values.astype(np.float32) / np.float32(full), 0, 1)
     if (
         image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == 0

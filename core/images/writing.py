@@ -90,15 +90,14 @@ def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memory
         encode_deep = {"PNG": deep_png, "TIFF": deep_tiff}.get(kind)
         if encode_deep and len(frames) == 1 and kept[0].bits == 16:
             alpha = None if kept[0].alpha is None else _planes("alpha", kept[0].alpha, 1)
-            return memoryview(encode_deep(_planes("pixels", kept[0].pixels, 3), alpha, options)), _line(
-                name, kind, lost
-            )
+            encoded = encode_deep(_planes("pixels", kept[0].pixels, 3), alpha, options)
+            return memoryview(encoded), _line(name, kind, lost)
         if kept[0].bits == 16:
             lost.append("16 bits per channel (8 are written)")
         # Encode in memory: on a full disk Pillow's JPEG encoder stops without an error, and JPEG 2000 never stops.
-        encoded = io.BytesIO()
-        frames[0].save(encoded, kind, **options)
-    return encoded.getbuffer(), _line(name, kind, lost)
+        buffer = io.BytesIO()
+        frames[0].save(buffer, kind, **options)
+    return buffer.getbuffer(), _line(name, kind, lost)
 
 
 def _line(name: str | Path, kind: str, lost: list[str]) -> str | None:

@@ -104,6 +104,53 @@ def test_orientation_and_profile_of_floats_are_kept(tmp_path):
     assert np.allclose(array(found.pixels), np.rot90(data, -1), atol=1e-6)
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_16_bits_are_turned_upright(orientation, planar, tmp_path):
+    data = noise(4, 6, 3, top=65536, dtype=np.uint16)
+    stored = np.moveaxis(data, 2, 0).copy() if planar == "separate" else data
+    path = write(tmp_path / "a.tif", stored, planarconfig=planar, extratags=[(274, "H", 1, orientation, True)])
+    found = read_image(path)
+    expected = deep_tiff.turned_upright(torch.from_numpy(data.astype(np.float32)).permute(2, 0, 1), orientation) / 65535
+    assert torch.allclose(found.pixels[0], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("kind", ["assocalpha", "unassalpha", "unspecified"])
+def test_fourth_channel_is_what_the_file_says(kind, dtype, tmp_path):
+    data = np.random.default_rng(5).random((6, 7, 4)).astype(np.float32).clip(0.1, 1)
+    if kind == "assocalpha":
+        data[..., :3] *= data[..., 3:]
+    full = 65535 if dtype == "uint16" else 1
+    found = read_image(write(tmp_path / "a.tif", (data * full).astype(dtype), extrasamples=[kind]))
+    colors = data[..., :3] / data[..., 3:] if kind == "assocalpha" else data[..., :3]
+    assert np.allclose(array(found.pixels), colors, atol=2e-3 if kind == "assocalpha" else 1e-4)
+    if kind == "unspecified":
+        assert found.alpha is None
+    else:
+        assert np.allclose(array(found.alpha), data[..., 3:], atol=1e-4)
+
+
+def test_cmyk_of_16_bits_is_no_rgb_with_alpha(tmp_path):
+    data = noise(6, 7, 4, top=65536, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="separated", metadata=None)
+    found = read_image(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert np.allclose(array(found.pixels) * 255, np.asarray(image.convert("RGB"), np.float32), atol=1e-3)
+    assert found.notes == ("only the upper 8 bits of each channel are read",)
+
+
+def test_size_is_read_without_pixels(tmp_path):
+    path = write(tmp_path / "a.tif", np.zeros((2, 2, 3), np.float32))
+    content = bytearray(path.read_bytes())
+    for tag in (b"\0\1\4\0", b"\1\1\4\0", b"\0\1\3\0", b"\1\1\3\0"):
+        if (at := content.find(tag)) >= 0:
+            content[at + 2 : at + 12] = b"\4\0\1\0\0\0" + (200_000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        assert image_size(file, "a.tif") == (200_000, 200_000)
+
+
 def test_values_that_are_not_finite_are_rejected(tmp_path):
     data = np.full((3, 3, 3), np.nan, np.float32)
     assert "some of its values are nan or infinite" in message(read_image, write(tmp_path / "a.tif", data))
