@@ -166,6 +166,9 @@ def _help_page(frontend: Frontend, node: str, heading: str) -> Iterator[Any]:
     frontend.page.mouse.click(x, y)
     frontend.page.wait_for_timeout(500)  # the toolbox appears once the canvas stands still
     frontend.page.get_by_test_id("info-button").click()
+    frontend.page.wait_for_timeout(500)
+    if not page.is_visible():  # older frontends close a page that was open
+        frontend.page.get_by_test_id("info-button").click()
     page.get_by_role("heading", name=heading, exact=True).wait_for()
     frontend.page.wait_for_function(
         "image => image.complete && image.naturalWidth > 0", arg=page.locator("img").first.element_handle()
