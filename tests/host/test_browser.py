@@ -152,7 +152,7 @@ def test_queued_workflow_shows_its_result(frontend):
 @contextmanager
 def _help_page(frontend: Frontend, node: str, heading: str) -> Iterator[Any]:
     """The help page of a node that is added to the graph, once its heading and picture are there."""
-    page = frontend.page.locator(".node-help-content .markdown-content")
+    page = frontend.page.locator(".node-help-content [class*=markdown-content]")
     frontend.page.evaluate(
         """type => { const node = LiteGraph.createNode(type); node.pos = [0, 700]; app.graph.add(node);
             app.canvas.deselectAll(); app.canvas.centerOnNode(node); }""",
@@ -166,10 +166,11 @@ def _help_page(frontend: Frontend, node: str, heading: str) -> Iterator[Any]:
     frontend.page.mouse.click(x, y)
     frontend.page.wait_for_timeout(500)  # the toolbox appears once the canvas stands still
     frontend.page.get_by_test_id("info-button").click()
-    frontend.page.wait_for_timeout(500)
-    if not page.is_visible():  # older frontends close a page that was open
+    title = page.get_by_role("heading", name=heading, exact=True)
+    frontend.page.wait_for_timeout(5000)
+    if not title.is_visible():  # older frontends close a page that was open
         frontend.page.get_by_test_id("info-button").click()
-    page.get_by_role("heading", name=heading, exact=True).wait_for()
+        title.wait_for()
     frontend.page.wait_for_function(
         "image => image.complete && image.naturalWidth > 0", arg=page.locator("img").first.element_handle()
     )
