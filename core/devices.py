@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import re
 from contextlib import suppress
 
@@ -11,6 +12,11 @@ import torch
 from .errors import InputError, PerceptualStyleError, first_line
 
 _OLDEST_TORCH = (2, 2)
+_OUT_OF_MEMORY = (
+    "out of memory", "out_of_memory", "not enough memory", "can't allocate memory", "defaultcpuallocator",
+    "cudnn_status_alloc_failed", "cublas_status_alloc_failed", "unable to find an engine",
+    "not enough gpu video memory", "could not allocate tensor", "out_of_device_memory", "out_of_host_memory",
+)  # fmt: skip
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,11 +31,18 @@ check_torch(torch.__version__)
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """Return the named device, or the best one of this machine for ``auto``.
+    """Return the named device, or the best one of this machine for ``auto``: a GPU if torch finds one.
+
+    ``directml`` names the GPU that the package torch-directml finds.
 
     Raises:
         InputError: the device is unknown or not available.
     """
+    if str(name) == "directml":
+        device = _directml()
+        if device is None:
+            raise InputError("the device 'directml' needs a GPU and the package torch-directml; use auto or cpu")
+        return device
     if str(name) != "auto":
         try:
             device = torch.device(name)
@@ -43,9 +56,20 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         return device
     if torch.cuda.is_available():
         return torch.device("cuda")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return torch.device("xpu")
     if torch.backends.mps.is_available():
         return torch.device("mps")
-    return torch.device("cpu")
+    return _directml() or torch.device("cpu")
+
+
+def _directml() -> torch.device | None:
+    """Return the device of the package torch-directml, or None if it is not installed or finds no GPU."""
+    try:
+        directml = importlib.import_module("torch_directml")
+    except ImportError:
+        return None
+    return directml.device() if directml.is_available() else None
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -90,11 +114,11 @@ def release_memory(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, in the words of any backend (CUDA, MPS, XPU, CPU)."""
+    """Return whether an error says that memory ran out, in the words of any back end.
+
+    cuDNN and cuBLAS say so when they cannot allocate a workspace, and cuDNN also when no algorithm fits into memory.
+    """
     if isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        words in text
-        for words in ("out of memory", "not enough memory", "can't allocate memory", "defaultcpuallocator")
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)

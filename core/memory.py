@@ -1,14 +1,37 @@
-"""The memory that this process may still use, within the limits of containers and of the process itself."""
+"""The memory that is free: on a device, and for this process within the limits of containers and of the process itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
+import torch
 
+_UNKNOWN = 1 << 30  # bytes taken as free on a GPU that does not tell
 _NO_LIMIT = 1 << 60  # cgroup v1 writes its absence as a number near 2^63
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free where ``device`` computes, those that torch keeps for reuse included."""
+    if device.type in ("cpu", "mps"):  # Apple's GPUs share the machine's memory, up to a share of it
+        return available_memory() if device.type == "cpu" else min(available_memory(), _left_for_mps())
+    backend: Any = getattr(torch, device.type, None)
+    if not hasattr(backend, "memory_reserved"):  # DirectML does not tell
+        return min(available_memory(), _UNKNOWN)
+    reserved, allocated = backend.memory_reserved(device), backend.memory_allocated(device)
+    try:
+        free = backend.mem_get_info(device)[0]
+    except (AttributeError, RuntimeError):  # Intel's GPUs before torch 2.6, and those whose driver does not tell
+        free = backend.get_device_properties(device).total_memory - reserved
+    return max(0, free + reserved - allocated)
+
+
+def _left_for_mps() -> int:
+    most = getattr(torch.mps, "recommended_max_memory", None)  # torch 2.5 and newer
+    return available_memory() if most is None else max(0, most() - torch.mps.current_allocated_memory())
 
 
 def available_memory(root: Path = Path("/")) -> int:

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from ..devices import is_out_of_memory, pick_device
-from ..engine.engine import free_memory
 from ..errors import Cancelled, InputError, NetworkError, PerceptualStyleError
 from ..files import remove_leftovers
 from ..images.masks import enlarge_alpha
 from ..images.reading import ImageFile, count_frames, decode_frames, decode_image, image_size
+from ..memory import free_memory
 from ..models.stylizer import BaseStyle
 from ..models.upscale_model import UpscaleModel
 from ..progress import Progress

@@ -67,7 +67,7 @@ def read_band(
         row -= first
         column += left
         target = band[:, :, row : row + s * (n - 1) + 1 : s, column : column + s * (m - 1) + 1 : s]
-        values = values[..., :m].to(device, non_blocking=True)
+        values = values[..., :m].to(device, non_blocking=source.pool is not None and source.pool.pinned)
         if threshold is None:
             target.copy_(values)
         else:

@@ -32,7 +32,7 @@ class BandConvolution:
     Args:
         window: the convolution
         source: the map that it reads
-        dtype: number format of the convolution and its result
+        dtype: number format of the convolution
 
     Attributes:
         positions: rows of the result
@@ -111,7 +111,7 @@ def convolve(
     Returns:
         The result as a map.
     """
-    convolution = BandConvolution(window, source, step.dtype)
+    convolution = BandConvolution(window, source, step.arithmetic)
     result = _result(convolution, step, pool)
     last_read = list(source.sources(keep)) if step.store else []
     for one in last_read:
@@ -123,7 +123,7 @@ def convolve(
             if window.norm is not None:
                 sums.add(first, band)
             if step.store:
-                result.store(first, band)
+                result.store(first, band.to(step.dtype))
         if window.norm is not None:
             result.affine = sums.affine(window.norm, window.relu, step.dtype, convolution.removed)
     for one in last_read:

@@ -66,7 +66,12 @@ class Pool:
 
     Args:
         size: bytes of a slab
+
+    Attributes:
+        pinned: whether a GPU copies from and to the slabs by itself, while the host goes on
     """
+
+    pinned = False
 
     def __init__(self, size: int) -> None:
         self.size, self.keep = size, True
@@ -91,6 +96,38 @@ class Pool:
         """Stop reusing slabs, so that all memory returns to the system."""
         self.keep = False
         self.free.clear()
+
+
+class PinnedPool(Pool):
+    """Slabs that a CUDA device copies from and to. A slab is reused once the copies that were begun have ended."""
+
+    pinned = True
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._used: deque[tuple[torch.UntypedStorage, torch.cuda.Event]] = deque()
+
+    def take(self, like: Tensor) -> Tensor:
+        """Return a slab as `Pool.take` does, oldest first."""
+        if self._used:
+            storage, event = self._used.popleft()
+            event.synchronize()
+        else:
+            storage = torch.empty(self.size, dtype=torch.uint8, device="cpu", pin_memory=True).untyped_storage()
+        self.free.append(storage)
+        return super().take(like)
+
+    def give(self, slab: Tensor) -> None:
+        """Take back a slab whose content is no longer needed once the copies from it have ended."""
+        if self.keep:
+            event = torch.cuda.Event()
+            event.record()
+            self._used.append((slab.untyped_storage(), event))
+
+    def close(self) -> None:
+        """Stop reusing slabs. Torch frees their memory when the copies from it have ended."""
+        super().close()
+        self._used.clear()
 
 
 @dataclass(kw_only=True)
@@ -140,7 +177,7 @@ class Map:
             filled = chunk.shape[2]
             rows = min(capacity - filled, band.shape[2])
             chunk = chunk.as_strided((1, chunk.shape[1], filled + rows, chunk.shape[3]), chunk.stride())
-            chunk[:, :, filled:].copy_(band[:, :, :rows])
+            chunk[:, :, filled:].copy_(band[:, :, :rows], non_blocking=self.pool.pinned)
             self.chunks[-1] = (start, chunk)
             first, band = first + rows, band[:, :, rows:]
 

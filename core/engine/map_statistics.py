@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arithmetic import has_float64
 from ..network.flatness import rounding_variance
 from .feature_maps import Affine, Map
 from .lowering import Norm
@@ -15,7 +16,7 @@ _LEAST_FLOOR = 2.0**-14  # the smallest normal number of float16
 class Sums:
     """Sums over a map's pixels: float32 within a band, float64 between bands.
 
-    Stored values lie around 0. For devices without float64 (MPS), float32 between bands is therefore precise enough.
+    Stored values lie around 0. On devices without float64, float32 between bands is therefore precise enough (2e-6).
 
     Args:
         target: the map that the bands belong to
@@ -23,7 +24,7 @@ class Sums:
 
     def __init__(self, target: Map) -> None:
         self.map = target
-        self.dtype = torch.float32 if target.device.type == "mps" else torch.float64
+        self.dtype = torch.float64 if has_float64(target.device) else torch.float32
         self.sum = self.squares = torch.zeros(target.channels, dtype=self.dtype, device=target.device)
 
     def add(self, first: int, band: Tensor) -> None:

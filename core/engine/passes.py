@@ -17,8 +17,10 @@ from torch import Tensor
 
 from ..network.transform_net import TransformNet
 from .convolution import convolve
-from .feature_maps import Map, Pool
-from .lowering import Add, Normalize, Pad, Remember, Upsample, Window, lower
+from .feature_maps import Map, PinnedPool, Pool
+from .formats import NumberFormats
+from .lowered import lowered
+from .lowering import Add, Normalize, Pad, Remember, Upsample, Window
 from .map_operations import add, normalize, upsample
 from .output import write_output
 from .plan import Plan, plan_passes
@@ -29,8 +31,7 @@ class BandedNetwork:
 
     Args:
         network: the network
-        dtype: number format of stored values and convolutions; statistics are float32 or better
-        block_dtype: number format in residual blocks from the fourth one on; if None, ``dtype``
+        formats: number formats, or one format for everything
         band_bytes: intended size of a band, which should stay in the cache
         band_rows: height of the bands, overriding ``band_bytes``
         store_ends: whether the largest maps are stored, or else computed twice
@@ -38,20 +39,27 @@ class BandedNetwork:
     """
 
     def __init__(
-        self, network: TransformNet, dtype: torch.dtype = torch.float32, block_dtype: torch.dtype | None = None, *,
+        self, network: TransformNet, formats: NumberFormats | torch.dtype = torch.float32, *,
         band_bytes: int = 2 << 20, band_rows: int | None = None, store_ends: bool = True, host_maps: bool = False,
     ) -> None:  # fmt: skip
-        self.spec, self.dtype, self.block_dtype = network.spec, dtype, block_dtype or dtype
+        self.spec = network.spec
+        self.formats = NumberFormats.uniform(formats) if isinstance(formats, torch.dtype) else formats
         self.band_bytes, self.band_rows, self.store_ends = band_bytes, band_rows, store_ends
         self.host_maps = host_maps
-        self.operations = lower(network)
+        self.operations = lowered(network).operations
 
     def plan(self, height: int, width: int) -> Plan:
         """Plan a run over an image of H x W."""
         return plan_passes(
-            self.operations, self.spec.in_channels, height, width, self.dtype, self.block_dtype,
+            self.operations, self.spec.in_channels, height, width, self.formats,
             band_bytes=self.band_bytes, band_rows=self.band_rows, store_ends=self.store_ends,
         )  # fmt: skip
+
+    def _pool(self, slab: int, device: torch.device) -> Pool | None:
+        """Return the host's memory for maps, or None if they stay on the device, whose memory torch pools."""
+        if device.type != "cpu" and not self.host_maps:
+            return None
+        return PinnedPool(slab) if device.type == "cuda" else Pool(slab)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, tick: Callable[[], None] | None = None) -> Tensor:
@@ -65,7 +73,7 @@ class BandedNetwork:
             The network's output, (1, C, H', W') float32, on the image's device.
         """
         plan = self.plan(*image.shape[-2:])
-        pool = Pool(plan.slab) if self.host_maps or image.device.type == "cpu" else None
+        pool = self._pool(plan.slab, image.device)
         current = Map.of_image(image)
         skip: Map | None = None
         for operation, step in zip(self.operations, plan.passes, strict=False):  # the output's pass comes last
@@ -77,13 +85,13 @@ class BandedNetwork:
                 case Add():
                     if skip is None:
                         raise ValueError("an addition needs a remembered map")
-                    current, skip = add(operation, current, skip, step, self.dtype, pool), None
+                    current, skip = add(operation, current, skip, step, self.formats.maps, pool), None
                 case Pad():
                     current = Map.of_image(F.pad(image, (operation.pixels,) * 4, mode="reflect"))
                 case Normalize():
-                    current = normalize(operation, current, step, self.dtype, pool)
+                    current = normalize(operation, current, step, self.formats.maps, pool)
                 case Upsample():
-                    current = upsample(operation, current, step, self.dtype, pool, tick)
+                    current = upsample(operation, current, step, self.formats.maps, pool, tick)
         if pool is not None:
             pool.close()  # the memory of maps goes to the result
         return write_output(self.spec, current, plan.passes[-1], tick, image)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .formats import NumberFormats
 from .lowering import Add, Operation, Pad, Remember, Upsample, Window
 
 _LEAST_ROWS = 8  # in a band of a wide image: fewer cost more in halo rows than a larger band costs in the cache
@@ -25,12 +26,14 @@ class Pass:
         bands: number of bands
         store: whether the result is kept
         dtype: number format of the result
+        arithmetic: number format of the convolution
     """
 
     rows: int
     bands: int
     store: bool
     dtype: torch.dtype
+    arithmetic: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class _Result:
         positions: rows in `Window` form
         store: whether it is kept
         dtype: its number format
+        arithmetic: number format in which it is computed
         row_bytes: of one stored row
         band_row_bytes: of one row that is worked on
         height, width: in pixels
@@ -67,6 +71,7 @@ class _Result:
     positions: int
     store: bool
     dtype: torch.dtype
+    arithmetic: torch.dtype
     row_bytes: int
     band_row_bytes: int
     height: int
@@ -79,7 +84,7 @@ class _Result:
 
 
 def plan_passes(
-    operations: list[Operation], channels: int, height: int, width: int, dtype: torch.dtype, block_dtype: torch.dtype,
+    operations: list[Operation], channels: int, height: int, width: int, formats: NumberFormats,
     *, band_bytes: int, band_rows: int | None, store_ends: bool,
 ) -> Plan:  # fmt: skip
     """Plan a run over an image of ``channels`` x H x W. See `BandedNetwork` for the other arguments."""
@@ -92,7 +97,7 @@ def plan_passes(
     band = largest = longest = 0  # bytes
     phases = 1
     for operation, result in zip(
-        operations, _results(operations, channels, height, width, dtype, block_dtype, store_ends), strict=True
+        operations, _results(operations, channels, height, width, formats, store_ends), strict=True
     ):
         memory.add(operation, result)
         if result.store:
@@ -100,10 +105,10 @@ def plan_passes(
         rows = rows_of(result.band_row_bytes)
         band = max(band, min(rows, result.positions) * result.band_row_bytes)
         bands = -(-result.positions // rows) if _counts_bands(operation, result) else 0
-        passes.append(Pass(rows, bands, result.store, result.dtype))
+        passes.append(Pass(rows, bands, result.store, result.dtype, result.arithmetic))
         height, width, phases = result.height, result.width, result.phases
     rows = -(-rows_of(width * _OUTPUT_BYTES) // phases) * phases
-    passes.append(Pass(rows, -(-height // rows), False, torch.float32))
+    passes.append(Pass(rows, -(-height // rows), False, torch.float32, torch.float32))
     slab = max(min(_LARGEST_SLAB, max(largest // _SLABS, band)), longest)
     return Plan(passes, memory.peak + 2 * min(slab, largest), band, slab)
 
@@ -116,15 +121,16 @@ def _counts_bands(operation: Operation, result: _Result) -> bool:
 
 
 def _results(
-    operations: list[Operation], channels: int, height: int, width: int, dtype: torch.dtype, block_dtype: torch.dtype,
-    store_ends: bool,
-) -> Iterator[_Result]:  # fmt: skip
+    operations: list[Operation], channels: int, height: int, width: int, formats: NumberFormats, store_ends: bool
+) -> Iterator[_Result]:
     """Yield what each operation leaves, in order."""
     ends = _ends(operations)
+    first = next((i for i, operation in enumerate(operations) if isinstance(operation, Window)), None)
     phases, blocks, in_block = 1, 0, False
     for i, operation in enumerate(operations):
-        result_dtype, store = dtype, True
-        band_bytes = channels * dtype.itemsize  # of one column of one row
+        result_dtype, store = formats.maps, True
+        arithmetic = formats.first if i == first else formats.maps
+        band_bytes = channels * arithmetic.itemsize  # of one column of one row
         positions, columns = height, width
         if isinstance(operation, Remember):
             in_block, blocks = True, blocks + 1
@@ -132,7 +138,7 @@ def _results(
             in_block = False
         elif isinstance(operation, Window):
             if in_block and blocks > _EXACT_BLOCKS:
-                result_dtype = block_dtype
+                result_dtype = arithmetic = formats.blocks
             following = operations[i + 1] if i + 1 < len(operations) else None
             if following is None:
                 store = operation.norm is not None
@@ -140,7 +146,7 @@ def _results(
                 store = store_ends or i not in ends
             _, positions, height = operation.geometry(height)
             _, columns, width = operation.geometry(width)
-            band_bytes = max(band_bytes * operation.stride**2, len(operation.weight) * result_dtype.itemsize)
+            band_bytes = max(band_bytes * operation.stride**2, len(operation.weight) * arithmetic.itemsize)
             channels, phases = operation.channels, operation.phases
         elif isinstance(operation, Pad):
             positions = height = height + 2 * operation.pixels
@@ -150,7 +156,9 @@ def _results(
             columns = width = width * operation.factor
             phases = 1
         row_bytes = columns * channels * phases**2 * result_dtype.itemsize
-        yield _Result(positions, store, result_dtype, row_bytes, band_bytes * columns, height, width, phases)
+        yield _Result(
+            positions, store, result_dtype, arithmetic, row_bytes, band_bytes * columns, height, width, phases
+        )
 
 
 class _Memory:

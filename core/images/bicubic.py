@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arithmetic import autocast
+
 BICUBIC_REACH = 2  # pixels of the small image on each side that an enlarged pixel depends on
 
 
@@ -36,7 +38,7 @@ def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None)
     edges = (reach, reach, reach - (first - low), reach - (high - stop))
     padded = F.pad(image[:, :, low:high], edges, mode="replicate")
     weight = _weights(factor, channels).to(padded)
-    with torch.autocast(image.device.type, enabled=False):  # autocast would round the image to half precision
+    with autocast(image.device, None):  # it would round the image to half precision
         return F.pixel_shuffle(F.conv2d(padded, weight), factor)
 
 

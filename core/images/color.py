@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arithmetic import autocast
 from ..errors import ImageError
 from .reading import ImageFile
 from .tensors import check_image, row_bands
@@ -73,7 +74,7 @@ def match_palette(image: Tensor, reference: Tensor) -> Tensor:
         shift = (wanted_mean - matrix.cpu().double() @ mean).to(image)
         for rows in row_bands(*image.shape[-2:]):
             band = one[:, rows].flatten(1)
-            with torch.autocast(image.device.type, enabled=False):  # which would round to half precision
+            with autocast(image.device, None):  # which would round to half precision
                 colors = torch.addmm(shift[:, None], matrix, band)
             target[:, rows] = colors.view_as(target[:, rows]).clamp_(0, 1)
     return result

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arithmetic import autocast
 from ..errors import InputError
 from .bicubic import cubic
 from .tensors import quantize
@@ -88,7 +89,7 @@ def degrade(hr: Tensor, factor: int, kind: str = "bicubic") -> Tensor:
 def _apply(image: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
     """Compute rows @ image @ columns^T, in float32 at least. The axis that shrinks most comes first."""
     dtype = torch.promote_types(image.dtype, torch.float32)
-    with torch.autocast(image.device.type, enabled=False):  # autocast would compute in half precision
+    with autocast(image.device, None):  # which would compute in half precision
         down, across = (torch.from_numpy(matrix).to(image.device, dtype) for matrix in (rows, columns))
         out = image.to(dtype)
         if rows.shape[0] * columns.shape[1] <= rows.shape[1] * columns.shape[0]:

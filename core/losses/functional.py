@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arithmetic import autocast
 from ..errors import InputError
 from ..images.resample import crop_to_multiple
 
@@ -77,7 +78,7 @@ class _GramProduct(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):  # inside autocast the product would be in half precision
+        with autocast(x.device, None):  # inside autocast the product would be in half precision
             return torch.bmm(x, (gradient + gradient.transpose(1, 2)).to(x.dtype))
 
 
@@ -87,7 +88,7 @@ def gram_matrix(features: Tensor) -> Tensor:
     if features.dtype != torch.bfloat16:  # float16 overflows in a sum over H W
         features = _float(features)
     # Autocast would convert the product back to half precision.
-    with torch.autocast(features.device.type, enabled=False):
+    with autocast(features.device, None):
         return _GramProduct.apply(features.permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
 
 
@@ -170,7 +171,7 @@ def mesh_loss(image: Tensor, target: Tensor, period: int = 2) -> Tensor:
         difference.new_tensor(taps) for taps in ((0.25, -0.5, 0.25), (0.0625, -0.25, 0.375, -0.25, 0.0625))
     )
     kernels = (fourth[:, None], fourth[None], second[:, None] * second)
-    with torch.autocast(difference.device.type, enabled=False):  # autocast would filter in half precision
+    with autocast(difference.device, None):  # which would filter in half precision
         waves = (F.conv2d(difference, kernel[None, None], dilation=period // 2) for kernel in kernels)
         return total(wave.square().mean() for wave in waves)
 

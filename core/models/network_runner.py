@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..engine.engine import Engine, number_formats, plan_memory
+from ..engine.engine import Engine
+from ..engine.formats import number_formats
+from ..engine.memory_plan import SHARE, plan_memory
 from ..errors import NetworkError
 from ..network.arch import ArchSpec
 from ..network.pixels import PixelConvention
 from ..network.transform_net import TransformNet, extend
 from ..progress import ProgressCallback
+
+_AMPLE = 1 << 60  # bytes; more than any device has
+_IMAGES = 2  # copies of input and result that exist at once
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,8 @@ class NetworkRunner:
             beside: Bytes of ``memory`` that something else needs.
         """
         height, width = self._sides(height, width)
-        dtype, _ = number_formats(device, self._precision(precision))
-        return plan_memory(self.network, height, width, device, dtype=dtype, memory=memory, beside=beside).bytes
+        formats = number_formats(device, self._precision(precision))
+        return plan_memory(self.network, height, width, device, formats=formats, memory=memory, beside=beside).bytes
 
     def prepare(
         self, height: int, width: int, device: torch.device, precision: str, memory: int | None, beside: int = 0
@@ -92,3 +99,32 @@ class NetworkRunner:
 
     def _precision(self, precision: str) -> str:
         return "fp32" if precision == "auto" and self.exact else precision
+
+
+class Planned(Protocol):
+    """A style or an upscaler."""
+
+    @property
+    def spec(self) -> ArchSpec:
+        """Architecture of the (first) network."""
+
+    working_bytes: Callable[..., int]
+
+
+def bytes_to_free(model: Planned, height: int, width: int, device: torch.device, **options: Any) -> int:
+    """Return how much memory a host should free on a device before a model runs there, beside the networks.
+
+    With so much, the fastest plan is chosen, whatever other models fill the device now. On a CPU, which has no models to
+    evict, this is the plan for what is free.
+
+    Args:
+        model: The model.
+        height: Height of the images.
+        width: Width of the images.
+        device: Device that the networks run on.
+        **options: Further arguments of the model's ``working_bytes``, but for ``memory``.
+    """
+    if device.type == "cpu":
+        return model.working_bytes(height, width, device, **options)
+    images = _IMAGES * 12 * height * width * (1 + model.spec.scale**2)
+    return math.ceil((model.working_bytes(height, width, device, memory=_AMPLE, **options) + images) / SHARE)

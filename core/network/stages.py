@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arithmetic import autocast
 from .flatness import flat_planes
 from .layers import BLUR_EXTENT
 
@@ -36,7 +37,7 @@ def blurred(x: Tensor) -> Tensor:
     kernel = torch.full((x.shape[1], 1, BLUR_EXTENT, BLUR_EXTENT), 1 / 16, dtype=dtype, device=x.device)
     kernel[..., 1] *= 2
     kernel[..., 1, :] *= 2
-    with torch.autocast(x.device.type, enabled=False):
+    with autocast(x.device, None):
         return F.conv2d(x.to(dtype), kernel, groups=x.shape[1]).to(x.dtype)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..arithmetic import autocast
 from ..losses.functional import pixel_loss
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
@@ -46,7 +47,7 @@ def learn_identity(
         for group in optimizer.param_groups:
             group["lr"] = _RATE * min(1.0, (step + 1) / _WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
         photo = photo.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
+        with autocast(device, amp):
             output = network(photo)
         loss = pixel_loss(output, photo)
         optimizer.zero_grad(set_to_none=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..errors import InputError
 from ..hub.loss_networks import loss_weights_file
@@ -198,7 +199,7 @@ class _Losses:
         recipe = self.recipe
         content, rows = (batch[0], batch[1].to(self.device)) if isinstance(batch, tuple) else (batch, None)
         content = content.to(self.device, memory_format=torch.channels_last)
-        with self._autocast():
+        with autocast(self.device, self.amp):
             with _recorded(self.stages) as residuals:
                 raw, output = self._picture(content, rows)
             parts = self.objective(output, content, None, rows)
@@ -213,7 +214,7 @@ class _Losses:
     def _steadiness(self, content: Tensor, output: Tensor, rows: Tensor | None, step: int) -> Tensor:
         """Return the loss between the pictures of photos and of their disturbed copies."""
         copies, move = disturbed(content, self.seed, step)
-        with self._autocast():
+        with autocast(self.device, self.amp):
             _, of_moved = self._picture(copies, rows)
         return steadiness_loss(output, of_moved, move, self.recipe.size // 16)
 
@@ -221,9 +222,6 @@ class _Losses:
         """Return the network's raw output for photos, and their pictures."""
         raw = self.network(self.pixels.to_network(photos), raw=True, row=rows).float()
         return raw, self.pixels.from_network(output_function(raw, self.network.spec.output))
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp or torch.bfloat16, enabled=self.amp is not None)
 
 
 def _pretrain(

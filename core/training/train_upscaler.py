@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arithmetic import autocast
 from ..checkpoints.own_format import load_network
 from ..devices import autocast_dtype, pick_device
 from ..errors import InputError
@@ -183,7 +184,7 @@ class _Losses:
         """Return the parts of the objective for pairs (LR, HR) of crops."""
         recipe, amp = self.recipe, self.amp
         low, high = (images.to(self.device, memory_format=torch.channels_last) for images in batch)
-        with torch.autocast(self.device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
+        with autocast(self.device, amp):
             output = self.network(low)
             parts = self.objective(output, self.teachers.targets(low, high, step))
             # The paper's networks show the grid of the loss network (section 4.2). Ours should not.

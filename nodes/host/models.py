@@ -13,6 +13,7 @@ import comfy.model_patcher as model_patcher
 import torch
 
 from ...core.devices import release_memory
+from ...core.models.network_runner import bytes_to_free
 from ...core.models.stylizer import BaseStyle
 from ...core.models.upscale_model import UpscaleModel
 
@@ -51,7 +52,9 @@ class HostedModel(Generic[Model]):
         )
 
     def load(self, height: int, width: int, **options: Any) -> torch.device:
-        """Bring the networks to their device, and make room there for images of this size.
+        """Bring the networks to their device, and make room there for the fastest way to run images of this size.
+
+        The way itself is planned later, from what the host has freed.
 
         Args:
             height: Height of the images in px.
@@ -62,7 +65,7 @@ class HostedModel(Generic[Model]):
             The device.
         """
         device = self.patchers[0].load_device
-        needed = self.model.working_bytes(height, width, device, **options)
+        needed = bytes_to_free(self.model, height, width, device, **options)
         model_management.load_models_gpu(list(self.patchers), memory_required=needed)
         for network in self.model.networks:
             network.to(device)  # dynamic loading leaves parameters of foreign modules where they were

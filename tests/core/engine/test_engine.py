@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from network_archs import ARCHS, random_arch, randomized
 from perceptual_style.core import errors
-from perceptual_style.core.engine.engine import Engine, number_formats, plan_memory
+from perceptual_style.core.engine.engine import Engine
+from perceptual_style.core.engine.formats import number_formats
+from perceptual_style.core.engine.memory_plan import plan_memory
 from perceptual_style.core.engine.passes import BandedNetwork
 from perceptual_style.core.network.transform_net import extend
 from perceptual_style.core.progress import Progress

@@ -15,7 +15,8 @@ from perceptual_style.core.checkpoints.own_format import (
     save_tensors,
     style_names,
 )
-from perceptual_style.core.engine.engine import Engine, plan_memory
+from perceptual_style.core.engine.engine import Engine
+from perceptual_style.core.engine.memory_plan import plan_memory
 from perceptual_style.core.errors import ArchError, CheckpointError, InputError
 from perceptual_style.core.models.style_model import StyleModel, load_style
 from perceptual_style.core.network.interpolation import interpolate
