@@ -27,19 +27,21 @@ from perceptual_style.core.training.style_recipes import StyleRecipe, get_recipe
 from perceptual_style.core.training.trainer import learning_rate
 
 
-def straightforward(recipe: StyleRecipe, style: torch.Tensor, photos: str, weights: str) -> Iterator[float]:
+def straightforward(
+    recipe: StyleRecipe, style: torch.Tensor, photos: str, weights: str, device: str = "cpu"
+) -> Iterator[float]:
     """Run the loop, and yield the objective after each step."""
-    loss_network = LossNetwork(recipe.loss_network, weights, recipe.weights.layers)
+    loss_network = LossNetwork(recipe.loss_network, weights, recipe.weights.layers).to(device)
     style = fit_style_image(style, recipe.style_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = build_network(recipe.arch).train()
+        network = build_network(recipe.arch).train().to(device)
     optimizer = torch.optim.Adam(network.parameters())
     folder = PhotoFolder(photos, recipe.size, recipe.batch_size)
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        content = folder.batch(step)
+        content = folder.batch(step).to(device)
         output = network(content)
         features, wanted, painted = (loss_network(image) for image in (output, content, style))
         objective = sum(

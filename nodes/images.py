@@ -15,6 +15,8 @@ from ..core.errors import ImageError
 from ..core.images.masks import enlarge_alpha, enlarge_mask, fit_mask
 from ..core.images.tensors import check_type, finite_range
 from ..core.images.transparency import fill_transparent
+from ..core.models.finite import checked_later
+from ..core.models.transfers import flow
 from .host import HostedModel, image_options, progress_callback
 
 
@@ -26,7 +28,7 @@ def process(
     Args:
         image: IMAGE [B, H, W, C] in [0, 1], after `check`.
         hosted: The model, which is brought to its device.
-        compute: A method of the model that takes (1, 3, H, W) and ``progress``, and returns (1, 3, scale H, scale W).
+        compute: A function that takes (1, 3, H, W) and ``progress``, and returns (1, 3, scale H, scale W).
         scale: Side of the result over side of the image.
         **options: Further arguments of the model's ``working_bytes``.
 
@@ -37,9 +39,17 @@ def process(
     device = hosted.load(height, width, **options)
     progress = progress_callback(batch)
     result = torch.empty(batch, scale * height, scale * width, 4 if channels == 4 else 3, **image_options())
-    for frame, out in zip(image, result, strict=True):
-        out[..., :3] = compute(to_core(frame, device), progress=progress)[0].movedim(0, -1)
-        if channels == 4:
+
+    def computed(frame: Tensor) -> Tensor:
+        return compute(to_core(frame, device), progress=progress)[0].movedim(0, -1)
+
+    # A host that keeps images on the GPU needs no copies.
+    results = flow(image, computed, device) if result.device.type == "cpu" else map(computed, image)
+    with checked_later():
+        for frame, out, pixels in zip(image, result, results, strict=True):
+            out[..., :3] = pixels
+            if channels != 4:
+                continue
             alpha = frame[..., 3]
             out[..., 3] = alpha if scale == 1 else enlarge_alpha(alpha[None, None].float(), scale)[0, 0]
     return result

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -105,8 +103,8 @@ class PerceptualUpscale(io.ComfyNode):
         batch, height, width, channels = image.shape
         # first, so that a bad mask is reported at once rather than after minutes
         masks = None if mask is None else images.enlarge_masks(mask, height, width, upscaler.scale)
-        upscale = partial(upscaler.upscale, match_colors=match_colors)
-        result = images.process(image, HostedModel.of(upscaler), upscale, scale=upscaler.scale)
+        enlarger = upscaler.enlarger(match_colors=match_colors)
+        result = images.process(image, HostedModel.of(upscaler), enlarger, scale=upscaler.scale)
         if masks is None:
             masks = 1 - result[..., 3] if channels == 4 else torch.zeros(result.shape[:3], **image_options())
         return io.NodeOutput(result, masks)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..core.errors import InputError
 from ..core.images.masks import fit_mask
 from ..core.models.stylizer import BaseStyle, Controls, Stylizer
+from ..core.models.transfers import Transfers
 from ..core.progress import ProgressCallback
 from ..core.video.stylize import stylize_video
 from ..core.video.writing import QUALITY
@@ -122,6 +123,7 @@ class _FrameFunction:
         if self.stylizer is None:
             stroke_size, temporal = self.controls["stroke_size"], self.controls["temporal"]
             self.device = self.hosted.load(height, width, stroke_size=stroke_size, temporal=temporal)
+            self.transfers = Transfers(self.device)
             mask = None if self.mask is None else fit_mask(self.mask, height, width)
             self.stylizer = self.hosted.model.stylizer(mask=mask, **self.controls)
-        return self.stylizer.stylized(frame.to(self.device), progress)
+        return self.stylizer.stylized(self.transfers.upload(frame), progress)

@@ -28,7 +28,9 @@ from ..files import remove_leftovers
 from ..images.masks import enlarge_alpha
 from ..images.reading import ImageFile, count_frames, decode_frames, decode_image, image_size
 from ..memory import free_memory
+from ..models.finite import checked_later
 from ..models.stylizer import BaseStyle
+from ..models.transfers import Transfers
 from ..models.upscale_model import UpscaleModel
 from ..progress import Progress
 from .places import Job, check_result, is_uri, open_photo, takes_frames, write_photo
@@ -184,12 +186,12 @@ class Processor:
         self._in_hand = Room(self._all)
         self._budget = Room(treatment.memory if self.on_cpu and treatment.memory else inf)
         self._stopped = threading.Event()
-        self._free: queue.SimpleQueue[tuple[torch.device, Treatment]] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[tuple[torch.device, Treatment, Transfers]] = queue.SimpleQueue()
         copies: dict[torch.device, Treatment] = {}
         for device in devices:  # each needs its own network
             if device not in copies:
                 copies[device] = copy.deepcopy(treatment) if copies else treatment
-            self._free.put((device, copies[device]))
+            self._free.put((device, copies[device], Transfers(device)))
 
     def stop(self) -> None:
         """Make all running and later calls raise Cancelled."""
@@ -249,19 +251,23 @@ class Processor:
             self._check()
 
     def _compute(self, image: ImageFile, working: int, threads: int) -> ImageFile:
-        """Wait for a free device and return the result."""
-        device, treatment = self._free.get()
-        try:
-            with self._budget.take(working), _torch_threads(threads, self._usual_threads):
-                self._check()
-                pixels = treatment.compute(
-                    image.filled.to(device),
-                    precision=treatment.precision,
-                    memory=treatment.memory,
-                    progress=self._check,
-                ).cpu()
-        finally:
-            self._free.put((device, treatment))
+        """Wait for a free device and return the result. A GPU is free for the next photo before it has finished this one."""
+        with checked_later():
+            slot = device, treatment, transfers = self._free.get()
+            try:
+                with self._budget.take(working), _torch_threads(threads, self._usual_threads):
+                    self._check()
+                    result = treatment.compute(
+                        transfers.upload(image.filled),
+                        precision=treatment.precision,
+                        memory=treatment.memory,
+                        progress=self._check,
+                    )
+                    arrived = transfers.download(result)
+                    del result
+            finally:
+                self._free.put(slot)
+            pixels = arrived().cpu()
         alpha, scale = image.alpha, treatment.model.spec.scale
         if alpha is not None and scale > 1:
             alpha = enlarge_alpha(alpha, scale)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -17,9 +18,13 @@ from ..arithmetic import full_float32
 from ..devices import is_out_of_memory, release_memory
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
-from .formats import number_formats
-from .memory_plan import Planner
+from .formats import NumberFormats, number_formats, without_float16
+from .graph import Graph
+from .memory_plan import MemoryPlan, Planner
 from .passes import BandedNetwork
+from .ranges import fits_float16
+from .whole import WholeNetwork
+from .whole_maps import kernels_for
 
 
 class Engine:
@@ -44,16 +49,26 @@ class Engine:
         memory: int | None = None, band_rows: int | None = None, beside: int = 0,
     ) -> None:  # fmt: skip
         self.network, self.height, self.width, self.device = network, height, width, device
-        self.formats = number_formats(device, precision)
-        self.band_rows = band_rows
-        self._planner = Planner(network, height, width, device, self.formats, memory, band_rows, beside)
-        self.plan = self._planner.best()
-        self._banded = self._build()
+        self._is_range_open = precision == "auto" and device.type != "cpu"  # of float16, until the first image is seen
+        self._planner = Planner(
+            network, height, width, device, number_formats(device, precision), memory, band_rows, beside
+        )
+        self._use(self._planner.best())
 
-    def _build(self) -> BandedNetwork:
-        return BandedNetwork(
-            self.network, self.formats, band_bytes=self.plan.band_bytes, band_rows=self.band_rows,
-            store_ends=self.plan.store_ends, host_maps=self.plan.host_maps,
+    @property
+    def formats(self) -> NumberFormats:
+        """Number formats of the runs."""
+        return self._planner.formats
+
+    def _use(self, plan: MemoryPlan) -> None:
+        """Make ready for runs by this plan."""
+        self.plan, self._runs, self._graph = plan, 0, None
+        if plan.whole:
+            self._whole = WholeNetwork(self.network, self.formats, kernels_for(self.device))
+            return
+        self._banded = BandedNetwork(
+            self.network, self.formats, band_bytes=plan.band_bytes, band_rows=self._planner.band_rows,
+            store_ends=plan.store_ends, host_maps=plan.host_maps,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -70,7 +85,16 @@ class Engine:
             What ``network(image)`` returns, within 1e-4 in fp32: (1, C, H', W') float32 on the same device.
         """
         with full_float32(self.device):  # the caller's autocast would round all convolutions
-            return self._with_retries(image.float(), progress)
+            image = image.float()
+            self._check_range(image)
+            return self._with_retries(image, progress)
+
+    def _check_range(self, image: Tensor) -> None:
+        """Give up float16 where "auto" chose it for a network that leaves its range."""
+        if self._is_range_open and not fits_float16(self.network, image):
+            self._planner = replace(self._planner, formats=without_float16(self.device))
+            self._use(self._planner.best())
+        self._is_range_open = False
 
     def _with_retries(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:
         """Run one image, with less memory each time that it runs out."""
@@ -82,13 +106,14 @@ class Engine:
                 if following is None:
                     raise
             # outside of "except", whose error holds on to the tensors
-            self.plan = following
-            self._banded = self._build()
+            self._use(following)
             gc.collect()
             release_memory(self.device)
 
     def _run(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:
-        """Run one image, as a whole or in slabs of rows with a halo."""
+        """Run one image: with whole maps, in bands, or in slabs of rows with a halo."""
+        if self.plan.whole:
+            return self._run_whole(image, progress)
         spec, scale = self.network.spec, self.network.spec.scale
         if not self.plan.slab:
             return self._banded(image, self._ticker([self.height], progress))
@@ -102,6 +127,22 @@ class Engine:
             stop = (first + inner - low) * scale if first + inner < self.height else None
             pieces.append(result[:, :, (first - low) * scale : stop].clone())
         return torch.cat(pieces, dim=2)
+
+    def _run_whole(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:
+        """Run one image with whole maps. From the second image on, a CUDA device replays a graph."""
+        self._runs += 1
+        if self._runs == 2 and self.device.type == "cuda":
+            try:
+                self._graph = Graph(self._whole, image)
+            except RuntimeError:  # no memory for it, or something that a graph cannot hold
+                self._graph = None
+        if self._graph is None:
+            steps = count(1)
+            total = self._whole.steps
+            return self._whole(image, None if progress is None else lambda: progress(Progress(next(steps), total)))
+        if progress is not None:
+            progress(Progress(1, 1))
+        return self._graph(image)
 
     def _ticker(self, heights: list[int], progress: ProgressCallback | None) -> Callable[[], None] | None:
         """Return a callback that counts the bands of all runs."""

@@ -10,8 +10,12 @@ import torch
 from ..errors import InputError
 from ..memory import free_memory
 from ..network.transform_net import TransformNet
+from . import torch_kernels
 from .formats import NumberFormats
+from .lowered import lowered
 from .passes import BandedNetwork
+from .whole_maps import kernels_for
+from .whole_plan import whole_bytes
 
 #: Share of the free memory that may be used if no budget is given
 SHARE = 0.6
@@ -39,6 +43,7 @@ class MemoryPlan:
         store_ends: whether the largest maps are stored, or else computed twice
         host_maps: whether maps stay in the host's memory, from where bands move to the device
         slab: input rows per run of the network, for networks without statistics; 0 means the whole image
+        whole: whether all maps are held whole (whole.py), as only GPUs do
     """
 
     bytes: int
@@ -47,6 +52,7 @@ class MemoryPlan:
     store_ends: bool
     host_maps: bool
     slab: int = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,7 @@ class Planner:
             if plan == failed:
                 break
         for plan in plans:
-            smaller = plan.band_bytes < failed.band_bytes or (plan.slab, plan.host_maps) != (
-                failed.slab,
-                failed.host_maps,
-            )
-            if smaller and plan.bytes <= failed.bytes:
+            if (plan.band_bytes < failed.band_bytes or _way(plan) != _way(failed)) and plan.bytes <= failed.bytes:
                 return plan
         return None
 
@@ -123,6 +125,8 @@ class Planner:
         """Yield plans, fastest first: each needs less memory or more time than the one before."""
         on_cpu = self.device.type == "cpu"
         band = _CACHE_BAND if on_cpu else min(_GPU_BAND, max(budget // 16, _LEAST_GPU_BAND))
+        if (whole := self._whole_plan(budget, band)) is not None:
+            yield whole
         yield self._plan(budget, band, store_ends=True)
         for halvings in range(_HALVINGS):
             yield self._plan(budget, band >> halvings)
@@ -132,6 +136,16 @@ class Planner:
         if not on_cpu:
             for halvings in range(_HALVINGS):
                 yield self._plan(budget, band >> halvings, host_maps=True)
+
+    def _whole_plan(self, budget: int, band: int) -> MemoryPlan | None:
+        """Return the plan to hold all maps whole, or None on a CPU, where bands in the cache are faster."""
+        if self.device.type == "cpu" or self.band_rows is not None:
+            return None
+        fused = kernels_for(self.device) is not torch_kernels
+        operations = lowered(self.network).operations
+        channels = self.network.spec.in_channels
+        size = whole_bytes(operations, channels, self.height, self.width, self.formats, fused=fused)
+        return None if size is None else MemoryPlan(size, budget, band, store_ends=True, host_maps=False, whole=True)
 
     def _plan(
         self, budget: int, band_bytes: int, store_ends: bool = False, host_maps: bool = False, slab: int = 0
@@ -167,6 +181,10 @@ def plan_memory(
     """
     formats = formats or NumberFormats.uniform(torch.float32)
     return Planner(network, height, width, device, formats, memory, band_rows, beside).best()
+
+
+def _way(plan: MemoryPlan) -> tuple[int, bool, bool]:
+    return plan.slab, plan.host_maps, plan.whole
 
 
 def _readable(size: int) -> str:

@@ -37,12 +37,18 @@ def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None)
     low, high = max(first - reach, 0), min(stop + reach, height)
     edges = (reach, reach, reach - (first - low), reach - (high - stop))
     padded = F.pad(image[:, :, low:high], edges, mode="replicate")
-    weight = _weights(factor, channels).to(padded)
+    weight = _weights_on(padded.device, padded.dtype, factor, channels)
     with autocast(image.device, None):  # it would round the image to half precision
         return F.pixel_shuffle(F.conv2d(padded, weight), factor)
 
 
 @lru_cache(maxsize=16)
+def _weights_on(device: torch.device, dtype: torch.dtype, factor: int, channels: int) -> Tensor:
+    """Return the weights on a device: copying them anew would make the host wait for it."""
+    with torch.inference_mode(False):  # a tensor of inference mode could not be used outside
+        return _weights(factor, channels).to(device, dtype)
+
+
 def _weights(factor: int, channels: int) -> Tensor:
     """(C * factor^2, C, 5, 5): output pixel a of input pixel m lies at m + (a + 1/2) / factor - 1/2."""
     offsets = (torch.arange(factor, dtype=torch.float64, device="cpu") + 0.5) / factor - 0.5

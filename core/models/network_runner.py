@@ -13,11 +13,11 @@ from torch import Tensor
 from ..engine.engine import Engine
 from ..engine.formats import number_formats
 from ..engine.memory_plan import SHARE, plan_memory
-from ..errors import NetworkError
 from ..network.arch import ArchSpec
 from ..network.pixels import PixelConvention
 from ..network.transform_net import TransformNet, extend
 from ..progress import ProgressCallback
+from .finite import check_finite
 
 _AMPLE = 1 << 60  # bytes; more than any device has
 _IMAGES = 2  # copies of input and result that exist at once
@@ -87,10 +87,10 @@ class NetworkRunner:
         return run
 
     def _check(self, result: Tensor, precision: str) -> None:
-        if not all(extreme.isfinite() for extreme in result.aminmax()):
-            why = "its weights are damaged"
-            why += ", or precision fp16 overflowed; use fp32" if precision == "fp16" else "; download or train it again"
-            raise NetworkError(f"{self.name} gave nan or infinite values for this image: {why}")
+        why = "its weights are damaged"
+        in_fp16 = precision == "fp16" or (precision == "auto" and result.device.type != "cpu")
+        why += ", or precision fp16 overflowed; use fp32" if in_fp16 else "; download or train it again"
+        check_finite(result, f"{self.name} gave nan or infinite values for this image: {why}")
 
     def _sides(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image once `extend` has made it large enough for the network."""

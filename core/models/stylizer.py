@@ -19,6 +19,7 @@ from ..network.arch import ArchSpec
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback, part_of
 from .brush import Canvas, Painter
+from .finite import checked_later
 from .temporal import Steady
 
 COLORS = ("style", "keep", "match")
@@ -133,8 +134,9 @@ class BaseStyle(ABC):
         if mask is not None and len(mask) not in (1, len(image)):
             raise ImageError(f"expected one mask or {len(image)}, one for each image, got {len(mask)}")
         result = torch.empty_like(image, memory_format=torch.contiguous_format)
-        for i in range(len(image)):
-            result[i] = stylizer.stylized(image[i : i + 1], part_of(progress, i, len(image)))[0]
+        with checked_later():
+            for i in range(len(image)):
+                result[i] = stylizer.stylized(image[i : i + 1], part_of(progress, i, len(image)))[0]
         return result
 
 

@@ -18,6 +18,7 @@ from ..network.arch import ArchSpec
 from ..network.interpolation import deepened, interpolate
 from ..network.transform_net import TransformNet
 from ..progress import ProgressCallback, part_of
+from .finite import checked_later
 from .image_model import ImageModel
 from .loading import network_file, open_model
 
@@ -103,21 +104,42 @@ class UpscaleModel(ImageModel):
             InputError: If a setting is wrong, or if the fidelity is above 0 and no partner fits.
             NetworkError: If the network gives nan or infinite values.
         """
-        result = self.blended(fidelity)._upscaled(image, precision, memory, progress)
-        if match_colors:
-            from ..images.color import match_colors as matched
-
-            for i in range(len(image)):
-                result[i] = matched(result[i : i + 1], image[i : i + 1])[0]
-        return result
-
-    def _upscaled(self, image: Tensor, precision: str, memory: int | None, progress: ProgressCallback | None) -> Tensor:
         check_image(image)
+        enlarge = self.enlarger(fidelity=fidelity, match_colors=match_colors, precision=precision, memory=memory)
         height, width = image.shape[-2:]
         result = image.new_empty(len(image), 3, height * self.scale, width * self.scale)
-        run = self.runner.prepare(height, width, image.device, precision, memory)
-        for i in range(len(image)):
-            result[i] = run(image[i : i + 1], part_of(progress, i, len(image)))[0]
+        with checked_later():
+            for i in range(len(image)):
+                result[i] = enlarge(image[i : i + 1], part_of(progress, i, len(image)))[0]
+        return result
+
+    def enlarger(
+        self, *, fidelity: float = 0.0, match_colors: bool = False, precision: str = "auto", memory: int | None = None
+    ) -> Enlarger:
+        """Return an Enlarger for photo after photo; arguments and errors as `upscale`."""
+        return Enlarger(self.blended(fidelity), match_colors, precision, memory)
+
+
+class Enlarger:
+    """Enlarges photo after photo. What one size needs is prepared once, as long as the size stays the same."""
+
+    def __init__(self, model: UpscaleModel, match_colors: bool, precision: str, memory: int | None) -> None:
+        self.model, self.match_colors, self.precision, self.memory = model, match_colors, precision, memory
+        self._place: tuple[int, int, torch.device] | None = None
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+        """Return a checked image (1, 3, H, W), enlarged, in its dtype."""
+        height, width = image.shape[-2:]
+        place = height, width, image.device
+        if place != self._place:
+            self._run = self.model.runner.prepare(*place, self.precision, self.memory)
+            self._place = place
+        result = self._run(image, progress).to(image.dtype)
+        if self.match_colors:
+            from ..images.color import match_colors as matched
+
+            result = matched(result, image)
         return result
 
 

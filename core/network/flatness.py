@@ -31,8 +31,12 @@ def rounding_variance(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Ten
         (..., C) variances.
     """
     square = mean.square()
-    scale = _SUMS * torch.finfo(torch.float32).eps + torch.finfo(dtype).eps / 2
-    return scale**2 * (square + (square + variance).mean(dim=-1, keepdim=True))
+    return tolerance(dtype) ** 2 * (square + (square + variance).mean(dim=-1, keepdim=True))
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Return the largest rounding error of planes in a number format, relative to the terms that were added up."""
+    return _SUMS * torch.finfo(torch.float32).eps + torch.finfo(dtype).eps / 2
 
 
 def flat_planes(x: Tensor) -> Tensor | None:

@@ -140,4 +140,7 @@ OURS = PixelConvention()
 
 
 def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, 3, 1, 1)
+    # Filled there: copying numbers to a GPU would make the host wait for it.
+    return torch.cat(
+        [torch.full((1, 1, 1, 1), value, dtype=torch.float32, device=like.device) for value in values], dim=1
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,8 @@ class Muon(torch.optim.Adam):
         kernels = [
             (p, p.grad, group["lr"]) for group in self.param_groups for p in group["params"] if _is_wide_kernel(p)
         ]
-        for parameter, gradient, rate in kernels:
+        momenta = []
+        for parameter, gradient, _ in kernels:
             state = self.state[parameter]
             if not state:
                 state.update(
@@ -39,9 +40,10 @@ class Muon(torch.optim.Adam):
                 )
             state["step"] += 1
             momentum = state["exp_avg"].mul_(_MOMENTUM).add_(gradient)
-            update = orthogonalized(gradient.add(momentum, alpha=_MOMENTUM).flatten(1))  # Nesterov momentum
-            parameter.add_(update.view_as(parameter), alpha=-rate * max(update.shape) ** 0.5)
+            momenta.append(gradient.add(momentum, alpha=_MOMENTUM).flatten(1))  # Nesterov momentum
             parameter.grad = None  # Adam skips parameters without a gradient
+        for (parameter, _, rate), update in zip(kernels, _all_orthogonalized(momenta), strict=True):
+            parameter.add_(update.view_as(parameter), alpha=-rate * max(update.shape) ** 0.5)
         result = super().step(closure)
         for parameter, gradient, _ in kernels:
             parameter.grad = gradient
@@ -49,15 +51,30 @@ class Muon(torch.optim.Adam):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Return a matrix (M, N) with the same singular vectors and singular values near one, by Newton-Schulz iteration."""
+    """Return a matrix (M, N), or several (K, M, N), with the same singular vectors and singular values near one.
+
+    Computed by Newton-Schulz iteration.
+    """
     a, b, c = _QUINTIC
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    norm = matrix.norm() if matrix.ndim == 2 else matrix.flatten(1).norm(dim=1)[:, None, None]
+    x = matrix / (norm + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(_ROUNDS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
+
+
+def _all_orthogonalized(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return matrices orthogonalized. On a GPU, those of one shape together: launching them singly takes most of the time."""
+    if not matrices or matrices[0].device.type == "cpu":
+        return [orthogonalized(matrix) for matrix in matrices]
+    results: dict[int, Tensor] = {}
+    for shape in dict.fromkeys(matrix.shape for matrix in matrices):
+        indices = [i for i, matrix in enumerate(matrices) if matrix.shape == shape]
+        results.update(zip(indices, orthogonalized(torch.stack([matrices[i] for i in indices])), strict=True))
+    return [results[i] for i in range(len(matrices))]
 
 
 def _is_wide_kernel(parameter: Parameter) -> bool:

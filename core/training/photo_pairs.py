@@ -41,6 +41,7 @@ class PairFolder:
     Attributes:
         files: the photos.
         skipped: files that could not be used, with the reason.
+        workers: number of batches that are prepared at once.
 
     Raises:
         ImageError: The folder is missing or has no images.
@@ -60,6 +61,7 @@ class PairFolder:
         self.factor, self.size, self.batch_size, self.seed = factor, size, batch_size, seed
         self.candidates = candidates
         self.skipped: dict[Path, str] = {}
+        self.workers = 1
         self._decoded: dict[tuple[Path, float], dict[str, Tensor]] = {}
         self._bytes = 0
 
@@ -78,7 +80,7 @@ class PairFolder:
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
-        return ahead(partial(self.batch, share=share), start, stop)
+        return ahead(partial(self.batch, share=share), start, stop, self.workers)
 
     def _pair(self, position: int) -> tuple[Tensor, Tensor]:
         for path in ordered(self.files, self.seed, position):

@@ -6,6 +6,8 @@ and a thread can prepare the next batch.
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -27,6 +29,7 @@ from ..images.reading import open_file, read_image
 Share = tuple[int, int]  # (part, parts), part from 0: the part of each batch that one of several processes handles
 WHOLE: Share = (0, 1)
 
+_MOST_WORKERS = 4  # threads that prepare batches for a GPU
 _LARGEST_ZOOM = 1.25  # a photo's short side is 1 to 1.25 times the crop's, so that crops show whole scenes, not details
 
 Batch = TypeVar("Batch")
@@ -65,6 +68,7 @@ class PhotoFolder:
     Attributes:
         files: the photos.
         skipped: files that could not be read, with the reason.
+        workers: number of batches that are prepared at once.
 
     Raises:
         ImageError: The folder is missing or has no images.
@@ -77,6 +81,7 @@ class PhotoFolder:
         self.files = sorted(find_images([folder]))  # the order by which earlier runs chose their photos
         self.size, self.batch_size, self.seed, self.shadows = size, batch_size, seed, shadows
         self.skipped: dict[Path, str] = {}
+        self.workers = 1
 
     def batch(self, index: int, share: Share = WHOLE) -> Tensor:
         """Return a batch of the run, or a share of it: (batch_size, 3, size, size) RGB in [0, 1].
@@ -87,8 +92,8 @@ class PhotoFolder:
         return torch.stack([self._crop(position) for position in positions(index, self.batch_size, share)])
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[Tensor]:
-        """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
-        return ahead(partial(self.batch, share=share), start, stop)
+        """Yield the batches from start to stop - 1, preparing the next ones while one is in use."""
+        return ahead(partial(self.batch, share=share), start, stop, self.workers)
 
     def _crop(self, position: int) -> Tensor:
         for path in ordered(self.files, self.seed, position):
@@ -125,8 +130,8 @@ class StyledPhotos:
         return self.photos.batch(index, share), torch.tensor(rows, device="cpu")
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
-        return ahead(partial(self.batch, share=share), start, stop)
+        """Yield the batches from start to stop - 1, preparing the next ones while one is in use."""
+        return ahead(partial(self.batch, share=share), start, stop, self.photos.workers)
 
     def _row(self, position: int) -> int:
         turn, place = divmod(position, self.styles)
@@ -140,17 +145,30 @@ def positions(index: int, batch_size: int, share: Share = WHOLE) -> range:
     return range(index * batch_size + part, (index + 1) * batch_size, parts)
 
 
-def ahead(batch: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
-    """Yield batch(start) ... batch(stop - 1), computing each in a thread while the previous one is in use."""
-    if start >= stop:
-        return
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(batch, start)
-        for index in range(start + 1, stop):
-            current = following.result()
-            following = pool.submit(batch, index)
+def ahead(batch: Callable[[int], Batch], start: int, stop: int, workers: int = 1) -> Iterator[Batch]:
+    """Yield batch(start) ... batch(stop - 1), computing the next ones in as many threads while the last one is in use."""
+    with ThreadPoolExecutor(workers) as pool:
+        following = deque(pool.submit(batch, index) for index in range(start, min(start + workers, stop)))
+        for index in range(start + workers, stop + workers):
+            if not following:
+                return
+            current = following.popleft().result()
+            if index < stop:
+                following.append(pool.submit(batch, index))
             yield current
-        yield following.result()
+
+
+def loader_workers(device: torch.device) -> int:
+    """Return how many batches to prepare at once: for a GPU, whose step takes less time than decoding a batch, several."""
+    return 1 if device.type == "cpu" else max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) - 1))
+
+
+def on_device(batch: Tensor, device: torch.device) -> Tensor:
+    """Return a batch on the device, channels last. The host does not wait for a CUDA device."""
+    if device.type == "cuda" and batch.device.type == "cpu":
+        batch = batch.pin_memory()
+    layout = torch.channels_last if batch.ndim == 4 else torch.preserve_format
+    return batch.to(device, memory_format=layout, non_blocking=device.type == "cuda")
 
 
 def ordered(files: Sequence[Path], seed: int, position: int) -> Iterator[Path]:

@@ -28,7 +28,7 @@ from ..progress import ProgressCallback
 from . import state as training_state
 from .disturbances import disturbed
 from .identity_pretraining import learn_identity
-from .photos import PhotoFolder, StyledPhotos, fit_style_image
+from .photos import PhotoFolder, StyledPhotos, fit_style_image, loader_workers, on_device
 from .style_recipes import StyleRecipe, get_recipe
 from .style_start import begin, names_of
 from .trainer import Training, check_name, checkpoint_path, prepare, train
@@ -136,7 +136,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     if run.loss_weights is None:
         run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, recipe.weights.layers))
     names = names_of([*run.paintings])
-    photos = _photos(run, len(names))
+    photos = _photos(run, len(names), device)
     identity = _identity(run, photos.files, amp)
     if not prepare(out, identity, photos.files):
         return out
@@ -160,9 +160,10 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     )  # fmt: skip
 
 
-def _photos(run: StyleTraining, styles: int) -> PhotoFolder | StyledPhotos:
+def _photos(run: StyleTraining, styles: int, device: torch.device) -> PhotoFolder | StyledPhotos:
     recipe = run.recipe
     photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
+    photos.workers = loader_workers(device)
     return StyledPhotos(photos, styles) if styles > 1 else photos
 
 
@@ -197,8 +198,8 @@ class _Losses:
     def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for photos, or for photos and the rows of their styles."""
         recipe = self.recipe
-        content, rows = (batch[0], batch[1].to(self.device)) if isinstance(batch, tuple) else (batch, None)
-        content = content.to(self.device, memory_format=torch.channels_last)
+        content, rows = (batch[0], on_device(batch[1], self.device)) if isinstance(batch, tuple) else (batch, None)
+        content = on_device(content, self.device)
         with autocast(self.device, self.amp):
             with _recorded(self.stages) as residuals:
                 raw, output = self._picture(content, rows)

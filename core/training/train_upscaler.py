@@ -30,6 +30,7 @@ from ..network.transform_net import TransformNet, build_network
 from ..progress import ProgressCallback
 from . import state as training_state
 from .photo_pairs import PairFolder
+from .photos import loader_workers, on_device
 from .teachers import Teachers
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 from .upscale_recipes import UpscaleRecipe, upscale_recipe
@@ -136,6 +137,7 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
     photos = PairFolder(
         run.photos, network.spec.scale, recipe.size, recipe.batch_size, recipe.degradation, run.seed, recipe.candidates
     )
+    photos.workers = loader_workers(device)
     identity = _identity(run, photos.files, amp)
     teachers = Teachers(run.teacher_files, run.teachers_share, network, run.seed, device)
     if run.teacher_files:
@@ -183,7 +185,7 @@ class _Losses:
     def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for pairs (LR, HR) of crops."""
         recipe, amp = self.recipe, self.amp
-        low, high = (images.to(self.device, memory_format=torch.channels_last) for images in batch)
+        low, high = (on_device(images, self.device) for images in batch)
         with autocast(self.device, amp):
             output = self.network(low)
             parts = self.objective(output, self.teachers.targets(low, high, step))

@@ -31,6 +31,7 @@ from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
 from . import processes
 from . import state as training_state
+from .backup import Backup
 from .gradients import Gradients, Losses
 from .optimizers import build_optimizer
 from .photos import TrainingData
@@ -38,6 +39,7 @@ from .state import CHECKPOINT_SUFFIX, save_checkpoint
 from .style_recipes import Schedule
 
 _HEADER_BYTES = 2**16  # of a file of weights, roughly
+_UNWATCHED = 16  # steps on a GPU between which the host does not read anything from it
 _PATIENCE = 20  # steps in a row without a finite gradient after which training stops
 
 
@@ -153,6 +155,9 @@ class _Loop:
         parts: parts of the objective at the last step.
         failures: steps in a row without a finite gradient.
         consistent: whether network, optimizer, step and history belong together, so that they can be saved.
+        unread: batches of the last steps, and on the device whether each step was finite, and its parts. Reading them at
+            every step would make a GPU wait.
+        backup: the state before these steps.
     """
 
     def __init__(self, run: Training, progress: ProgressCallback | None) -> None:
@@ -170,6 +175,8 @@ class _Loop:
         self.noted: set[Path] = set()
         self.failures, self.consistent = 0, True
         self.started = self.saved = 0.0
+        self.unread: list[tuple[Any, Tensor]] = []
+        self.backup: Backup | None = None
 
     def carry_out(self) -> Path:
         """Train the remaining steps and write the result."""
@@ -177,10 +184,12 @@ class _Loop:
         self.started = self.saved = time.monotonic()
         try:
             for batch in self.run.data.batches(self.step, self.schedule.steps, processes.share()):
-                notes = [*self._train_step(batch), *self._new_skips(), *self._save_in_time()]
+                notes = [*self._step(batch), *self._new_skips(), *self._save_in_time()]
                 if self.progress is not None:
                     self.progress(self._report(notes))
+            self._read()
         except BaseException:
+            self._forget_unread()
             if self.failures == 0 and self.consistent and self.step > self.first:
                 self._in_room_of_old(self._save, self._state_bytes())
             raise
@@ -204,15 +213,67 @@ class _Loop:
         if run.average and self.average is None:
             self.average = {key: value.detach().clone() for key, value in network.state_dict().items()}
 
-    def _train_step(self, batch: Any) -> list[str]:
+    def _step(self, batch: Any) -> list[str]:
         """Train on one batch and return notes for the user."""
+        if not _runs_ahead(self.device) or self.failures or processes.are_several():
+            return self._train_step(batch)
+        notes = self._unwatched_step(batch)
+        if len(self.unread) >= _UNWATCHED or self.step == self.schedule.steps:
+            self._read()
+        return notes
+
+    def _unwatched_step(self, batch: Any) -> list[str]:
+        """Train on one batch as if it were sure to give a finite gradient; `_read` finds out."""
+        if not self.unread:
+            self.backup = Backup(self.network, self.optimizer, self.average)
+        finite, notes = self._gradients(batch)
+        self.consistent = False
+        self.optimizer.step()
+        if self.average is not None:
+            _follow(self.average, self.network, self.run.average, self.step)
+        self.unread.append((batch, torch.stack([finite, *self.parts.values()])))
+        self.step += 1
+        self.consistent = True
+        return notes
+
+    def _read(self) -> None:
+        """Read what the last steps gave. If one of them failed, go back and do them again one by one."""
+        if not self.unread:
+            return
+        rows = torch.stack([values for _, values in self.unread]).tolist()
+        if all(finite for finite, *_ in rows):
+            self.history += [parts for _, *parts in rows]
+            self.unread.clear()
+            self.backup = None
+            return
+        batches = [batch for batch, _ in self.unread]
+        self._forget_unread()
+        for batch in batches:
+            self._train_step(batch)
+
+    def _forget_unread(self) -> None:
+        """Go back to before the steps that were not read, and one that was interrupted."""
+        if self.backup is not None:
+            self.backup.restore()
+            self.step -= len(self.unread)
+            self.consistent = True
+        self.unread.clear()
+        self.backup = None
+
+    def _gradients(self, batch: Any) -> tuple[Tensor, list[str]]:
+        """Compute the gradients of a batch. Return whether they are finite, 1.0 or 0.0, and notes for the user."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.schedule, self.step)
         self.consistent = not self.has_statistics
         self.parts, notes = self.gradients(batch, self.step)
         loss = total(self.parts.values())
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip or math.inf)
-        if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        return (torch.isfinite(loss) & torch.isfinite(norm)).float(), notes
+
+    def _train_step(self, batch: Any) -> list[str]:
+        """Train on one batch, look at the result, and return notes for the user."""
+        finite, notes = self._gradients(batch)
+        if bool(finite):
             self.consistent = False
             self.optimizer.step()
             self.failures = 0
@@ -245,6 +306,7 @@ class _Loop:
         if time.monotonic() - self.saved <= self.run.checkpoint_seconds or self.failures:
             return []
         self.saved = time.monotonic()
+        self._read()
         try:
             self._save()
         except (CheckpointError, MemoryError) as error:  # a full disk may have room again next time
@@ -257,7 +319,7 @@ class _Loop:
     def _report(self, notes: list[str]) -> Progress:
         seconds = time.monotonic() - self.started
         left = seconds / (self.step - self.first) * (self.schedule.steps - self.step)
-        losses = dict(zip(self.parts, self.history[-1], strict=True))
+        losses = dict(zip(self.parts, self.history[-1], strict=True)) if self.history else {}
         shown: dict[str, Any] = {}
         if self.run.report is not None:
             shown = self.run.report(self.step, self.average or self.network.state_dict())
@@ -320,6 +382,11 @@ class _Loop:
             return {}
         last = torch.tensor(self.history[-100:], dtype=torch.float32, device="cpu").mean(dim=0).tolist()
         return {"final losses (mean of the last 100 steps)": dict(zip(self.parts, last, strict=True))}
+
+
+def _runs_ahead(device: torch.device) -> bool:
+    """Return whether a device computes while the host goes on."""
+    return device.type != "cpu"
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from ..models.finite import checked_later
+from ..models.transfers import Transfers
 from ..progress import Progress, ProgressCallback
 from .reading import Frame, Source, open_video
 from .writing import write_video
@@ -55,12 +59,11 @@ def stylize_video(
     done = 0
     with open_video(source, start=start, end=end, name=name) as video:
         report = _Report(progress, video.expected or 1)
-        with write_video(destination, video, codec=codec, crf=crf) as writer:
-            for item in video:
-                if not isinstance(item, Frame):
+        with write_video(destination, video, codec=codec, crf=crf) as writer, checked_later():
+            for item, result in _results(video, function, report):
+                if result is None:
                     writer.copy(item)
                     continue
-                result = function(item.pixels, report.of_frame(done))
                 writer.write(result, item)
                 done += 1
                 report.finished(done, result, tuple(writer.notes))
@@ -69,6 +72,31 @@ def stylize_video(
             writer.notes.append(f"skipped damaged packets of {video.name}, whose frames are missing: {video.damaged}")
     report.finished(report.frames + 1, None, tuple(writer.notes))
     return done
+
+
+def _results(video: Any, function: FrameFunction, report: _Report) -> Iterator[tuple[Any, Tensor | None]]:
+    """Yield the items of a video with the results of its frames, None for other items, in order.
+
+    A CUDA device computes a frame while the caller writes the one before it.
+    """
+    transfers: Transfers | None = None
+    waiting: deque[tuple[Any, Callable[[], Tensor] | None]] = deque()
+    done = started = ahead = 0
+    for item in video:
+        arrived: Callable[[], Tensor] | None = None
+        if isinstance(item, Frame):
+            result = function(item.pixels, report.of_frame(started))
+            started += 1
+            transfers = transfers or Transfers(result.device)
+            ahead = result.device.type == "cuda"  # frames that are computed while one is written
+            arrived = transfers.download(result)
+        waiting.append((item, arrived))
+        while waiting and (waiting[0][1] is None or started - done > ahead):
+            earlier, there = waiting.popleft()
+            done += there is not None
+            yield earlier, None if there is None else there()
+    for earlier, there in waiting:
+        yield earlier, None if there is None else there()
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
+import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from helpers import style_model
 from network_archs import ARCHS, randomized
-from perceptual_style.core import load_style
+from perceptual_style.core import load_style, load_upscaler
 from perceptual_style.core.arithmetic import has_float64
 from perceptual_style.core.engine import memory_plan
 from perceptual_style.core.engine.engine import Engine
 from perceptual_style.core.engine.passes import BandedNetwork
+from perceptual_style.core.engine.ranges import fits_float16
+from perceptual_style.core.hub.manifest import names
+from perceptual_style.core.models.blend import blend_styles, style_regions
 from perceptual_style.core.network.transform_net import extend
 from pretended.device import DEVICE, Pretended, on_device, put
 from torch import Tensor
@@ -43,6 +50,35 @@ def test_every_kind_of_network_matches_plain_forward(arch: str) -> None:
         assert (result.held - expected).abs().max() / expected.abs().max().clamp_min(1) < 1e-4, way
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_whole_maps_match_plain_forward(arch: str) -> None:
+    network = randomized(arch)
+    there, choice = put(copy.deepcopy(network)), random.Random(0)
+    for _ in range(2):
+        image = extend(torch.rand(1, 3, choice.randint(1, 40), choice.randint(1, 40)), network.spec.smallest_side)
+        expected = network(image)
+        with Pretended() as device:
+            engine = Engine(there, *image.shape[-2:], device=DEVICE, precision="fp32")
+            result = engine(on_device(image))
+        assert engine.plan.whole and result.device == DEVICE and result.shape == expected.shape
+        assert device.convolutions.count(torch.float32) == len(device.convolutions)
+        assert (result.held - expected).abs().max() / expected.abs().max().clamp_min(1) < 1e-4, image.shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*names("style"), *names("upscale")])
+def test_bundled_networks_match_plain_forward_at_any_size(name: str) -> None:
+    load = load_style if name in names("style") else load_upscaler
+    network = load(name).network
+    there, choice = put(copy.deepcopy(network)), random.Random(name)
+    for _ in range(20):
+        image = photo(choice.randint(8, 60), choice.randint(8, 60))
+        image = extend(image, network.spec.smallest_side)
+        with Pretended():
+            result = Engine(there, *image.shape[-2:], device=DEVICE, precision="fp32")(on_device(image))
+        assert (result.held - network(image)).abs().max() < 1e-4, image.shape
+
+
 def run(network: torch.nn.Module, image: Tensor, precision: str, **options: bool) -> tuple[Tensor, Pretended]:
     there = put(copy.deepcopy(network))
     with Pretended(**options) as device:
@@ -72,3 +108,69 @@ def test_without_float64_sums_are_float32() -> None:
     network, image = load_style("wave").network, photo()
     result, _ = run(network, image, "fp32", has_float64=False)
     assert (result - network(image)).abs().max() < 1e-5
+
+
+def test_auto_gives_up_fp16_where_values_leave_its_range() -> None:
+    network = randomized(ARCHS[2])  # without instance norms, which would undo the factor
+    image = 0.5 * torch.ones(1, 3, 24, 24)
+    assert fits_float16(network, image)
+    network.stages[0].conv.weight.mul_(1e6)
+    network.stages[1].conv.weight.mul_(1e-6)
+    expected = network(image)
+    result, device = run(network, image, "auto")
+    assert torch.float16 not in device.convolutions and result.isfinite().all()
+    assert (result - expected).abs().max() < 0.2 * expected.abs().max().clamp_min(1)
+
+
+MASK = (torch.arange(64) > 30).float().expand(1, 1, 48, 64)
+CONTROLS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "strength": {"strength": 0.5},
+    "keep": {"color": "keep"},
+    "match": {"color": "match"},
+    "stroke": {"stroke_size": 2.0},
+    "mask": {"mask": MASK, "feather": 8.0},
+    "temporal": {"temporal": 0.7},
+    "little memory": {"memory": 1 << 20},
+    "all": {"strength": 0.6, "stroke_size": 1.5, "color": "match", "mask": MASK, "feather": 9.0, "temporal": 0.7},
+}
+STYLE = "c9s1-8,d16,d16,R16x2,n2,c3s1-8,n2,c3s1-8,c9s1-3 padding=reflect"
+
+
+def frames() -> Tensor:
+    first = photo(48, 64)
+    return torch.cat([first, first.roll((1, 2), (2, 3))])
+
+
+def differs(compute: Callable[..., Tensor], on_gpu: Callable[..., Tensor], images: Tensor, **options: Any) -> float:
+    """Return the largest difference between what a model computes on the CPU and on the device."""
+    expected = compute(images, precision="fp32", **options)
+    with Pretended() as device:
+        result = on_gpu(on_device(images), precision="fp32", **options)
+    assert result.device == DEVICE and device.unguarded == 0
+    return float((result.held - expected).abs().max())
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_styles_and_their_controls(control: str) -> None:
+    model, there = style_model(STYLE), style_model(STYLE)
+    put(there.network)
+    assert differs(model.stylize, there.stylize, frames(), **CONTROLS[control]) < 2e-5
+
+
+@pytest.mark.parametrize("options", [{}, {"match_colors": True}, {"fidelity": 0.5}], ids=str)
+def test_upscalers(options: dict[str, Any]) -> None:
+    model, there = load_upscaler("perceptual_x2"), load_upscaler("perceptual_x2")
+    for network in (there.network, there.partner):
+        put(network)
+    assert differs(model.upscale, there.upscale, photo(20, 24), **options) < 2e-5
+
+
+def test_two_styles() -> None:
+    here, there = ([style_model(STYLE, seed=seed) for seed in (0, 1)] for _ in range(2))
+    for model in there:
+        put(model.network)
+    images = frames()
+    assert differs(blend_styles(*here, 0.4).stylize, blend_styles(*there, 0.4).stylize, images) < 2e-5
+    regions, regions_there = (style_regions(one, MASK, other) for one, other in (here, there))
+    assert differs(regions.stylize, regions_there.stylize, images) < 2e-5

@@ -12,7 +12,7 @@ sys.exit(pytest.main(["-n0", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"
 """
 
 
-@pytest.mark.parametrize("name", ["on_the_device"])
+@pytest.mark.parametrize("name", ["on_the_device", "on_fake_cuda", "triton_on_the_cpu"])
 def test_on_a_pretended_device(name: str, run_python, root: Path) -> None:
     process = run_python(SCRIPT, Path(__file__).with_name(f"{name}.py"), cwd=root, timeout=600)
     assert process.returncode == 0, process.stdout + process.stderr
