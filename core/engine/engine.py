@@ -20,11 +20,11 @@ from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
 from .formats import NumberFormats, number_formats, without_float16
 from .graph import Graph
+from .kernels import kernels_for
 from .memory_plan import MemoryPlan, Planner
 from .passes import BandedNetwork
 from .ranges import fits_float16
 from .whole import WholeNetwork
-from .whole_maps import kernels_for
 
 
 class Engine:

@@ -12,9 +12,9 @@ from ..memory import free_memory
 from ..network.transform_net import TransformNet
 from . import torch_kernels
 from .formats import NumberFormats
+from .kernels import kernels_for
 from .lowered import lowered
 from .passes import BandedNetwork
-from .whole_maps import kernels_for
 from .whole_plan import whole_bytes
 
 #: Share of the free memory that may be used if no budget is given

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,13 +9,11 @@ from torch import Tensor
 from ..network.flatness import rounding_variance
 from ..network.stages import PAD_MODES
 from .lowering import Norm
-
-if TYPE_CHECKING:
-    from .whole_maps import Frame, WholeMap
+from .whole_maps import Frame, WholeMap
 
 
 def statistics(source: WholeMap, norm: Norm) -> tuple[Tensor, Tensor]:
-    """See `whole_maps.Kernels.statistics`."""
+    """See `kernels.Kernels.statistics`."""
     pixels = _pixels(source)
     variance, mean = torch.var_mean(pixels.float(), dim=(0, 2, 3), correction=0)
     noise = rounding_variance(mean, variance, pixels.dtype) + torch.finfo(torch.float32).eps * (
@@ -29,7 +25,7 @@ def statistics(source: WholeMap, norm: Norm) -> tuple[Tensor, Tensor]:
 
 
 def values(source: WholeMap, frame: Frame, dtype: torch.dtype, contiguous: bool = False) -> Tensor:
-    """See `whole_maps.Kernels.values`."""
+    """See `kernels.Kernels.values`."""
     pixels = _pixels(source)
     if source.scale is not None and source.shift is not None:
         pixels = _scaled(pixels, source.scale, source.shift)

@@ -6,7 +6,7 @@ Each map is read once for its statistics, and once more to be normalized, activa
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
@@ -15,9 +15,7 @@ from torch import Tensor
 
 from ..network.flatness import tolerance
 from .lowering import Norm
-
-if TYPE_CHECKING:
-    from .whole_maps import Frame, WholeMap
+from .whole_maps import Frame, WholeMap
 
 _ELEMENTS = 2048  # of a tile, channels times pixels
 _PARTS = 512  # parts that statistics are gathered in, over all phases; enough to fill a GPU
@@ -25,7 +23,7 @@ _PADDINGS = {"reflect": 0, "replicate": 1, "zero": 2}
 
 
 def statistics(source: WholeMap, norm: Norm) -> tuple[Tensor, Tensor]:
-    """See `whole_maps.Kernels.statistics`."""
+    """See `kernels.Kernels.statistics`."""
     raw, s, channels = source.raw, source.phases, source.channels
     wide, tall = _tile(channels)
     pixels = -(-source.height // s) * -(-source.width // s)  # of the largest phase
@@ -49,7 +47,7 @@ def statistics(source: WholeMap, norm: Norm) -> tuple[Tensor, Tensor]:
 
 
 def values(source: WholeMap, frame: Frame, dtype: torch.dtype, contiguous: bool = False) -> Tensor:
-    """See `whole_maps.Kernels.values`."""
+    """See `kernels.Kernels.values`."""
     raw, channels = source.raw, source.channels
     height, width = source.height + frame.top + frame.bottom, source.width + frame.left + frame.right
     layout = torch.contiguous_format if contiguous else torch.channels_last

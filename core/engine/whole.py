@@ -2,14 +2,13 @@
 
 On a GPU, launching small operations takes longer than their work. So there are no bands, and three or four launches for
 each convolution: the convolution itself, statistics of its result in one pass, and one step that normalizes, activates,
-adds the residual and pads for the next convolution (`whole_maps.Kernels`). Maps are stored as the next convolution reads
+adds the residual and pads for the next convolution (`kernels.Kernels`). Maps are stored as the next convolution reads
 them, channels last. What the operations mean is that of lowering.py; the passes over bands compute the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from ..images.bicubic import enlarge
 from ..network.stages import InstanceNorm, blurred
 from ..network.transform_net import TransformNet, output_function
 from .formats import NumberFormats
+from .kernels import Kernels
 from .lowered import lowered
 from .lowering import Add, Norm, Normalize, Pad, Remember, Upsample, Window, batch_norm_affine
 from .whole_maps import Frame, WholeMap
@@ -30,12 +30,12 @@ class WholeNetwork:
     Args:
         network: the network
         formats: number formats, or one format for everything
-        kernels: the module that `kernels_for` returns
+        kernels: the steps between convolutions, see `kernels_for`
         watch: called with every map that is stored
     """
 
     def __init__(
-        self, network: TransformNet, formats: NumberFormats | torch.dtype, kernels: ModuleType,
+        self, network: TransformNet, formats: NumberFormats | torch.dtype, kernels: Kernels,
         watch: Callable[[Tensor], None] | None = None,
     ) -> None:  # fmt: skip
         self.spec, self.kernels, self.watch = network.spec, kernels, watch

@@ -14,8 +14,8 @@ from perceptual_style.core import load_style, load_upscaler
 from perceptual_style.core.engine import engine as engine_module
 from perceptual_style.core.engine import memory_plan, torch_kernels
 from perceptual_style.core.engine.engine import Engine
+from perceptual_style.core.engine.kernels import kernels_for
 from perceptual_style.core.engine.passes import BandedNetwork
-from perceptual_style.core.engine.whole_maps import kernels_for
 from perceptual_style.core.errors import NetworkError
 from perceptual_style.core.models.network_runner import bytes_to_free
 from perceptual_style.core.models.transfers import flow
