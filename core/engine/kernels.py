@@ -42,8 +42,13 @@ def kernels_for(device: torch.device) -> Kernels:
 
 def _agree(kernels: Kernels, device: torch.device) -> bool:
     """Return whether kernels compute the same as torch's on a small map."""
-    raw = torch.arange(96.0, device=device).reshape(1, 8, 3, 4).sin().contiguous(memory_format=torch.channels_last)
-    ones = torch.ones(2, device=device)
+    raw = (
+        torch.arange(96, dtype=torch.float32, device=device)
+        .reshape(1, 8, 3, 4)
+        .sin()
+        .contiguous(memory_format=torch.channels_last)
+    )
+    ones = torch.ones(2, dtype=torch.float32, device=device)
     for dtype in (torch.float32, torch.float16):
         found = WholeMap(raw.to(dtype), 4, 6, 2, 2, (0, 1), relu=True)
         results = []

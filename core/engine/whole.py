@@ -61,7 +61,8 @@ class WholeNetwork:
         Returns:
             The network's output, (1, C, H', W') float32, on the image's device.
         """
-        current, remembered = WholeMap.of(image), None
+        current = WholeMap.of(image)
+        remembered: Tensor | None = None
         is_remembered = False
         for index, operation in enumerate(self.lowered.operations):
             if tick is not None:
@@ -80,6 +81,8 @@ class WholeNetwork:
                 case Remember():
                     is_remembered = True
                 case Add():
+                    if remembered is None:
+                        raise ValueError("an addition needs a remembered map")
                     current.skip, current.times = _cropped(remembered, operation.crop), operation.times
                     current.relu, remembered = operation.relu, None
                 case Pad():

@@ -111,9 +111,9 @@ class BaseStyle(ABC):
                 unchanged.
             feather: Width in px over which the mask fades in, measured inward from its edges.
             temporal: From 0, off, to 1: reduce flicker between N consecutive frames of a video (temporal.py).
-            precision: "auto" | "fp32" | "bf16" | "fp16". With "auto", residual blocks may be computed in bf16
-                (`engine.number_formats` states how far that is from fp32). For other people's networks "auto" is fp32,
-                so that they give the pictures of their own programs.
+            precision: "auto" | "fp32" | "bf16" | "fp16". With "auto", residual blocks may be computed in bf16 on a CPU,
+                and all but the first convolution in fp16 on a GPU (`formats.number_formats` states how far that is from
+                fp32). For other people's networks "auto" is fp32, so that they give the pictures of their own programs.
             memory: Bytes to use beside network, input and result. If None, planned from the free memory.
             progress: Called many times per image. Any exception that it raises stops the work.
 

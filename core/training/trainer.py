@@ -189,7 +189,10 @@ class _Loop:
                     self.progress(self._report(notes))
             self._read()
         except BaseException:
-            self._forget_unread()
+            if self.consistent:
+                self._read()
+            else:
+                self._forget_unread()
             if self.failures == 0 and self.consistent and self.step > self.first:
                 self._in_room_of_old(self._save, self._state_bytes())
             raise
