@@ -78,6 +78,8 @@ class WholeNetwork:
                     del current  # its memory goes to the result
                     current = self._convolved(index, operation, taken, sides, dtype)
                     del taken
+                    if operation.norm is not None:
+                        current.scale, current.shift = self.kernels.statistics(current, operation.norm)
                 case Remember():
                     is_remembered = True
                 case Add():
@@ -92,6 +94,7 @@ class WholeNetwork:
                 case Upsample():
                     pixels = self.kernels.values(current, Frame(), dtype)
                     current = WholeMap.of(F.interpolate(pixels, scale_factor=operation.factor, mode="nearest"))
+                    del pixels
         result = self.kernels.values(current, Frame(), torch.float32, contiguous=True)
         del current
         result = output_function(result, self.spec.output)
@@ -100,22 +103,19 @@ class WholeNetwork:
     def _convolved(
         self, index: int, window: Window, taken: Tensor, sides: tuple[int, int], dtype: torch.dtype
     ) -> WholeMap:  # fmt: skip
-        """Return the map of a convolution over a padded map of these sides, with its statistics if a norm follows."""
+        """Return the map of a convolution over a padded map of these sides, not yet normalized."""
         if window.stage.blur:
             taken = blurred(taken)
         raw = F.conv2d(taken, self.lowered.weight(index, dtype), None, window.stride)
         if self.watch is not None:
             self.watch(taken)
             self.watch(raw)
-        heights, widths = (window.geometry(side)[2] for side in sides)
+        height, width = (window.geometry(side)[2] for side in sides)
         has_bias = window.norm is None or window.stage.shuffle > 1  # another one the norm would remove
-        result = WholeMap(
-            raw, heights, widths, window.channels, window.phases, window.shifts, window.bias if has_bias else None
-        )
-        if window.norm is not None:
-            result.scale, result.shift = self.kernels.statistics(result, window.norm)
-        result.relu = window.relu
-        return result
+        return WholeMap(
+            raw, height, width, window.channels, window.phases, window.shifts, window.bias if has_bias else None,
+            relu=window.relu,
+        )  # fmt: skip
 
     def _normalized(self, operation: Normalize, pixels: Tensor) -> WholeMap:
         """Return the map of values that are to be normalized."""

@@ -136,7 +136,7 @@ def _rounded(values: Tensor) -> Tensor:
 
 
 def put(network: nn.Module) -> nn.Module:
-    """Move the parameters and buffers of a network to the device, and return it. ``to`` the device then changes nothing."""
+    """Move the parameters and buffers of a network to the device, and return it."""
     for module in network.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
@@ -144,8 +144,16 @@ def put(network: nn.Module) -> nn.Module:
                     there = OnDevice(tensor.detach().clone())
                     is_parameter = isinstance(tensor, nn.Parameter)
                     tensors[name] = nn.Parameter(there, requires_grad=False) if is_parameter else there
-    network.to = lambda device: network
     return network
+
+
+_to = nn.Module.to
+
+
+def stays(module: nn.Module, *arguments: Any, **options: Any) -> nn.Module:
+    """Take the place of ``nn.Module.to``: modules on the device stay there."""
+    here = any(isinstance(parameter, OnDevice) for parameter in module.parameters())
+    return module if here else _to(module, *arguments, **options)
 
 
 def on_device(tensor: Tensor) -> OnDevice:

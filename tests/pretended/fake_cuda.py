@@ -52,8 +52,9 @@ class Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         results = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
         tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)] + results
-        for tensor in results:
-            self._hold(tensor)
+        if not func.is_view:
+            for tensor in results:
+                self._hold(tensor)
         on_device = any(tensor.device.type == "cuda" for tensor in tensors)
         if on_device and not func.is_view and name not in _NO_LAUNCH and any(each.numel() for each in results):
             self.launches[name] += 1

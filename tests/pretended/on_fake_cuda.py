@@ -28,6 +28,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(passes, "PinnedPool", feature_maps.Pool)  # needs a driver
     monkeypatch.setattr(feature_maps.Pool, "take", _fake_slab)
+    monkeypatch.setattr(engine_module, "Graph", _no_graph)
     bicubic._weights_on.cache_clear()
     use(monkeypatch, torch_kernels)
 
@@ -35,6 +36,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
 def use(monkeypatch: pytest.MonkeyPatch, kernels: Any) -> None:
     for module in (engine_module, memory_plan):
         monkeypatch.setattr(module, "kernels_for", lambda device: kernels)
+
+
+def _no_graph(*_: object) -> None:
+    raise RuntimeError("needs a driver")
 
 
 def _fake_slab(pool: feature_maps.Pool, like: Tensor) -> Tensor:
@@ -61,10 +66,12 @@ def record(
         network = put(build_network(arch).eval().requires_grad_(False), mode)
         image = torch.empty(1, 3, height, width, device="cuda")
         engine = Engine(network, height, width, device=image.device, **{"precision": "fp16", **options})
-        before = engine.plan
         recorder = Recorder(limit)
         if launch is not None:
             launch(recorder)
+        engine(image)  # prepares what is kept
+        recorder.launches.clear()
+        before = engine.plan
         with recorder:
             result = engine(image)
         scale = network.spec.scale
@@ -101,7 +108,7 @@ def test_torch_operations_keep_the_plan_without_waiting(arch: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("share", [0.6, 0.3, 0.1])
+@pytest.mark.parametrize("share", [0.8, 0.5])
 def test_bands_keep_the_plan(share: float, precision: str) -> None:
     _, rich, _ = record(SMALL, 400, 600, precision=precision)
     seen, plan, _ = record(SMALL, 400, 600, precision=precision, memory=int(share * rich.bytes))

@@ -24,15 +24,16 @@ from perceptual_style.core.hub.manifest import names
 from perceptual_style.core.models.blend import blend_styles, style_regions
 from perceptual_style.core.network.pixels import OURS, PixelConvention
 from perceptual_style.core.network.transform_net import TransformNet, extend
-from pretended.device import DEVICE, Pretended, on_device, put
+from pretended.device import DEVICE, Pretended, on_device, put, stays
 from torch import Tensor
 
 WAYS = [{}, {"band_rows": 14, "store_ends": False, "host_maps": True}]
 
 
 @pytest.fixture(autouse=True)
-def much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_plan, "free_memory", lambda device: 8 << 30)
+    monkeypatch.setattr(torch.nn.Module, "to", stays)
     has_float64.cache_clear()
 
 
