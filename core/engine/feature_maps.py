@@ -99,12 +99,18 @@ class Pool:
 
 
 class PinnedPool(Pool):
-    """Slabs that a CUDA device copies from and to. A slab is reused once the copies that were begun have ended."""
+    """Slabs that a CUDA device copies from and to. A slab is reused once the copies that were begun have ended.
+
+    Args:
+        size: bytes of a slab
+        device: the device
+    """
 
     pinned = True
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, device: torch.device) -> None:
         super().__init__(size)
+        self.device = device
         self._used: deque[tuple[torch.UntypedStorage, torch.cuda.Event]] = deque()
 
     def take(self, like: Tensor) -> Tensor:
@@ -121,7 +127,7 @@ class PinnedPool(Pool):
         """Take back a slab whose content is no longer needed once the copies from it have ended."""
         if self.keep:
             event = torch.cuda.Event()
-            event.record()
+            event.record(torch.cuda.current_stream(self.device))
             self._used.append((slab.untyped_storage(), event))
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ class Graph:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return the result for another image. It is a copy, which the next call leaves alone."""
-        self.image.copy_(image, non_blocking=True)
-        self.graph.replay()
-        return self.result.clone()
+        with torch.cuda.device(image.device):
+            self.image.copy_(image, non_blocking=True)
+            self.graph.replay()
+            return self.result.clone()

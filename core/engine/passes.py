@@ -59,7 +59,7 @@ class BandedNetwork:
         """Return the host's memory for maps, or None if they stay on the device, whose memory torch pools."""
         if device.type != "cpu" and not self.host_maps:
             return None
-        return PinnedPool(slab) if device.type == "cuda" else Pool(slab)
+        return PinnedPool(slab, device) if device.type == "cuda" else Pool(slab)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, tick: Callable[[], None] | None = None) -> Tensor:

@@ -29,7 +29,7 @@ def check_finite(result: Tensor, message: str) -> None:
     flag = torch.empty((), dtype=torch.bool, device="cpu", pin_memory=True)
     flag.copy_(is_finite, non_blocking=True)
     ended = torch.cuda.Event()
-    ended.record()
+    ended.record(torch.cuda.current_stream(result.device))
     checks.append((flag, ended, message))
     while len(checks) > 1:
         _look_at(checks.pop(0))

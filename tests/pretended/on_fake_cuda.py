@@ -26,7 +26,7 @@ NO_NORM = "c9s1-16,R16x4,p4-3 norm=none padding=zero output=linear"
 def device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_plan, "free_memory", lambda device: 40 << 30)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(passes, "PinnedPool", feature_maps.Pool)  # needs a driver
+    monkeypatch.setattr(passes, "PinnedPool", lambda size, device: feature_maps.Pool(size))  # needs a driver
     monkeypatch.setattr(feature_maps.Pool, "take", _fake_slab)
     monkeypatch.setattr(engine_module, "Graph", _no_graph)
     bicubic._weights_on.cache_clear()
