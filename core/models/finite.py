@@ -26,8 +26,7 @@ def check_finite(result: Tensor, message: str) -> None:
     if checks is None or result.device.type != "cuda":
         _raise_unless(bool(is_finite), message)
         return
-    flag = torch.empty((), dtype=torch.bool, device="cpu", pin_memory=True)
-    flag.copy_(is_finite, non_blocking=True)
+    flag = is_finite.to("cpu", non_blocking=True)  # in pinned memory
     ended = torch.cuda.Event()
     ended.record(torch.cuda.current_stream(result.device))
     checks.append((flag, ended, message))

@@ -43,8 +43,7 @@ class Transfers:
             return lambda: image
         self._down.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._down):
-            copy = torch.empty(image.shape, dtype=image.dtype, device="cpu", pin_memory=True)
-            copy.copy_(image, non_blocking=True)
+            copy = image.to("cpu", non_blocking=True)  # in pinned memory
             ended = torch.cuda.Event()
             ended.record()
         image.record_stream(self._down)
