@@ -43,7 +43,7 @@ def _scaled(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return F.batch_norm(
             pixels, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, training=False, eps=0.0
         )
-    return pixels.float().mul(scale.view(1, -1, 1, 1)).add_(shift.view(1, -1, 1, 1))
+    return (pixels * scale.view(1, -1, 1, 1)).add_(shift.view(1, -1, 1, 1))  # half precision becomes float32
 
 
 def _pixels(source: WholeMap) -> Tensor:

@@ -49,7 +49,7 @@ def whole_bytes(
             taken *= (columns - 1) * operation.stride + operation.kernel
             made = len(operation.weight) * rows * columns
             taken_bytes, made_bytes = taken * item, made * item
-            between = 0 if fused else (2 + (phases > 1)) * size * item
+            between = 0 if fused else ((1 + (phases > 1)) * item + 4) * size
             held.see(raw + skip + remembered + taken_bytes + between, taken)
             blurred = 2 * 4 * taken if operation.stage.blur else 0
             held.see(remembered + taken_bytes + blurred + made_bytes, made)
