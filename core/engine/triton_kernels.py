@@ -20,6 +20,12 @@ from .whole_maps import Frame, WholeMap
 _ELEMENTS = 2048  # of a tile, channels times pixels
 _PARTS = 512  # parts that statistics are gathered in, over all phases; enough to fill a GPU
 _PADDINGS = {"reflect": 0, "replicate": 1, "zero": 2}
+# Numbers that change with the image: without this, kernels would be compiled again for those that are 1 or divisible by 16.
+_kernel = triton.jit(
+    do_not_specialize=[
+        "height", "width", "channels", "pixels", "result_width", "top", "left", "times", "each", "parts",
+    ]
+)  # fmt: skip
 
 
 def statistics(source: WholeMap, norm: Norm) -> tuple[Tensor, Tensor]:
@@ -92,7 +98,7 @@ def _moved(phase, SHIFTS: tl.constexpr):
     return ((tl.full([1], SHIFTS, tl.int64) >> (6 * phase)) & 63).to(tl.int32)
 
 
-@triton.jit
+@_kernel
 def _gather(
     raw, bias, means, squares, counts, height, width, channels, channel_stride, row_stride, column_stride, each,
     S: tl.constexpr, SHIFTS: tl.constexpr, HAS_BIAS: tl.constexpr, WIDE: tl.constexpr, TALL: tl.constexpr,
@@ -133,7 +139,7 @@ def _gather(
     tl.store(counts + index, count)
 
 
-@triton.jit
+@_kernel
 def _conclude(
     means, squares, counts, norm_scale, norm_shift, scale, shift, parts, channels, eps, noise,
     WIDE: tl.constexpr, TALL: tl.constexpr,
@@ -179,7 +185,7 @@ def _inside(place, side, PADDING: tl.constexpr):
     return tl.minimum(tl.maximum(place, 0), side - 1)
 
 
-@triton.jit
+@_kernel
 def _normalize_and_pad(
     raw, bias, scale, shift, skip, result, height, width, channels, pixels, result_width, top, left, times,
     channel_stride, row_stride, column_stride, skip_channel_stride, skip_row_stride, skip_column_stride,

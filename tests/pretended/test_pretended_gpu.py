@@ -16,6 +16,7 @@ import pytest
         pytest.param("on_the_device", "slow", marks=pytest.mark.slow),
         ("on_fake_cuda", "not slow"),
         ("triton_on_the_cpu", "not slow"),
+        ("triton_compiled", "not slow"),
     ],
 )
 def test_on_a_pretended_gpu(name: str, which: str, python_environment: dict[str, str]) -> None:
