@@ -40,7 +40,8 @@ class _TensorFloat32:
     """
 
     def __init__(self) -> None:
-        self._lock, self._users, self._before = threading.Lock(), 0, None
+        self._lock, self._users = threading.Lock(), 0
+        self._before: Any = None
 
     def acquire(self) -> None:
         with self._lock:

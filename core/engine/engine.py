@@ -62,7 +62,8 @@ class Engine:
 
     def _use(self, plan: MemoryPlan) -> None:
         """Make ready for runs by this plan."""
-        self.plan, self._runs, self._graph = plan, 0, None
+        self.plan, self._runs = plan, 0
+        self._graph: Graph | None = None
         if plan.whole:
             self._whole = WholeNetwork(self.network, self.formats, kernels_for(self.device))
             return

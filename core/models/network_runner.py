@@ -108,7 +108,9 @@ class Planned(Protocol):
     def spec(self) -> ArchSpec:
         """Architecture of the (first) network."""
 
-    working_bytes: Callable[..., int]
+    @property
+    def working_bytes(self) -> Callable[..., int]:
+        """Method that returns the memory planned for images of a size."""
 
 
 def bytes_to_free(model: Planned, height: int, width: int, device: torch.device, **options: Any) -> int:
