@@ -128,6 +128,16 @@ def test_network_moves_to_host_device(pack, host):
     assert {p.device.type for p in hosted.model.network.parameters()} == {"meta"}
 
 
+def test_host_of_a_gpu_is_asked_for_the_fastest_way(pack, host):
+    """What is free now may be little because another model fills the GPU, which the host would evict if asked."""
+    host.device = torch.device("meta")
+    pack.style(host.styles / "tiny.safetensors")
+    hosted = pack.run("LoadStyleModel", style="tiny.safetensors")
+    hosted.load(1080, 1920)
+    ((_, asked),) = host.loads
+    assert asked > hosted.model.working_bytes(1080, 1920, host.device, memory=1 << 40)
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_progress_increases_to_total(pack, host, tiny, batch):
     pack.run("FastStylize", image=_photo(batch, 16, 20, 3), style_model=tiny)

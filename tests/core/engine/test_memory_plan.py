@@ -28,7 +28,7 @@ def test_host_is_asked_to_free_enough_for_the_fastest_plan(free: int, monkeypatc
     asked = bytes_to_free(model, 1080, 1920, CUDA)
     assert asked > fastest.bytes
     found = planner(STYLE, asked, monkeypatch, "auto").best()
-    assert found.store_ends and fastest.store_ends
+    assert found.whole and fastest.whole
 
 
 def test_host_of_a_cpu_is_asked_for_the_plan() -> None:
