@@ -210,7 +210,7 @@ class Processor:
                 )
                 count = count_frames(file, job.source)
                 several = count > 1 and takes_frames(job.target)
-                others = 4 * (count - 1) if several else 0  # bytes per pixel of the frames after the first
+                others = 8 * (count - 1) if several else 0  # bytes per pixel of the frames after the first
                 needed = height * width * (_OF_PHOTO + (_OF_RESULT + others) * model.spec.scale**2)
                 needed += working if self.on_cpu else 0
                 with self._in_hand.take(needed):

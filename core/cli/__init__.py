@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = _parser(given[0] if given else "")
     except errors.PerceptualStyleError as error:  # torch is too old
         return leave(_complain(str(error)))
-    with stopped_by_signals():
+    with stopped_by_signals(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # on what is wrong in a file: we say it in our own line
         return leave(_run(parser.parse_args(given)))
 
 

@@ -16,7 +16,7 @@ from .. import errors
 from ..batch.local import Outcome, Treatment, pick_devices, process_photos
 from ..batch.places import is_uri, plan_jobs
 from ..batch.ray_cluster import process_on_ray
-from ..images.folders import passed_over
+from ..images.folders import HEIF_SUFFIXES, passed_over
 from .options import add_device, add_overrides
 from .terminal import plain
 
@@ -138,9 +138,14 @@ def each_photo(
 def _left_out(others: Sequence[Path]) -> str:
     """Return a line on files in folders that are not read."""
     named = ", ".join(each.name for each in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-    heif = any(each.suffix.lower() in (".heic", ".heif") for each in others)
+    heif = any(each.suffix.lower() in HEIF_SUFFIXES for each in others)
     hint = "; HEIC photos need pillow-heif: pip install pillow-heif" if heif else ""
-    return f"skipped {len(others)} file{'s' if len(others) > 1 else ''} in unsupported formats: {named}{hint}"
+    why = (
+        "in unsupported formats"
+        if all(each.suffix for each in others)
+        else "without a suffix or in unsupported formats"
+    )
+    return f"skipped {len(others)} file{'s' if len(others) > 1 else ''} {why}: {named}{hint}"
 
 
 def _closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:

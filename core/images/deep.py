@@ -1,4 +1,4 @@
-"""More than 8 bits per channel: what counts as white, how to round, and PNG colors, which Pillow reduces to 8 bits."""
+"""More than 8 bits per channel: what counts as white, and PNG colors, which Pillow reduces to 8 bits."""
 
 from __future__ import annotations
 
@@ -68,18 +68,6 @@ def full_scale(values: np.ndarray, bits: int, signed: bool = False) -> float:
     return next((limit for limit in (1, 255, TOP) if top <= limit), top)
 
 
-def rounded(pixels: Tensor, alpha: Tensor | None, rows: slice) -> np.ndarray:
-    """Return rows of an image as numbers from 0 to 65535, (rows, W, C) float64.
-
-    Args:
-        pixels: (3, H, W) in [0, 1]
-        alpha: (1, H, W) in [0, 1], or None
-        rows: the rows
-    """
-    band = pixels[:, rows] if alpha is None else torch.cat([pixels[:, rows], alpha[:, rows].to(pixels)])
-    return (band.cpu().double().clamp(0, 1) * TOP).round().permute(1, 2, 0).numpy()
-
-
 def turned_upright(planes: Tensor, orientation: int) -> Tensor:
     """Return (C, H, W) turned upright, by its EXIF orientation."""
     if orientation in (5, 6, 7, 8):
@@ -88,24 +76,23 @@ def turned_upright(planes: Tensor, orientation: int) -> Tensor:
     return planes.flip(axes).contiguous()
 
 
-def deep_png(pixels: Tensor, alpha: Tensor | None, options: dict) -> bytes:
+def deep_png(values: np.ndarray, options: dict) -> bytes:
     """Return a PNG file with 16 bits per channel.
 
     Args:
-        pixels: (3, H, W) in [0, 1]
-        alpha: (1, H, W) in [0, 1], or None
+        values: (H, W, C) uint16, C = 3, or 4 with alpha
         options: Pillow's options for everything but the pixels
     """
     small = io.BytesIO()  # Pillow writes the other chunks, around a single pixel
-    Image.new("RGB" if alpha is None else "RGBA", (1, 1)).save(small, "PNG", **options)
-    height, width = pixels.shape[-2:]
+    height, width, channels = values.shape
+    Image.new("RGB" if channels == 3 else "RGBA", (1, 1)).save(small, "PNG", **options)
     content, position, result = small.getvalue(), 8, [small.getvalue()[:8]]
     while position < len(content):
         length, kind = struct.unpack(">I", content[position : position + 4])[0], content[position + 4 : position + 8]
         if kind == b"IHDR":
-            result.append(_chunk(kind, struct.pack(">IIBBBBB", width, height, 16, 2 if alpha is None else 6, 0, 0, 0)))
+            result.append(_chunk(kind, struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)))
         elif kind == b"IDAT":
-            result.append(_chunk(kind, _compressed(pixels, alpha)))
+            result.append(_chunk(kind, _compressed(values)))
         else:
             result.append(content[position : position + length + 12])
         position += length + 12
@@ -116,12 +103,12 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _compressed(pixels: Tensor, alpha: Tensor | None) -> bytes:
+def _compressed(values: np.ndarray) -> bytes:
     """Return the compressed rows. Each byte is the difference from the same byte of the pixel to the left."""
     packer, parts = zlib.compressobj(6), []
-    for rows in row_bands(*pixels.shape[-2:]):
-        values = rounded(pixels, alpha, rows).astype(">u2")
-        data = values.reshape(len(values), -1).view(np.uint8).reshape(len(values), values.shape[1], -1)
+    for rows in row_bands(*values.shape[:2]):
+        band = values[rows].astype(">u2")
+        data = band.reshape(len(band), -1).view(np.uint8).reshape(len(band), band.shape[1], -1)
         lines = np.empty((len(data), 1 + data[0].size), np.uint8)
         lines[:, 0] = 1
         lines[:, 1:] = np.diff(data, axis=1, prepend=np.uint8(0)).reshape(len(data), -1)

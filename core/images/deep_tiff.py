@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,8 +18,8 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from ..errors import ImageError
-from .deep import TOP, full_scale, rounded, turned_upright
-from .kinds import WITH_TIFFFILE, has_tifffile
+from .deep import TOP, full_scale, turned_upright
+from .kinds import WITH_TIFFFILE, describe_tiff, has_tifffile
 from .pillow import load_pixels, open_image, without_pixels
 from .tensors import row_bands
 
@@ -60,7 +61,7 @@ def read_deep_tiff(image: Image.Image, file: BinaryIO) -> Tensor | None:
     if page is not None and (planes := _read_page(page)) is not None:
         return planes
     if page is not None and not hasattr(image, "tile"):
-        raise ImageError("tifffile cannot read its pixels, perhaps for want of imagecodecs; save it as PNG")
+        raise ImageError(describe_tiff(file, unsupported=True) or "the TIFF file is damaged or incomplete")
     if image.info.get("compression") == "raw" and getattr(image, "tag_v2", {}).get(_PLANAR) == 2:
         raise ImageError(
             f"16-bit TIFF in separate planes, which Pillow misreads; {WITH_TIFFFILE}save it with interleaved channels"
@@ -119,12 +120,15 @@ def _read_page(page: Any) -> Tensor | None:
     if page.planarconfig == 2 and values.ndim == 3:
         values = np.moveaxis(values, 0, 2)
     values = values[..., None].repeat(3, 2) if values.ndim == 2 else values
-    if values.ndim != 3 or values.shape[2] not in (3, 4) or values.dtype.kind not in "fu":
+    if values.ndim != 3 or values.shape[2] not in (3, 4) or values.dtype.kind not in "fui":
         return None
     alpha_kind = (*page.extrasamples, 0)[0]
     parts = [values[..., :3], *([values[..., 3:]] if alpha_kind in (_PREMULTIPLIED, _STRAIGHT) else [])]
     bits = int(np.max(page.bitspersample))
-    scaled = [np.clip(part.astype(np.float32) / np.float32(full_scale(part, bits)), 0, 1) for part in parts]
+    scaled = [
+        np.clip(part.astype(np.float32) / np.float32(full_scale(part, bits, values.dtype.kind == "i")), 0, 1)
+        for part in parts
+    ]
     if alpha_kind == _PREMULTIPLIED:
         scaled[0] = np.clip(scaled[0] / np.maximum(scaled[1], 1e-6), 0, 1)
     planes = torch.from_numpy(np.concatenate(scaled, axis=2).transpose(2, 0, 1))
@@ -132,32 +136,32 @@ def _read_page(page: Any) -> Tensor | None:
     return turned_upright(planes, int(tag.value) if tag else 1)
 
 
-def deep_tiff(pixels: Tensor, alpha: Tensor | None, options: dict) -> bytes:
+def deep_tiff(pages: Sequence[np.ndarray], options: dict) -> bytes:
     """Return a TIFF file with 16 bits per channel.
 
     Pillow writes pixels of 8 bits, twice as many: the bytes are the same. Then width and bits are corrected.
 
     Args:
-        pixels: (3, H, W) in [0, 1]
-        alpha: (1, H, W) in [0, 1], or None
+        pages: (H, W, C) uint16 each, C = 3, or 4 with alpha
         options: Pillow's options for everything but the pixels
     """
-    channels, (height, width) = 3 if alpha is None else 4, pixels.shape[-2:]
-    data = np.empty((height, width, channels), "<u2")
-    for rows in row_bands(height, width):
-        data[rows] = rounded(pixels, alpha, rows)
+    doubled = [
+        Image.fromarray(page.astype("<u2", copy=False).view(np.uint8).reshape(len(page), -1, page.shape[2]))
+        for page in pages
+    ]
     encoded = io.BytesIO()
-    doubled = data.reshape(height, -1).view(np.uint8).reshape(height, 2 * width, channels)
-    Image.fromarray(doubled).save(encoded, "TIFF", **options)
+    doubled[0].save(encoded, "TIFF", save_all=len(pages) > 1, append_images=doubled[1:], **options)
     content = bytearray(encoded.getvalue())
-    start = struct.unpack_from("<I", content, 4)[0]
-    for entry in range(struct.unpack_from("<H", content, start)[0]):
-        at = start + 2 + 12 * entry
-        tag, _, count, value = struct.unpack_from("<HHII", content, at)
-        if tag == _WIDTH:
-            struct.pack_into("<HII", content, at + 2, 4, 1, width)
-        elif tag == _BITS:
-            struct.pack_into(f"<{count}H", content, value, *[16] * count)
+    directory = 4  # where the place of the next directory is
+    for _ in pages:
+        start = struct.unpack_from("<I", content, directory)[0]
+        directory = start + 2 + 12 * struct.unpack_from("<H", content, start)[0]
+        for at in range(start + 2, directory, 12):
+            tag, kind, count, value = struct.unpack_from("<HHII", content, at)
+            if tag == _WIDTH:
+                struct.pack_into("<HII", content, at + 2, 4, 1, (value & 0xFFFF if kind == 3 else value) // 2)
+            elif tag == _BITS:
+                struct.pack_into(f"<{count}H", content, value, *[16] * count)
     return bytes(content)
 
 

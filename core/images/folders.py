@@ -10,34 +10,44 @@ from pathlib import Path, PurePath
 
 from ..errors import ImageError
 from .failures import reason
-from .pillow import reads_heif
-
-#: Suffixes of the files that count as images in a folder
-IMAGE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2",
-    ".ppm", ".pgm", ".pnm", ".tga", ".qoi",
-)  # fmt: skip
-
+from .pillow import is_known, read_suffixes, reads_heif
 
 #: Suffixes of pictures and videos that are not read as images, or only with an optional package
 OTHER_SUFFIXES = (
-    ".heic", ".heif", ".jxl", ".exr", ".hdr", ".dds", ".ico", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw",
-    ".raf", ".orf", ".rw2", ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v",
+    ".jxl", ".jxr", ".exr", ".hdr", ".svg", ".xcf", ".kra", ".psb", ".pam", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf",
+    ".orf", ".rw2", ".pef", ".srw", ".dds", ".ico", ".icns", ".pcx", ".sgi", ".xbm", ".xpm", ".eps", ".pdf", ".fits",
+    ".avif", ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".ogv",
 )  # fmt: skip
-_HEIF_SUFFIXES = (".heic", ".heif")
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 
 def is_image_file(name: str) -> bool:
     """Return whether a file in a folder counts as an image, by its suffix."""
-    name = name.lower()
-    return name.endswith(IMAGE_SUFFIXES) or (name.endswith(_HEIF_SUFFIXES) and reads_heif())
+    suffix = PurePath(name).suffix.lower()
+    return suffix in read_suffixes() or (suffix in HEIF_SUFFIXES and reads_heif())
 
 
 def passed_over(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the pictures and videos in folders that `find_images` leaves out because they are not read."""
+    """Return the pictures and videos in folders that `find_images` leaves out.
+
+    They are in formats that are not read, or their names have no suffix.
+    """
     folders = [Path(path) for path in paths if Path(path).is_dir()]
-    found = (each for folder in folders for each in _walk(folder, lambda name: name.lower().endswith(OTHER_SUFFIXES)))
-    return sorted((each for each in found if not is_image_file(each.name)), key=natural_order)
+    others = (*OTHER_SUFFIXES, *HEIF_SUFFIXES)
+    found = (each for folder in folders for each in _walk(folder, lambda name: not is_image_file(name)))
+    pictures = (each for each in found if each.suffix.lower() in others or (not each.suffix and _is_picture(each)))
+    return sorted(pictures, key=natural_order)
+
+
+def _is_picture(path: Path) -> bool:
+    """Return whether the first bytes of a file are those of an image."""
+    try:
+        if not path.is_file():  # opening a pipe waits for whoever writes to it
+            return False
+        with path.open("rb") as file:
+            return is_known(file.read(16))
+    except OSError:
+        return False
 
 
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:

@@ -14,7 +14,16 @@ from PIL.PngImagePlugin import PngInfo
 _XMP_TEXT = "XML:com.adobe.xmp"
 _NO_TEXTS = (_XMP_TEXT, "Raw profile type ")  # texts that are read as something else
 _MARKS = (b"cICP", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
-_USUAL_GAMMA = 45455
+#: marks that say the colors are sRGB
+_USUAL = {
+    b"gAMA": struct.pack(">I", 45455),
+    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+}
+_USUAL_PRIMARIES, _USUAL_TRANSFERS = (1, 2, 5, 6, 7), (1, 2, 6, 13, 14, 15)  # of SDR, in ITU-T H.273
+#: what XMP says about pictures and videos in the old file
+_OTHER_PARTS = re.compile(
+    rb'\s(?:hdrgm:\w+|GCamera:(?:MotionPhoto|MicroVideo)\w*)="[^"]*"|<(Container:Directory)\b.*?</\1>', re.DOTALL
+)
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _LONGEST_SEGMENT = 65533  # bytes of one part of a JPEG file
 _ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))\d')
@@ -53,10 +62,10 @@ def read_metadata(image: Image.Image, file: BinaryIO | None) -> Metadata:
     comment = info.get("comment")
     return Metadata(
         dpi=_dpi(info.get("dpi")),
-        xmp=_ORIENTATION.sub(rb"\g<1>1", bytes(xmp)) if isinstance(xmp, bytes) and xmp else None,
+        xmp=_OTHER_PARTS.sub(b"", _ORIENTATION.sub(rb"\g<1>1", xmp)) if isinstance(xmp, bytes) and xmp else None,
         comment=(comment.encode() if isinstance(comment, str) else comment) or None,
         texts=texts,
-        marks=_png_marks(file) if image.format == "PNG" and file is not None else {},
+        marks={} if file is None else _png_marks(file) if image.format == "PNG" else _box_marks(image, file),
     )
 
 
@@ -69,7 +78,7 @@ def _dpi(found: Any) -> tuple[float, float] | None:
 
 
 def _png_marks(file: BinaryIO) -> dict[bytes, bytes]:
-    """Return the chunks of color marks, except for a gamma that is as usual."""
+    """Return the chunks of color marks, unless all of them are as usual."""
     marks: dict[bytes, bytes] = {}
     position = file.tell()
     file.seek(8)
@@ -80,11 +89,23 @@ def _png_marks(file: BinaryIO) -> dict[bytes, bytes]:
             length = 0
         file.seek(length + 4, 1)
     file.seek(position)  # Pillow goes on from there to the next frame
-    if marks.get(b"gAMA") == struct.pack(">I", _USUAL_GAMMA):
-        del marks[b"gAMA"]
-    if b"cICP" not in marks and b"gAMA" not in marks:
+    return {} if all(_USUAL.get(mark) == body for mark, body in marks.items()) else marks
+
+
+def _box_marks(image: Image.Image, file: BinaryIO) -> dict[bytes, bytes]:
+    """Return the color marks of an AVIF or HEIC file as a PNG file holds them, unless they are as usual."""
+    if image.format not in ("AVIF", "HEIF"):
         return {}
-    return marks
+    position = file.tell()
+    file.seek(0)
+    head = file.read(1 << 16)
+    file.seek(position)
+    start = head.find(b"colrnclx") + 8
+    if start < 8 or len(head) < start + 4:
+        return {}
+    primaries, transfer = struct.unpack_from(">HH", head, start)
+    usual = primaries in _USUAL_PRIMARIES and transfer in _USUAL_TRANSFERS
+    return {} if usual or max(primaries, transfer) > 255 else {b"cICP": bytes((primaries, transfer, 0, 1))}
 
 
 def save_options(kind: str, metadata: Metadata, exif: bytes | None, lost: list[str]) -> dict[str, Any]:
@@ -114,7 +135,7 @@ def save_options(kind: str, metadata: Metadata, exif: bytes | None, lost: list[s
         exif = _with_tags(exif, {700: xmp})
     elif kind != "PNG" and xmp:
         lost.append("XMP" if kind != "JPEG" else "XMP of more than 64 KB")
-    if kind in ("JPEG", "GIF") and comment and len(comment) <= _LONGEST_SEGMENT:
+    if kind in ("JPEG", "GIF", "JPEG2000") and comment and len(comment) <= _LONGEST_SEGMENT:
         options["comment"] = comment
     elif kind == "TIFF" and comment:
         exif = _with_tags(exif, {ExifTags.Base.ImageDescription: comment.decode("utf-8", "replace")}, only_new=True)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageCms
 
 from ..errors import ImageError
-from .kinds import describe_tiff, is_heif, kind_of
+from .kinds import describe, is_heif, kind_of
 
 # Plugins of Pillow that decode pixels and nothing else. EPS and WMF, for instance, run other programs.
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
@@ -56,8 +56,8 @@ def open_image(file: BinaryIO) -> Image.Image:
             unsupported = unsupported or (str(error) if known and is_unsupported(error) else "")
     if is_heif(start) and (heif := _heif()) is not None:
         file.seek(0)
-        return heif.open_heif(file).to_pillow()
-    if known == "TIFF" and (line := describe_tiff(file, bool(unsupported))):
+        return heif.HeifImageFile(file)
+    if known and (line := describe(known, file, bool(unsupported))):
         raise ImageError(line)
     if unsupported:
         raise ImageError(f"a {known} file of this kind is not supported ({unsupported}); save it as 8-bit RGB")
@@ -66,6 +66,19 @@ def open_image(file: BinaryIO) -> Image.Image:
     if line := kind_of(start):
         raise ImageError(line)
     raise ImageError(f"expected an image such as PNG, JPEG, WebP or TIFF, but the file starts with {start!r}")
+
+
+@cache
+def read_suffixes() -> frozenset[str]:
+    """Return the suffixes of the formats that can be read, such as .png."""
+    return frozenset(end for end, kind in Image.registered_extensions().items() if kind in (*_READABLE, "MPO"))
+
+
+def is_known(start: bytes) -> bool:
+    """Return whether the first 16 bytes of a file are those of a format that can be read."""
+    Image.init()
+    tests = [Image.OPEN[kind][1] for kind in _READABLE if kind in Image.OPEN]
+    return any(accepts is not None and accepts(start) is True for accepts in tests)
 
 
 def reads_heif() -> bool:

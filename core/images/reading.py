@@ -23,6 +23,8 @@ from ..errors import ImageError
 from .deep import full_scale, holds_numbers, is_deep, read_deep_png
 from .deep_tiff import open_deep_tiff, read_deep_tiff
 from .failures import explained
+from .kinds import describe
+from .left_out import UPPER_BITS, left_out
 from .metadata import Metadata, read_metadata
 from .pillow import BLACKPOINT_COMPENSATION, has_transparency, load_pixels, open_image
 from .tensors import row_bands
@@ -52,6 +54,9 @@ _FORMATS_WITH_FRAMES = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")
 
 _PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
 
+# of TIFF files: some versions of Pillow cannot decompress them
+_RARE_COMPRESSIONS = ("lzma", "tiff_jpeg", "webp", "zstd")
+
 _DAMAGED = "the file is damaged or incomplete: "
 
 
@@ -65,7 +70,8 @@ class ImageFile:
         icc_profile: the color profile of the pixels; None means sRGB
         exif: EXIF without the orientation and without tags on the old file's layout, or None
         metadata: resolution, XMP, comments, texts and color marks
-        duration: milliseconds that a frame of an animation is shown, or None
+        duration: milliseconds that a frame of an animation is shown, or None, also for the first picture of an APNG file
+            that is no part of its animation
         loop: how often an animation is shown, 0 for without end, or None
         bits: 8, or 16 if the channels of the file have more than 8 bits
         notes: lines for the user on what was left out
@@ -157,7 +163,10 @@ def decode_frames(file: BinaryIO, name: str | Path) -> Iterator[ImageFile]:
             frame = _decode(image, file)
             duration, loop = image.info.get("duration"), image.info.get("loop")
             if image.format != "TIFF":
-                frame = replace(frame, duration=float(duration or 0), loop=loop if isinstance(loop, int) else 1)
+                shown = index > 0 or not image.info.get("default_image")  # viewers without animation show that one
+                frame = replace(
+                    frame, duration=float(duration or 0) if shown else None, loop=loop if isinstance(loop, int) else 1
+                )
         yield frame
 
 
@@ -188,13 +197,13 @@ def _is_thumbnail(image: Image.Image, index: int) -> bool:
 
 
 def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
-    tags, deep, notes = getattr(image, "tag_v2", {}), None, _left_out(image)
+    tags, deep, notes = getattr(image, "tag_v2", {}), None, left_out(image, file)
     if image.format == "TIFF" and file is not None and is_deep(image) and not holds_numbers(image):
         deep = read_deep_tiff(image, file)
         if deep is None:
-            notes += ("only the upper 8 bits of each channel are read",)
+            notes += (UPPER_BITS,)
     if deep is None:
-        load_pixels(image)
+        _load(image, file)
     orientation, exif = _read_exif(image)
     if image.format == "PNG" and file is not None and not getattr(image, "is_animated", False):
         deep = read_deep_png(image, file, orientation)
@@ -213,14 +222,16 @@ def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
     return ImageFile(pixels, alpha, profile if keeps_profile else None, exif, metadata, bits=bits, notes=notes)
 
 
-def _left_out(image: Image.Image) -> tuple[str, ...]:
-    """Return lines on pictures in the file that are not read."""
-    others = getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0
-    if not others:
-        return ()
-    return (
-        f"{others} more picture{'s' if others > 1 else ''} in the file (preview, second view or gain map) left out",
-    )
+def _load(image: Image.Image, file: BinaryIO | None) -> None:
+    """Decode the pixels. Of a sound file of an unsupported kind, some decoders notice only here."""
+    try:
+        load_pixels(image)
+    except (OSError, ValueError):
+        if file is not None and image.format == "JPEG" and (line := describe("JPEG", file, unsupported=True)):
+            raise ImageError(line) from None
+        if image.format == "PSD" or image.info.get("compression") in _RARE_COMPRESSIONS:
+            raise ImageError("it is damaged, or its compression is not supported; save it as PNG") from None
+        raise
 
 
 def _read_exif(image: Image.Image) -> tuple[int, bytes | None]:

@@ -23,11 +23,16 @@ from .reading import ImageFile
 from .tensors import row_bands
 
 _WRITABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "QOI", "TGA")
-_HOLD_ALPHA = ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI", "TGA")
+_HOLD_ALPHA = ("PNG", "WEBP", "TIFF", "AVIF", "GIF", "JPEG2000", "QOI", "TGA")
 _HOLD_FRAMES = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 _HOLD_METADATA = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "AVIF": 65535}
-_OTHER_SUFFIX = {".heic": ".jpg", ".heif": ".jpg"}  # for formats that are only read; .png for all others
+_OTHER_SUFFIX = {
+    ".heic": ".jpg",
+    ".heif": ".jpg",
+    ".hif": ".jpg",
+    ".mpo": ".jpg",
+}  # for formats that are only read; .png for all others
 _LONGEST_JPEG_EXIF = 65533  # bytes
 _OPTIONS: dict[str, dict] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
@@ -72,11 +77,12 @@ def save_images(path: str | Path, images: Iterable[ImageFile]) -> str | None:
 def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memoryview, str | None]:
     """Return the content of the file that `save_images` would write to ``name``, and the line that it would return.
 
-    Images are taken one by one, and kept with 8 bits per channel. Errors of ``images`` itself are raised unchanged.
+    Images are taken one by one, and kept with 8 bits per channel, or with 16 if they and the format have as many. Errors
+    of ``images`` itself are raised unchanged.
     """
     with explained(f"cannot write {name}"):
         kind = _format_of(Path(name))
-    frames: list[Image.Image] = []
+    frames: list[np.ndarray] = []
     kept: list[ImageFile] = []  # the first image, and what is said about the others
     lost: list[str] = []
     for image in images:
@@ -85,18 +91,19 @@ def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memory
         kept.append(image if not kept else replace(image, pixels=image.pixels.new_empty(0), alpha=None))
     with explained(f"cannot write {name}"):
         options = {**_OPTIONS.get(kind, {}), **_save_options(kind, kept[0], lost)}
+        deep = any(image.bits == 16 for image in kept)
+        if deep and (kind == "TIFF" or (kind == "PNG" and len(frames) == 1)):
+            frames = _alike(frames)
+            encoded = deep_png(frames[0], options) if kind == "PNG" else deep_tiff(frames, options)
+            return memoryview(encoded), _line(name, kind, lost)
+        if deep:
+            lost.append("16 bits per channel (8 are written)")
         if len(frames) > 1:
             options |= _frame_options(kind, frames, kept)
-        encode_deep = {"PNG": deep_png, "TIFF": deep_tiff}.get(kind)
-        if encode_deep and len(frames) == 1 and kept[0].bits == 16:
-            alpha = None if kept[0].alpha is None else _planes("alpha", kept[0].alpha, 1)
-            encoded = encode_deep(_planes("pixels", kept[0].pixels, 3), alpha, options)
-            return memoryview(encoded), _line(name, kind, lost)
-        if kept[0].bits == 16:
-            lost.append("16 bits per channel (8 are written)")
         # Encode in memory: on a full disk Pillow's JPEG encoder stops without an error, and JPEG 2000 never stops.
         buffer = io.BytesIO()
-        frames[0].save(buffer, kind, **options)
+        first, *others = (_to_pillow(kind, frame) for frame in _alike(frames))
+        first.save(buffer, kind, **options, **({"save_all": True, "append_images": others} if others else {}))
     return buffer.getbuffer(), _line(name, kind, lost)
 
 
@@ -109,17 +116,25 @@ def holds_frames(name: str | Path) -> bool:
     return Image.registered_extensions().get(Path(name).suffix.lower()) in _HOLD_FRAMES
 
 
-def _frame(kind: str, image: ImageFile, lost: list[str]) -> Image.Image:
-    """Return an image with 8 bits per channel; add to ``lost`` what the format cannot hold."""
+def _frame(kind: str, image: ImageFile, lost: list[str]) -> np.ndarray:
+    """Return the numbers of an image, (H, W, C) uint8 or uint16; add to ``lost`` what the format cannot hold."""
     pixels, alpha = _planes("pixels", image.pixels, 3), image.alpha
     height, width = pixels.shape[-2:]
     if alpha is not None:
         alpha = _planes("alpha", alpha, 1, (height, width))
     _check_sides(kind, height, width)
-    flattened = "transparency (flattened on white)"
-    if alpha is not None and kind not in _HOLD_ALPHA and flattened not in lost and bool((alpha < 1).any()):
-        lost.append(flattened)
-    return _to_pillow(pixels, alpha, keep_alpha=kind in _HOLD_ALPHA)
+    if alpha is not None and kind == "GIF":
+        partial = bool(((alpha > 0) & (alpha < 1)).any())
+        loss = "partial transparency (rounded to all or nothing)" if partial else ""
+        alpha = (alpha >= 0.5).to(alpha)
+    elif alpha is not None and kind not in _HOLD_ALPHA and bool((alpha < 1).any()):
+        loss = "transparency (flattened on white)"
+    else:
+        loss = ""
+    if loss and loss not in lost:
+        lost.append(loss)
+    deep = image.bits == 16 and kind in ("PNG", "TIFF")
+    return _rounded(pixels, alpha, kind in _HOLD_ALPHA, np.uint16 if deep else np.uint8)
 
 
 def _save_options(kind: str, image: ImageFile, lost: list[str]) -> dict[str, Any]:
@@ -138,17 +153,39 @@ def _save_options(kind: str, image: ImageFile, lost: list[str]) -> dict[str, Any
     return options | save_options(kind, image.metadata, exif, lost)
 
 
-def _frame_options(kind: str, frames: list[Image.Image], images: list[ImageFile]) -> dict[str, Any]:
-    """Return Pillow's options for frames or pages. All get alpha if one has it."""
-    if any(frame.mode == "RGBA" for frame in frames):
-        frames[:] = [frame.convert("RGBA") for frame in frames]
-    options: dict[str, Any] = {"save_all": True, "append_images": frames[1:]}
-    if kind != "TIFF":
-        usual = 100 if all(image.duration is None for image in images) else 0
-        options["duration"] = [round(image.duration if image.duration is not None else usual) for image in images]
-        loop = 0 if images[0].loop is None else images[0].loop
-        if not (kind == "GIF" and loop == 1):  # a GIF without a number is shown once
-            options["loop"] = loop
+def _alike(frames: list[np.ndarray]) -> list[np.ndarray]:
+    """Return frames or pages that all have alpha if one has it, and 16 bits per channel if one has them."""
+    channels, deepest = max(frame.shape[2] for frame in frames), max(frame.itemsize for frame in frames)
+    result = []
+    for frame in frames:
+        if frame.itemsize < deepest:
+            frame = frame.astype(np.uint16) * np.uint16(257)
+        if frame.shape[2] < channels:
+            frame = np.pad(frame, ((0, 0), (0, 0), (0, 1)), constant_values=np.iinfo(frame.dtype).max)
+        result.append(frame)
+    return result
+
+
+def _frame_options(kind: str, frames: list[np.ndarray], images: list[ImageFile]) -> dict[str, Any]:
+    """Return Pillow's options for frames. Of an animation, remove the picture for viewers that show none."""
+    if kind == "TIFF":
+        return {}
+    options: dict[str, Any] = {}
+    durations = [image.duration for image in images]
+    if durations[0] is None and any(each is not None for each in durations):
+        del durations[0]
+        if kind == "PNG":
+            options["default_image"] = True
+        else:
+            del frames[0]
+    usual = 100 if all(each is None for each in durations) else 0
+    options["duration"] = [round(usual if each is None else each) for each in durations]
+    loop = 0 if images[0].loop is None else images[0].loop
+    if not (kind == "GIF" and loop == 1):  # a GIF without a number is shown once
+        options["loop"] = loop
+    if kind == "GIF" and any(frame.shape[2] == 4 for frame in frames):
+        # Or frames before would show through, and colors that a frame does not use would go, the transparent one included.
+        options |= {"disposal": 2, "optimize": False}
     return options
 
 
@@ -208,17 +245,31 @@ def _planes(name: str, tensor: Tensor, channels: int, size: tuple[int, ...] | No
     return tensor.detach().reshape(channels, *shape[-2:])
 
 
-def _to_pillow(pixels: Tensor, alpha: Tensor | None, keep_alpha: bool) -> Image.Image:
-    """The image with 8 bits per channel, rounded to nearest; flattened on white unless ``keep_alpha``."""
+def _rounded(pixels: Tensor, alpha: Tensor | None, keep_alpha: bool, kind: type[np.unsignedinteger]) -> np.ndarray:
+    """Round an image to nearest in all numbers of a type, (H, W, C); flattened on white unless ``keep_alpha``."""
     height, width = pixels.shape[-2:]
-    data = np.empty((height, width, 4 if keep_alpha and alpha is not None else 3), np.uint8)
+    data = np.empty((height, width, 4 if keep_alpha and alpha is not None else 3), kind)
+    wide, top = (torch.float32 if kind is np.uint8 else torch.float64), int(np.iinfo(kind).max)
     for rows in row_bands(height, width):
-        band = pixels[:, rows].cpu().float()
+        band = pixels[:, rows].cpu().to(wide)
         if not bool(band.isfinite().all()):
             raise ImageError("some of the pixels are nan or infinite")
         band = band.clamp(0, 1)
         if alpha is not None:
-            opacity = alpha[:, rows].cpu().float().nan_to_num().clamp(0, 1)
+            opacity = alpha[:, rows].cpu().to(wide).nan_to_num().clamp(0, 1)
             band = torch.cat([band, opacity]) if keep_alpha else band * opacity + (1 - opacity)
-        data[rows] = (band * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(data)
+        data[rows] = (band * top).round().permute(1, 2, 0).numpy()
+    return data
+
+
+def _to_pillow(kind: str, frame: np.ndarray) -> Image.Image:
+    """Return an image of 8 bits per channel, for GIF files with transparency with one color of the palette for it."""
+    if frame.itemsize > 1:
+        frame = ((frame.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if kind != "GIF" or frame.shape[2] == 3:
+        return Image.fromarray(frame)
+    transparent = 255
+    image = Image.fromarray(np.ascontiguousarray(frame[..., :3])).quantize(transparent)
+    image.paste(transparent, mask=Image.fromarray(np.where(frame[..., 3], 0, 255).astype(np.uint8)))
+    image.info["transparency"] = transparent
+    return image

@@ -143,6 +143,13 @@ def test_signals_clean_up(start_python, style, tmp_path):
         assert not (tmp_path / name).exists() or not list((tmp_path / name).iterdir())
 
 
+def test_what_pillow_warns_of_is_one_line_of_ours(run, style, tmp_path):
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x7f" * 30
+    Image.new("RGB", (20, 16)).save(tmp_path / "a.jpg", exif=exif)
+    status, _, lines = run("stylize", tmp_path / "a.jpg", "-o", tmp_path / "b.jpg", "--style", style)
+    assert (status, lines) == (0, [f"perceptual-style: {tmp_path / 'a.jpg'}: its EXIF is damaged and left out"])
+
+
 def test_files_of_other_kinds_in_a_folder_are_named(run, style, tmp_path):
     photo(tmp_path / "in" / "a.png")
     for name in ("IMG_1.heic", "b.cr2", "clip.mp4", "notes.txt", ".hidden.heic"):

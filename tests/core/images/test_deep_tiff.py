@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from image_files import SRGB, array, message, noise
 from perceptual_style.core.images import deep_tiff
 from perceptual_style.core.images.metadata import Metadata
-from perceptual_style.core.images.reading import ImageFile, count_frames, decode_frames, image_size, read_image
+from perceptual_style.core.images.reading import (
+    ImageFile,
+    count_frames,
+    decode_frames,
+    image_size,
+    open_file,
+    read_image,
+)
 from perceptual_style.core.images.writing import save_images
 from PIL import Image
 
@@ -47,7 +56,7 @@ def test_16_bits_are_written(channels, compression, tmp_path):
     planes = torch.from_numpy(data.astype(np.float32) / 65535).permute(2, 0, 1)[None]
     alpha = planes[:, 3:] if channels == 4 else None
     if compression:
-        content = deep_tiff.deep_tiff(planes[0, :3], None if alpha is None else alpha[0], {"compression": compression})
+        content = deep_tiff.deep_tiff([data], {"compression": compression})
         (tmp_path / "a.tif").write_bytes(content)
     else:
         assert save_images(tmp_path / "a.tif", [ImageFile(planes[:, :3], alpha, bits=16)]) is None
@@ -57,6 +66,27 @@ def test_16_bits_are_written(channels, compression, tmp_path):
     assert again.bits == 16 and torch.equal(again.pixels, planes[:, :3])
     with Image.open(tmp_path / "a.tif") as image:
         assert np.array_equal(np.asarray(image.convert("RGB")), data[..., :3] >> 8)
+
+
+@pytest.mark.parametrize("depths", [(16, 16, 16), (8, 16, 8)])
+def test_pages_of_16_bits_are_written(depths, tmp_path):
+    sizes = [(13, 10), (7, 300), (5, 6)]
+    pages = [torch.rand(1, 3, *size) for size in sizes]
+    images = [ImageFile(page, bits=bits) for page, bits in zip(pages, depths, strict=True)]
+    images[1] = replace(images[1], alpha=torch.rand(1, 1, *sizes[1]))
+    assert save_images(tmp_path / "a.tif", iter(images)) is None
+    with open_file(tmp_path / "a.tif") as file:
+        found = list(decode_frames(file, "a.tif"))
+    for page, image, bits in zip(found, images, depths, strict=True):
+        assert page.bits == 16 and torch.allclose(page.pixels, image.pixels, atol=0.51 / (2**bits - 1))
+        assert torch.allclose(page.alpha, torch.ones(()) if image.alpha is None else image.alpha, atol=1e-5)
+
+
+def test_signed_integers_are_read(tmp_path):
+    data = noise(5, 6, 3, top=32768, dtype=np.int16)
+    data[0, 0] = -5
+    found = read_image(write(tmp_path / "a.tif", data))
+    assert np.allclose(array(found.pixels), data.clip(0) / 32767, atol=1e-6)
 
 
 def test_profile_exif_and_metadata_are_kept(tmp_path):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from image_files import message
-from perceptual_style.core.images.folders import find_images
+from image_files import message, noise, save
+from perceptual_style.core.images.folders import find_images, passed_over
+from perceptual_style.core.images.pillow import reads_heif
 
 
 def test_find_images_in_folders_and_among_files(tmp_path):
@@ -61,6 +62,25 @@ def test_links_to_folders_are_followed_once(tmp_path):
     (folder / "linked again").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(folder)
     assert find_images(folder) == [folder / "linked" / "a.png", folder / "own" / "a.png"]
+
+
+def test_every_format_that_is_read_counts_in_folders(tmp_path):
+    names = [f"a.{end}" for end in ("apng", "j2k", "jpe", "mpo", "pbm", "pfm", "psd", "tif", "vda")]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path)] == names and passed_over([tmp_path]) == []
+
+
+def test_pictures_that_are_passed_over(tmp_path):
+    for name in ("a.eps", "b.pcx", "c.sgi", "d.psb", "e.hif", "f.3gp", "g.txt", "h.json", ".hidden.heic"):
+        (tmp_path / name).touch()
+    save(tmp_path / "image", noise(2, 3, 3), format="PNG")
+    (tmp_path / "notes").write_text("text")
+    (tmp_path / "empty").touch()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+    wanted = ["a.eps", "b.pcx", "c.sgi", "d.psb", *([] if reads_heif() else ["e.hif"]), "f.3gp", "image"]
+    assert [path.name for path in passed_over([tmp_path, tmp_path / "a.eps"])] == wanted
 
 
 def test_folders_without_images_are_rejected(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from image_files import needs, noise
+from image_files import needs
 from perceptual_style.core.batch.local import Treatment, process_photos
 from perceptual_style.core.batch.places import plan_jobs
 from perceptual_style.core.images.color import mask_of
@@ -94,20 +96,56 @@ def test_lost_frames_are_named(tmp_path):
     assert outcome.error is None and "it has 4 frames, and only the first is written" in outcome.warning
 
 
-def test_other_pictures_of_an_mpo_file_are_named(tmp_path):
-    first, second = (Image.fromarray(noise(16, 24, 3)) for _ in range(2))
-    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
-    assert read_image(tmp_path / "a.jpg").notes == (
-        "1 more picture in the file (preview, second view or gain map) left out",
-    )
-
-
 def test_pages_of_different_sizes_and_thumbnails(tmp_path):
     pages = [Image.new("RGB", size, (9, 99, 199)) for size in ((24, 16), (10, 30), (8, 8))]
     pages[2].encoderinfo = {"tiffinfo": {254: 1}}  # a reduced copy of another page
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     shapes = [tuple(page.pixels.shape[2:]) for page in read_all(tmp_path / "a.tif")]
     assert shapes[:2] == [(16, 24), (30, 10)]
+
+
+@pytest.mark.parametrize("first_is_opaque", [False, True])
+def test_transparency_of_gif_frames_is_kept(first_is_opaque, tmp_path):
+    smooth = torch.linspace(0, 1, 20).view(1, 1, 1, 20).expand(1, 3, 16, 20)
+    frames = []
+    for i in range(4):
+        alpha = torch.zeros(1, 1, 16, 20)
+        alpha[..., 2 * i : 2 * i + 5, 3 * i : 3 * i + 8] = 1
+        frames.append(ImageFile(smooth.roll(i, 3), alpha, duration=50.0 + 10 * i, loop=0))
+    if first_is_opaque:
+        frames[0] = replace(frames[0], alpha=None)
+    assert save_images(tmp_path / "a.gif", frames) is None
+    for frame, found in zip(frames, read_all(tmp_path / "a.gif"), strict=True):
+        alpha = torch.ones(1, 1, 16, 20) if frame.alpha is None else frame.alpha
+        assert torch.equal(found.alpha, alpha) and found.duration == frame.duration
+        assert ((found.pixels - frame.pixels) * alpha).abs().max() <= 2 / 255
+
+
+def test_partial_transparency_of_a_gif_file_is_rounded_and_named(tmp_path):
+    alpha = torch.tensor([0.0, 0.4, 0.6, 1.0]).view(1, 1, 1, 4)
+    warning = save_images(tmp_path / "a.gif", [ImageFile(torch.rand(1, 3, 1, 4), alpha)])
+    assert "GIF cannot hold partial transparency" in warning
+    assert read_image(tmp_path / "a.gif").alpha.flatten().tolist() == [0, 0, 1, 1]
+
+
+def test_picture_for_viewers_without_animation_is_no_frame(tmp_path):
+    write_frames(tmp_path / "a.png", default_image=True)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["default_image"]
+    frames = read_all(tmp_path / "a.png")
+    assert [frame.duration for frame in frames] == [None, *DURATIONS[:3]]
+    assert save_images(tmp_path / "b.png", frames) is None
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.info["default_image"] and image.n_frames == 4
+    assert save_images(tmp_path / "b.gif", frames) is None
+    assert [frame.duration for frame in read_all(tmp_path / "b.gif")] == DURATIONS[:3]
+
+
+def test_bits_that_pages_after_the_first_lose_are_named(tmp_path):
+    frames = [ImageFile(torch.rand(1, 3, 4, 5), bits=bits, duration=50.0) for bits in (8, 16)]
+    assert "16 bits per channel" in save_images(tmp_path / "a.png", frames)
+    for frame, found in zip(frames, read_all(tmp_path / "a.png"), strict=True):
+        assert torch.allclose(found.pixels, frame.pixels, atol=0.51 / 255)
 
 
 def test_mask_in_alpha_is_the_mask():

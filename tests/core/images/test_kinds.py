@@ -55,6 +55,40 @@ def test_sound_tiff_of_another_kind_is_not_called_damaged(options, words, tmp_pa
     assert words in text and "not supported" in text and "damaged" not in text
 
 
+def jpeg(marker=0xC0, bits=8, channels=3) -> bytes:
+    file = BytesIO()
+    Image.fromarray(noise(16, 16, 3)).save(file, "JPEG")
+    content = bytearray(file.getvalue())
+    start = content.index(b"\xff\xc0")
+    content[start + 1], content[start + 4], content[start + 9] = marker, bits, channels
+    return bytes(content)
+
+
+def psd(bits=8, version=1, compression=0) -> bytes:
+    head = b"8BPS" + struct.pack(">H6xHIIHH", version, 3, 4, 5, bits, 3) + bytes(12)
+    return head + struct.pack(">H", compression) + bytes(4 * 5 * 3 * bits // 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (jpeg(bits=12), "a JPEG file of 3 channels of 12 bits is not supported"),
+        (jpeg(marker=0xC3), "lossless, is not supported"),
+        (jpeg(marker=0xF7), "JPEG-LS, is not supported"),
+        (jpeg(channels=2), "a JPEG file of 2 channels of 8 bits is not supported"),
+        (psd(bits=16), "a PSD file of 3 channels of 16 bits is not supported"),
+        (psd(version=2), "a large document (PSB) is not supported"),
+        (psd(compression=2), "its compression is not supported"),
+        (b"\0\0\0\x18ftypcrx " + bytes(20), "raw file"),
+        (b"IIRO\x08\0\0\0" + bytes(20), "raw file"),
+    ],
+)
+def test_sound_file_of_another_kind_is_not_called_damaged(content, words, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(content)
+    text = message(read_image, tmp_path / "a.jpg")
+    assert words in text and "damaged or incomplete" not in text
+
+
 def test_truncated_files_are_called_damaged(tmp_path):
     for suffix in ("png", "tif", "jpg"):
         file = BytesIO()

@@ -127,8 +127,40 @@ def test_resolution_xmp_comments_and_texts_are_kept_or_named(suffix, lost, tmp_p
         assert found.metadata.comment == b"a comment"
 
 
-def test_usual_gamma_is_no_mark(tmp_path):
-    for gamma, kept in ((45455, False), (100000, True)):
-        mark = {b"gAMA": struct.pack(">I", gamma)}
-        save_images(tmp_path / "a.png", [ImageFile(torch.rand(1, 3, 4, 4), metadata=Metadata(marks=mark))])
-        assert read_image(tmp_path / "a.png").metadata.marks == (mark if kept else {})
+SRGB_COLORS = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+P3_COLORS = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    ("marks", "kept"),
+    [
+        ({b"gAMA": struct.pack(">I", 45455)}, False),
+        ({b"gAMA": struct.pack(">I", 45455), b"cHRM": SRGB_COLORS}, False),
+        ({b"gAMA": struct.pack(">I", 100000)}, True),
+        ({b"cHRM": P3_COLORS}, True),
+        ({b"gAMA": struct.pack(">I", 45455), b"cHRM": P3_COLORS}, True),
+    ],
+)
+def test_marks_are_kept_unless_colors_are_as_usual(marks, kept, tmp_path):
+    save_images(tmp_path / "a.png", [ImageFile(torch.rand(1, 3, 4, 4), metadata=Metadata(marks=marks))])
+    assert read_image(tmp_path / "a.png").metadata.marks == (marks if kept else {})
+
+
+def test_hdr_marks_of_avif_are_kept_or_named(tmp_path):
+    needs(".avif")
+    content = save(tmp_path / "a.avif", noise(16, 16, 3)).read_bytes()
+    start = content.index(b"colrnclx") + 8
+    assert read_image(tmp_path / "a.avif").metadata.marks == {}
+    (tmp_path / "b.avif").write_bytes(content[:start] + struct.pack(">HH", 9, 16) + content[start + 4 :])
+    found = read_image(tmp_path / "b.avif")
+    assert found.metadata.marks == {b"cICP": bytes((9, 16, 0, 1))}
+    assert "cICP" in save_images(tmp_path / "c.avif", [found])
+    assert save_images(tmp_path / "c.png", [found]) is None
+    assert read_image(tmp_path / "c.png").metadata.marks == found.metadata.marks
+
+
+def test_comment_of_jpeg_2000_is_kept(tmp_path):
+    needs(".jp2")
+    image = ImageFile(torch.rand(1, 3, 32, 32), metadata=Metadata(comment=b"a comment"))
+    assert save_images(tmp_path / "a.jp2", [image]) is None
+    assert read_image(tmp_path / "a.jp2").metadata.comment == b"a comment"
