@@ -234,7 +234,7 @@ def first_photo(folder: Path) -> Tensor:
     reasons = []
     for path in find_images([folder]):
         try:
-            pixels = read_image(path).pixels
+            pixels = read_image(path).filled
         except ImageError as error:
             reasons.append(str(error))
             continue

@@ -148,7 +148,7 @@ def spread(photos: Sequence[T], number: int | None) -> list[T]:
 
 def square_photo(path: Path, size: int) -> Tensor:
     """Return the middle square of a photo, (1, 3, size, size) RGB in [0, 1]. Raises ImageError."""
-    pixels = read_image(path).pixels
+    pixels = read_image(path).filled
     height, width = pixels.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import ImageError, InputError
 from ..images.folders import find_images
 from ..images.pillow import open_image
-from ..images.reading import read_image
+from ..images.reading import open_file, read_image
 from ..images.resample import bicubic_resize, crop_to_multiple, degrade
 from ..images.tensors import quantize
 from ..losses.loss_network import LossNetwork
@@ -150,7 +150,7 @@ def evaluate_upscalers(
             shown = {files[(2 * i + 1) * len(files) // (2 * examples)] for i in range(examples)}
             found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in methods[factor]}
             for path in files:
-                hr, results = crop_to_multiple(read_image(path).pixels, factor), {}
+                hr, results = crop_to_multiple(read_image(path).filled, factor), {}
                 for name, result, values in _measured(path, hr, factor, methods[factor], measures, device):
                     results[name], found[name][path.name] = result, values
                     report()
@@ -185,12 +185,12 @@ def _check(test_sets: Mapping[str, Sequence[Path]], models: Mapping[str, Upscale
 
 def _inspect(path: Path) -> tuple[int, int, bool]:
     """Return width, height and whether the file has a single channel."""
-    try:
-        with path.open("rb") as file:
+    with open_file(path) as file:
+        try:
             image = open_image(file)
-            return *image.size, len(image.getbands()) == 1 and image.mode != "P"
-    except (ImageError, OSError) as error:
-        raise ImageError(f"cannot read {path}: {error}") from None
+        except (ImageError, OSError) as error:
+            raise ImageError(f"cannot read {path}: {error}") from None
+        return *image.size, len(image.getbands()) == 1 and image.mode != "P"
 
 
 def _measures(

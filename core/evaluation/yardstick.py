@@ -190,7 +190,7 @@ def change_when_moved(model: BaseStyle, photo: Tensor, picture: Tensor) -> float
 
 def yardstick_photo(path: Path) -> Tensor:
     """Return a photo in the yardstick's size, (1, 3, H, W) RGB in [0, 1]. Raises ImageError."""
-    return scaled(read_image(path).pixels, PHOTO_SIDE, min, _MULTIPLE)
+    return scaled(read_image(path).filled, PHOTO_SIDE, min, _MULTIPLE)
 
 
 def scaled(image: Tensor, side: int, which: Callable[..., int], multiple: int = 1) -> Tensor:

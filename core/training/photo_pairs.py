@@ -112,7 +112,7 @@ class PairFolder:
         """
         if (path, size) in self._decoded:
             return self._decoded[path, size]
-        photo, least = read_image(path).pixels[:, :3], self.size * self.factor
+        photo, least = read_image(path).filled, self.size * self.factor
         if size != 1 and min(photo.shape[-2:]) * size >= least:
             photo = bicubic_resize(photo, size).clamp(0, 1)
         high = crop_to_multiple(photo, self.factor)

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,8 +21,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import ImageError, InputError, first_line
+from ..images.deep import holds_numbers
 from ..images.folders import find_images
-from ..images.pillow import open_image
+from ..images.pillow import has_transparency, open_image
 from ..images.reading import open_file, read_image
 
 # torchvision is imported by the functions that use it: importing it takes seconds, which only they should cost.
@@ -208,10 +210,14 @@ def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
 def _decode(path: Path, size: int) -> Image.Image:
     """Return a photo, upright and in RGB, at least 2 ``size`` px wide and high if its file is."""
     with open_file(path) as file:
-        image = open_image(file)
+        image = None
+        with suppress(ImageError):  # there are other readers for some kinds
+            image = open_image(file)
+        if (
+            image is None or holds_numbers(image) or has_transparency(image)
+        ):  # convert would clip, and show hidden colors
+            return Image.fromarray(read_image(path).filled[0].movedim(0, -1).mul(255).round().byte().numpy())
         image.draft("RGB", (size * 2, size * 2))  # a large JPEG decodes at a fraction of its size
-        if image.mode == "F" or image.mode.startswith("I"):  # grey of more than 8 bits, which convert would clip
-            image = Image.fromarray(read_image(path).pixels[0].movedim(0, -1).mul(255).round().byte().numpy())
         return ImageOps.exif_transpose(image).convert("RGB")
 
 

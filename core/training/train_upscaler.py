@@ -230,7 +230,7 @@ def validate(network: TransformNet, weights: Mapping[str, Tensor], photos: list[
     device, factor = next(network.parameters()).device, network.spec.scale
     figures = []
     for photo in photos:
-        high = crop_to_multiple(read_image(photo).pixels[:, :3], factor).to(device)
+        high = crop_to_multiple(read_image(photo).filled, factor).to(device)
         figures.append(psnr(network(degrade(high, factor)).clamp(0, 1), high, factor).item())
     return sum(figures) / len(figures)
 
