@@ -38,7 +38,7 @@ def available_memory(root: Path = Path("/")) -> int:
     """Return the bytes that are free for this process.
 
     The least of what the machine has available, what each control group of the process leaves (cgroup v1 and v2), and
-    what RLIMIT_AS leaves.
+    what RLIMIT_AS and RLIMIT_DATA leave.
 
     Args:
         root: folder that holds ``proc`` and ``sys``
@@ -87,6 +87,8 @@ def _left_by_process() -> Iterator[int]:
     with suppress(ImportError, OSError, ValueError):  # Windows has no such limits
         import resource
 
-        most, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if most != resource.RLIM_INFINITY:
-            yield most - psutil.Process().memory_info().vms
+        used = psutil.Process().memory_info()
+        for limit, taken in ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", None))):
+            most, _ = resource.getrlimit(limit)
+            if most != resource.RLIM_INFINITY and taken is not None:  # macOS does not say how much is data
+                yield most - taken

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..devices import is_out_of_memory, pick_device
-from ..errors import Cancelled, InputError, NetworkError, PerceptualStyleError
+from ..errors import Cancelled, ImageError, InputError, NetworkError, PerceptualStyleError
 from ..files import remove_leftovers
 from ..images.masks import enlarge_alpha
 from ..images.reading import ImageFile, count_frames, decode_frames, decode_image, image_size
@@ -37,6 +37,7 @@ from .places import Job, check_result, is_uri, open_photo, takes_frames, write_p
 
 MEMORY_SHARE = 0.6  # share of the free memory that all photos in hand may use together
 _OF_PHOTO, _OF_RESULT = 20, 24  # bytes per pixel: as floats, as bytes and in the encoded file
+_OF_FRAME = 8  # bytes per pixel of a frame that waits for the others, with alpha and up to 16 bits per channel
 _SPARE_ON_CPU = 2  # photos in hand in addition to those that are computed
 _SPARE_ON_GPU = 32  # the most of them on a GPU, which is faster than many encoders
 _PATIENCE = 5.0  # seconds that running work has to stop
@@ -210,8 +211,13 @@ class Processor:
                 )
                 count = count_frames(file, job.source)
                 several = count > 1 and takes_frames(job.target)
-                others = 8 * (count - 1) if several else 0  # bytes per pixel of the frames after the first
-                needed = height * width * (_OF_PHOTO + (_OF_RESULT + others) * model.spec.scale**2)
+                others = (_OF_FRAME * (count - 1) * height * width * model.spec.scale**2) if several else 0
+                if others > self._all:
+                    raise ImageError(
+                        f"{job.source}: its {count} frames need about {others / 2**30:.1f} GiB of memory, more than the "
+                        f"{self._all / 2**30:.1f} GiB that may be used; extract them and give their folder"
+                    )
+                needed = height * width * (_OF_PHOTO + _OF_RESULT * model.spec.scale**2) + others
                 needed += working if self.on_cpu else 0
                 with self._in_hand.take(needed):
                     frames = decode_frames(file, job.source) if several else [decode_image(file, job.source)]

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from types import ModuleType
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
@@ -20,7 +20,15 @@ from urllib.request import url2pathname
 
 from ..errors import ImageError, InputError, first_line
 from ..files import is_same_file
-from ..images.folders import expanded, find_images, is_image_file, natural_order
+from ..images.folders import (
+    HEIF_SUFFIXES,
+    OTHER_SUFFIXES,
+    expanded,
+    find_images,
+    is_image_file,
+    natural_order,
+    passed_over,
+)
 from ..images.reading import ImageFile, open_file
 from ..images.writing import (
     check_format,
@@ -148,15 +156,32 @@ def _photos(place: str) -> Iterable[tuple[str, str]]:
     if not _is_folder(place):
         yield place, PurePosixPath(_split(place)[0]).name
         return
-    system, path = _resolve(place)
-    with _explained(f"cannot list {place}"):
-        found = system.get_file_info(_arrow(place).FileSelector(path, recursive=True))
-    below = sorted((PurePosixPath(each.path).relative_to(path) for each in found if each.is_file), key=natural_order)
-    kept = [each for each in below if is_image_file(each.name) and not any(part[0] == "." for part in each.parts)]
+    kept = [each for each in _below(place) if is_image_file(each.name)]
     if not kept:
         raise ImageError(f"{place} has no images; expected files like *.jpg or *.png in it or in its subfolders")
     for each in kept:
         yield _join(place, each.as_posix()), each.as_posix()
+
+
+def _below(place: str) -> list[PurePosixPath]:
+    """Return the files below a folder of a bucket, but for hidden ones."""
+    system, path = _resolve(place)
+    with _explained(f"cannot list {place}"):
+        found = system.get_file_info(_arrow(place).FileSelector(path, recursive=True))
+    below = (PurePosixPath(each.path).relative_to(path) for each in found if each.is_file)
+    return sorted((each for each in below if not any(part[0] == "." for part in each.parts)), key=natural_order)
+
+
+def left_out(sources: Sequence[str]) -> list[PurePath]:
+    """Return the pictures and videos in folders that `plan_jobs` leaves out, because they are not read."""
+    found: list[PurePath] = []
+    for place in (each for source in sources for each in _expanded(_plain(source))):
+        if not is_uri(place):
+            found += passed_over([place])
+        elif _is_folder(place):
+            others = (*OTHER_SUFFIXES, *HEIF_SUFFIXES)
+            found += [each for each in _below(place) if each.suffix.lower() in others and not is_image_file(each.name)]
+    return found
 
 
 def _existing(places: Iterable[str]) -> set[str]:

@@ -7,6 +7,7 @@ Exit status: 0 done, 2 wrong arguments or bad input (one line each on stderr), 1
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 from .. import errors
 from ..version import version
 from .ending import leave
-from .terminal import encodable, plain, stopped_by_signals
+from .terminal import plain, prepare_streams, stopped_by_signals
 
 #: Name of each command: its module, which is imported only when the command runs, and its line in ``--help``.
 COMMANDS = {
@@ -47,26 +48,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. A process of a group that torchrun started ends here instead of returning.
     """
     given = sys.argv[1:] if argv is None else list(argv)
-    encodable(sys.stdout, sys.stderr)
-    try:
-        parser = _parser(given[0] if given else "")
-    except errors.PerceptualStyleError as error:  # torch is too old
-        return leave(_complain(str(error)))
+    prepare_streams()
     with stopped_by_signals(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # on what is wrong in a file: we say it in our own line
-        return leave(_run(parser.parse_args(given)))
+        return leave(_run(given))
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(given: Sequence[str]) -> int:
     try:
+        arguments = _parser(given[0] if given else "").parse_args(
+            given
+        )  # imports torch: seconds, in which users change minds
         _check_names(arguments)
         status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        _flush()
         return status
-    except BrokenPipeError:  # the reader of the answer has gone; Python must not try to write to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of the answer has gone
+        with contextlib.suppress(OSError):
+            _flush()
         return 0
     except (errors.PerceptualStyleError, MemoryError, OSError) as error:
+        with contextlib.suppress(OSError):
+            _flush()
         return _complain(str(error) or "out of memory")
     except RuntimeError as error:
         from ..devices import is_out_of_memory  # imports torch, which a command that got here has imported already
@@ -77,6 +80,15 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt as interrupt:
         print("cancelled", file=sys.stderr)
         return 128 + getattr(interrupt, "signal", 2)
+
+
+def _flush() -> None:
+    """Write out the answer. If that fails, Python must not try again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _complain(message: str) -> int:

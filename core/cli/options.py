@@ -14,7 +14,7 @@ from tqdm import tqdm
 from .. import errors
 from ..files import check_writable, is_same_file
 from ..progress import Progress
-from .terminal import plain
+from .terminal import one_line, plain
 
 HALF = "write float16: half the size; pictures differ by at most 1/255"
 
@@ -87,7 +87,7 @@ def progress_bar(unit: str, **options: Any) -> Iterator[Callable[[Progress], Non
 def show_notes(progress: Progress) -> None:
     """Print the notes of a progress report above the bar."""
     for note in progress.notes:
-        tqdm.write(plain(f"perceptual-style: {note}"), file=sys.stderr)
+        tqdm.write(one_line(f"perceptual-style: {note}"), file=sys.stderr)
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

@@ -7,18 +7,18 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, redirect_stdout
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from tqdm import tqdm
 
 from .. import errors
 from ..batch.local import Outcome, Treatment, pick_devices, process_photos
-from ..batch.places import is_uri, plan_jobs
+from ..batch.places import left_out, plan_jobs
 from ..batch.ray_cluster import process_on_ray
-from ..images.folders import HEIF_SUFFIXES, passed_over
+from ..images.folders import HEIF_SUFFIXES
 from .options import add_device, add_overrides
-from .terminal import plain
+from .terminal import one_line
 
 _NAMED = 5  # files that a message names
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -106,7 +106,7 @@ def each_photo(
     """
 
     def tell(text: str) -> None:
-        tqdm.write(plain(text), file=sys.stderr)
+        tqdm.write(one_line(text), file=sys.stderr)
 
     if in_order and (arguments.ray or arguments.skip_existing or arguments.workers not in (None, 1)):
         raise errors.InputError(
@@ -115,7 +115,7 @@ def each_photo(
     treatment = Treatment(model, compute, arguments.precision, arguments.memory, planned, in_order)
     devices = [] if arguments.ray else pick_devices(arguments.device, arguments.workers)
     jobs = plan_jobs(arguments.photos, arguments.output, kept)
-    if others := passed_over(place for place in arguments.photos if not is_uri(place)):
+    if others := left_out(arguments.photos):
         tell(f"perceptual-style: {_left_out(others)}")
     if arguments.skip_existing and (existing := sum(not job.new for job in jobs)):
         jobs = [job for job in jobs if job.new]
@@ -135,7 +135,7 @@ def each_photo(
     return 2 if failed else 0
 
 
-def _left_out(others: Sequence[Path]) -> str:
+def _left_out(others: Sequence[PurePath]) -> str:
     """Return a line on files in folders that are not read."""
     named = ", ".join(each.name for each in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
     heif = any(each.suffix.lower() in HEIF_SUFFIXES for each in others)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 # Control characters but for tabs and the ends of lines, and those that turn the direction of a line around
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
@@ -18,11 +20,22 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def encodable(*streams: TextIO | None) -> None:
-    """Let streams write escapes for characters that their encoding lacks, instead of failing."""
-    for stream in streams:
+def one_line(text: str) -> str:
+    """Return a text as `plain` does, with ends of lines shown as escapes, too: names of files may have them."""
+    return plain(text.replace("\n", "\\n"))
+
+
+def prepare_streams() -> None:
+    """Let stdout and stderr write escapes for characters that their encoding lacks, instead of failing.
+
+    A null device stands in for one that is closed. Otherwise the next file to be opened would take its number, and get
+    what libraries print.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the end
         with contextlib.suppress(AttributeError, ValueError, OSError):  # not every stream can change
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 class Stopped(KeyboardInterrupt):

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from ..checkpoints.own_format import load_tensors, save_tensors
-from ..errors import CheckpointError, InputError, TrainingError, shortened
+from ..errors import CheckpointError, ImageError, InputError, TrainingError, shortened
 from ..files import sha256_of
+from ..images.reading import open_file
 from ..losses.objective import ObjectiveWeights
 from ..network.transform_net import TransformNet
 from . import saved_state
@@ -87,7 +88,7 @@ def _photo_digest(path: Path) -> str:
     Reading the whole of a hundred thousand photos would take minutes.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= _PIECES * _PIECE:
                 return f"{size} {_digest(file.read())}"
@@ -96,7 +97,7 @@ def _photo_digest(path: Path) -> str:
                 file.seek((size - _PIECE) * n // (_PIECES - 1))
                 parts.append(file.read(_PIECE))
             return f"{size} {_digest(b''.join(parts))}"
-    except OSError:  # skipped, like any other photo that cannot be read
+    except (OSError, ImageError):  # skipped, like any other photo that cannot be read
         return "unreadable"
 
 

@@ -64,13 +64,14 @@ def test_used_up_limit_leaves_nothing(machine):
     assert available_memory(machine("0::/\n", **{"memory.max": 5 * MiB, "memory.current": 7 * MiB})) == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
-def test_limit_of_the_address_space(run_new_python):
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems lack these limits or numbers")
+@pytest.mark.parametrize(("limit", "used"), [("RLIMIT_AS", "vms"), ("RLIMIT_DATA", "data")])
+def test_limits_of_the_process(limit, used, run_new_python):
     process = run_new_python(
         "import psutil, resource\n"
         "from perceptual_style.core.memory import available_memory\n"
-        "used = psutil.Process().memory_info().vms\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))\n"
+        f"used = psutil.Process().memory_info().{used}\n"
+        f"resource.setrlimit(resource.{limit}, (used + (64 << 20), resource.RLIM_INFINITY))\n"
         "assert 32 << 20 < available_memory() <= 64 << 20, available_memory()\n"
     )
     assert process.returncode == 0, process.stderr

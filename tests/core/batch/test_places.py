@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import hide_optional_packages, save_noise
 from perceptual_style.core.batch import places
-from perceptual_style.core.batch.places import Job, is_there, open_photo, plan_jobs, write_photo
+from perceptual_style.core.batch.places import Job, is_there, left_out, open_photo, plan_jobs, write_photo
 from perceptual_style.core.errors import ImageError, InputError
 from perceptual_style.core.images.reading import ImageFile, read_image
 
@@ -57,6 +57,17 @@ def test_jobs_know_whether_target_exists(tmp_path):
 def test_photo_given_twice_is_planned_once(tmp_path):
     photo = str(noise(tmp_path / "in" / "a.png"))
     assert len(plan_jobs([photo, str(tmp_path / "in"), photo], str(tmp_path / "out"))) == 1
+
+
+def test_pictures_that_are_not_read_are_left_out_of_buckets_and_folders(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr("perceptual_style.core.images.folders.reads_heif", lambda: False)
+    names = ("a.png", "b.heic", "c/d.CR2", "c/e.mp4", "f.txt", ".hidden/g.heic")
+    for name in names:
+        for folder in (bucket / "in", tmp_path / "here"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+    for place in ("mem://bucket/in", str(tmp_path / "here"), str(tmp_path / "h*re"), (tmp_path / "here").as_uri()):
+        assert [each.name for each in left_out([place])] == ["b.heic", "d.CR2", "e.mp4"], place
 
 
 @pytest.mark.parametrize("options", ["", OPTIONS])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import save_noise as photo
 from helpers import save_style
+from perceptual_style.core import cli
 from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.cli.photos import _size
 from perceptual_style.core.cli.terminal import plain
@@ -124,6 +125,51 @@ def test_text_that_the_encoding_lacks_is_escaped(run_python, tmp_path):
     path = save_style(tmp_path / "a.safetensors", title="星月夜")
     process = run_python(f"import sys; sys.stdout.reconfigure(encoding='ascii'); {MAIN}", "describe", path)
     assert process.returncode == 0 and "\\u661f" in process.stdout and "Traceback" not in process.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(monkeypatch, capsys):
+    def interrupted(name, package=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    assert cli.main(["describe", "a.safetensors"]) == 130
+    assert capsys.readouterr().err == "cancelled\n"
+
+
+def test_names_with_ends_of_lines_stay_in_one_line(run, style, tmp_path):
+    source = tmp_path / "two\nlines.png"
+    try:
+        source.write_bytes(b"nothing")
+    except OSError:
+        pytest.skip("this system has no such names")
+    for photos in ([source], [source, photo(tmp_path / "a.png")]):
+        status, _, lines = run("stylize", *photos, "-o", tmp_path / "out", "--style", style)
+        assert status == 2 and len(lines) == 1 and "two\\nlines.png" in lines[0]
+
+
+CLOSED = """
+import os, sys
+os.close(int(sys.argv.pop(1)))
+os.execv(sys.executable, [sys.executable, "-c", sys.argv.pop(1), *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+@pytest.mark.parametrize("closed", [1, 2])
+def test_closed_streams_are_no_obstacle(closed, run_python, tmp_path):
+    path = save_style(tmp_path / "a.safetensors", title="my title")
+    process = run_python(CLOSED, closed, MAIN, "describe", path)
+    assert process.returncode == 0 and "Traceback" not in process.stderr
+    assert ("my title" in process.stdout) == (closed == 2)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_answer_that_cannot_be_written_is_one_line(start_python, tmp_path):
+    path = save_style(tmp_path / "a.safetensors")
+    with open("/dev/full", "w") as full, start_python(MAIN, "describe", path, stdout=full) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (2, "perceptual-style: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.slow

@@ -87,6 +87,18 @@ def test_command_processes_all_frames(tmp_path):
         assert [frame.pixels.shape for frame in frames] == [(1, 3, 32, 48)] * 4
 
 
+def test_animation_too_large_for_the_memory_is_rejected_before_the_work(tmp_path, monkeypatch):
+    model = UpscaleModel(build_network("c3s1-4,p2-3 norm=none padding=replicate output=linear"), "tiny")
+    path = write_frames(tmp_path / "a.gif")
+    monkeypatch.setattr("perceptual_style.core.batch.local.free_memory", lambda _: 50_000)
+    computed = []
+    (outcome,) = process_photos(
+        plan_jobs([str(path)], str(tmp_path / "b.gif")), Treatment(model, computed.append), [torch.device("cpu")]
+    )
+    assert "its 4 frames need about 0.0 GiB of memory" in outcome.error and not computed
+    assert "extract them and give their folder" in outcome.error and outcome.error.count(str(path)) == 1
+
+
 def test_lost_frames_are_named(tmp_path):
     model = UpscaleModel(build_network("c3s1-4,p2-3 norm=none padding=replicate output=linear"), "tiny")
     path = write_frames(tmp_path / "a.gif")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from perceptual_style.core.checkpoints.own_format import load_network, load_tensors, save_tensors
-from perceptual_style.core.errors import Cancelled, CheckpointError, TrainingError
+from perceptual_style.core.errors import Cancelled, CheckpointError, ImageError, TrainingError
+from perceptual_style.core.evaluation.upscalers import _inspect
 from perceptual_style.core.training import saved_state
 from perceptual_style.core.training import state as training_state
 from perceptual_style.core.training.train_style import run_training
@@ -179,6 +181,14 @@ def test_photos_are_known_by_content(new_run, stop_at, training_photos, tmp_path
     photo.write_bytes(data)
     with pytest.raises(TrainingError, match="another photos;"):
         run_training(dataclasses.replace(new_run(), content=folder))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_among_photos_do_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert training_state._photo_digest(tmp_path / "a.png") == "unreadable"
+    with pytest.raises(ImageError, match="a pipe or a device"):
+        _inspect(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("place", [0, 1, 5000, -1])
