@@ -199,6 +199,7 @@ def claiming(chance: random.Random) -> bytes:
         lambda: hostile_files.long_names(some(10, 1_000_000), some(10, 50_000)),
         lambda: hostile_files.long_shapes(some(3, 50_000), some(10, 60_000)),
         lambda: hostile_files.many_dicts(some(10, 50_000)),
+        lambda: hostile_files.many_members(some(3, 50_000, 500_000)),
         lambda: hostile_files.shared_tables(some(3, 20, 90), chance.choice(("preprocessing", "sides"))),
         lambda: hostile_files.repeated_module(some(3, 30_000)),
         lambda: hostile_files.empty_nodes(some(10, 1_000_000)),

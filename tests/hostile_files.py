@@ -5,9 +5,11 @@ Each function returns the bytes of one file. Opening one must end in one line, i
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable
 
 from foreign_containers import Torch7Writer
@@ -190,6 +192,19 @@ def repeated_module(count: int = 30_000) -> bytes:
     return bytes(writer.data)
 
 
+def many_members(count: int = 1_000_000, pickled: bytes = b"N.") -> bytes:
+    """Return a zip archive that lists ``count`` empty members beside a pickle."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a/data.pkl", pickled)
+    content = out.getvalue()
+    end = content.rindex(b"PK\x05\x06")
+    start = struct.unpack_from("<I", content, end + 16)[0]
+    empty = b"PK\x01\x02\x14\x00\x14\x00" + bytes(20) + struct.pack("<H", 1) + bytes(16) + b"x"
+    members = content[start:end] + empty * count
+    return content[:start] + members + b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 1, 1, len(members), start, 0)
+
+
 def many_dicts(count: int = 100_000) -> bytes:
     """Return a pickle of a dict of many dicts."""
     return pickle.dumps({str(n): {} for n in range(count)}, 2)
@@ -208,6 +223,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "long names.pth": long_names,
     "long shapes.pth": long_shapes,
     "many dicts.pth": many_dicts,
+    "many members.pth": many_members,
     "shared tables.t7": shared_tables,
     "compared tables.t7": lambda: shared_tables(place="sides"),
     "repeated module.t7": repeated_module,

@@ -22,6 +22,8 @@ from .safe_pickle import PickleError, Storage, TensorView, read_pickle
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_PICKLE, _MAX_MEMBERS = 64 * 2**20, 100_000
+_LONGEST_LIST = 4 * 2**20  # bytes of a zip archive's list of members
+_LONGEST_END = 2**16 + 22 + 20 + 56  # bytes of what follows the list, with the longest comment
 _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "generator", "transformer", "params",
 )  # fmt: skip
@@ -103,6 +105,7 @@ class TorchFile:
             raise CheckpointError(f"{self.path} is damaged ({reason}); copy or download it again") from None
 
     def _open_zip(self) -> Any:
+        _check_list(self.path)
         archive = zipfile.ZipFile(self.path)  # stays open: opening it for each tensor reads the whole list of members
         members = archive.infolist()
         _check_members(members, self.path.stat().st_size)
@@ -237,6 +240,23 @@ def states_in(value: Any) -> list[dict[str, Any]]:
                 waiting.append((inner, depth + 1, _WRAPPERS.index(key) if key in _WRAPPERS else len(_WRAPPERS)))
     networks = [each for each in found if len(each[1]) >= FEWEST_TENSORS]
     return [tensors for _, tensors in sorted(networks or found, key=lambda pair: pair[0])][:20]
+
+
+def _check_list(path: Path) -> None:
+    """Raise CheckpointError if the list of a zip archive's members is too long to be read in a second."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _LONGEST_END))
+        end = file.read()
+    place = end.rfind(b"PK\x05\x06")
+    if place < 0 or len(end) < place + 16:
+        return  # zipfile says what is wrong
+    (length,) = struct.unpack_from("<I", end, place + 12)
+    large = end.rfind(b"PK\x06\x06", 0, place)
+    if large >= 0 and len(end) >= large + 48:  # the list of an archive of the 64-bit kind
+        length = max(length % (2**32 - 1), *struct.unpack_from("<Q", end, large + 40))
+    if length > _LONGEST_LIST:
+        raise CheckpointError(f"its list of contents has {length} bytes, far more than networks need")
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:

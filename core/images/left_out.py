@@ -6,6 +6,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from .pillow import LONG_TEXTS
+
 UPPER_BITS = "only the upper 8 bits of each channel are read"
 _HEAD = 1 << 16  # bytes at the start of a file that say how its picture is stored
 _EMPTY_EXIF = 20  # bytes
@@ -27,6 +29,8 @@ def left_out(image: Image.Image, file: BinaryIO | None) -> tuple[str, ...]:
         notes.append("the depth or HDR gain map in the file left out")
     if file is not None and _bits(image, file) > 8:
         notes.append(UPPER_BITS)
+    if texts := info.get(LONG_TEXTS):
+        notes.append(f"{texts} text{'s' if texts > 1 else ''} of more than 1 MB left out")
     if len(info.get("exif") or b"") > _EMPTY_EXIF and _is_damaged(image):
         notes.append("its EXIF is damaged and left out")
     return tuple(notes)

@@ -27,7 +27,6 @@ _OTHER_PARTS = re.compile(
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _LONGEST_SEGMENT = 65533  # bytes of one part of a JPEG file
 _ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))\d')
-_LONGEST_TEXT = 1_000_000  # what Pillow reads back
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,7 @@ class Metadata:
 def read_metadata(image: Image.Image, file: BinaryIO | None) -> Metadata:
     """Return the metadata of a decoded image and its file. Damaged parts count as missing."""
     info = image.info
-    texts = {
-        key: str(value)
-        for key, value in getattr(image, "text", {}).items()
-        if not key.startswith(_NO_TEXTS) and len(value) <= _LONGEST_TEXT
-    }
+    texts = {key: str(value) for key, value in getattr(image, "text", {}).items() if not key.startswith(_NO_TEXTS)}
     xmp = info.get("xmp") or info.get(_XMP_TEXT) or getattr(image, "tag_v2", {}).get(700)
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     comment = info.get("comment")

@@ -23,6 +23,8 @@ from .kinds import describe, is_heif, kind_of
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
 
 _LARGEST_PROFILE = 64 << 20  # bytes of a color profile
+_LONGEST_TEXT = 1 << 20  # bytes of a text that Pillow accepts
+LONG_TEXTS = "long texts"  #: key of ``Image.info`` for the number of texts of a PNG file that were left out
 _UNSUPPORTED = ("unknown pixel mode", "unknown data organization", "unsupported", "not supported", "not yet supported")
 
 #: Flag of ImageCms.buildTransform. Pillow has no ImageCms.Flags before 10.3.
@@ -113,29 +115,44 @@ def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
     except ValueError as error:
         if kind != "PNG" or "too large" not in str(error):
             raise
-    content, profile = _without_long_chunks(file)
+    content, profile, texts = _without_long_chunks(file)
     image: Image.Image = factory(content, "")
-    if profile:
-        image.info["icc_profile"] = profile
+    image.info |= {"icc_profile": profile} if profile else {}
+    image.info[LONG_TEXTS] = texts
     return image
 
 
-def _without_long_chunks(file: BinaryIO) -> tuple[BinaryIO, bytes]:
-    """Return a PNG file without its profile and compressed texts, and the profile.
+def _without_long_chunks(file: BinaryIO) -> tuple[BinaryIO, bytes, int]:
+    """Return a PNG file without its profile and long compressed texts, the profile, and the number of these texts.
 
     Pillow accepts no more than 1 MB of each, by a setting for the whole process.
     """
     file.seek(0)
-    result, profile = [file.read(8)], b""
+    result, profile, texts = [file.read(8)], b"", 0
     while len(head := file.read(8)) == 8:
         (length,) = struct.unpack(">I", head[:4])
         body = file.read(length + 4)
         if head[4:] == b"iCCP":
             compressed = body[body.find(b"\0") + 2 : -4]
             profile = zlib.decompressobj().decompress(compressed, _LARGEST_PROFILE)
-        elif head[4:] not in (b"zTXt", b"iTXt"):
+        elif head[4:] in (b"zTXt", b"iTXt") and _is_long_text(head[4:], body[:-4]):
+            texts += 1
+        else:
             result += [head, body]
-    return io.BytesIO(b"".join(result)), profile
+    return io.BytesIO(b"".join(result)), profile, texts
+
+
+def _is_long_text(kind: bytes, body: bytes) -> bool:
+    """Return whether a chunk of text is compressed, and more than Pillow accepts."""
+    _, _, packed = body.partition(b"\0")
+    if kind == b"iTXt":
+        if packed[:1] != b"\1":
+            return False
+        packed = b"-" + packed[2:].split(b"\0", 2)[-1]  # after a byte like zTXt's
+    try:
+        return len(zlib.decompressobj().decompress(packed[1:], _LONGEST_TEXT + 1)) > _LONGEST_TEXT
+    except zlib.error:
+        return True
 
 
 def without_pixels(kind: str, size: tuple[int, int], tags: dict[int, Any]) -> Image.Image:

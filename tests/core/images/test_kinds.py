@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from image_files import SRGB, array, message, noise, write_png, write_tiff
 from perceptual_style.core.images.reading import read_image
+from perceptual_style.core.images.writing import save_images
 from PIL import Image
 
 STARTS = {
@@ -109,11 +110,21 @@ def test_png_with_large_profile_and_text_is_read(tmp_path):
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     content = path.read_bytes()
-    extra = chunk(b"iCCP", b"large\0\0" + zlib.compress(profile)) + chunk(
-        b"zTXt", b"x\0\0" + zlib.compress(bytes(2 << 20))
-    )
-    path.write_bytes(content[:33] + extra + content[33:])
+    extra = [
+        chunk(b"iCCP", b"large\0\0" + zlib.compress(profile)),
+        chunk(b"zTXt", b"x\0\0" + zlib.compress(b"x" * (2 << 20))),
+        chunk(b"iTXt", b"y\0\1\0de\0y\0" + zlib.compress(b"y" * (2 << 20))),
+        chunk(b"zTXt", b"short\0\0" + zlib.compress(b"one")),
+        chunk(b"iTXt", b"packed\0\1\0de\0\0" + zlib.compress(b"two")),
+        chunk(b"iTXt", b"plain\0\0\0\0\0three"),
+        chunk(b"tEXt", b"workflow\0" + b"w" * (2 << 20)),
+    ]
+    path.write_bytes(content[:33] + b"".join(extra) + content[33:])
     image = read_image(path)
+    texts = {"short": "one", "packed": "two", "plain": "three", "workflow": "w" * (2 << 20)}
+    assert image.metadata.texts == texts and image.notes == ("2 texts of more than 1 MB left out",)
+    assert save_images(tmp_path / "b.png", [image]) is None
+    assert read_image(tmp_path / "b.png").metadata.texts == texts
     assert np.array_equal((array(image.pixels) * 255).round(), data)
     assert image.icc_profile == profile
 
