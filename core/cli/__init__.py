@@ -56,9 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     try:
-        arguments = _parser(given[0] if given else "").parse_args(
-            given
-        )  # imports torch: seconds, in which users change minds
+        # Most commands import torch here, for seconds in which users change their minds.
+        arguments = _parser(given[0] if given else "").parse_args(given)
         _check_names(arguments)
         status: int = arguments.run(arguments)
         _flush()

@@ -83,12 +83,12 @@ def encode_images(name: str | Path, images: Iterable[ImageFile]) -> tuple[memory
     with explained(f"cannot write {name}"):
         kind = _format_of(Path(name))
     frames: list[np.ndarray] = []
-    kept: list[ImageFile] = []  # the first image, and what is said about the others
+    kept: list[ImageFile] = []  # what is said about them
     lost: list[str] = []
     for image in images:
         with explained(f"cannot write {name}"):
             frames.append(_frame(kind, image, lost))
-        kept.append(image if not kept else replace(image, pixels=image.pixels.new_empty(0), alpha=None))
+        kept.append(replace(image, pixels=image.pixels.new_empty(0), alpha=None))
     with explained(f"cannot write {name}"):
         options = {**_OPTIONS.get(kind, {}), **_save_options(kind, kept[0], lost)}
         deep = any(image.bits == 16 for image in kept)
