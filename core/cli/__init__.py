@@ -28,6 +28,7 @@ COMMANDS = {
     "upscale": ("upscale", "enlarge photos two, four or eight times"),
     "describe": ("describe", "show what a file of weights contains, including other programs' files"),
     "convert": ("convert", "convert another program's checkpoint to this project's format"),
+    "export": ("export", "export networks for other programs, or as a web page"),
     "train-style": ("train_style", "train a network on the style of a painting"),
     "train-upscaler": ("train_upscaler", "train a network to enlarge photos"),
     "optimize": ("optimize", "stylize one photo by optimizing its pixels: slow, needs no trained style"),

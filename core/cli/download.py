@@ -7,6 +7,7 @@ import argparse
 from huggingface_hub.utils import logging
 
 from .. import errors
+from ..exporting import web_runtime
 from ..hub.fetch import fetch
 from ..hub.loss_networks import DEFAULT_LAYER, fetch_tensors
 from ..hub.manifest import entries, find_entry
@@ -18,7 +19,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Download a network from the Hugging Face Hub and verify it. Only the needed layers of a loss network are "
         "downloaded. An interrupted download resumes when you run the same command again. The environment variables "
-        "HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE work as in huggingface_hub."
+        "HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE work as in huggingface_hub. The name onnxruntime-web stands for the "
+        f"files that web pages of the command export need ({web_runtime.SIZE / 1e6:.0f} MB from registry.npmjs.org)."
     )
     command.add_argument("name", metavar="NAME", help='a network that `perceptual-style list` shows as "to download"')
     command.add_argument("--folder", metavar="DIR", help="folder to download into (default: the Hub's cache)")
@@ -29,6 +31,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> str:
+    if arguments.name == web_runtime.NAME:
+        with progress_bar("B", unit_scale=True, desc=arguments.name) as show:
+            return str(web_runtime.fetch_runtime(arguments.folder, show))
     entry = find_entry(arguments.name)
     if entry is None:
         known = ", ".join(each.id for each in entries() if not each.is_bundled)

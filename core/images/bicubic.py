@@ -46,11 +46,14 @@ def enlarge(image: Tensor, factor: int, first: int = 0, stop: int | None = None)
 def _weights_on(device: torch.device, dtype: torch.dtype, factor: int, channels: int) -> Tensor:
     """Return the weights on a device: copying them anew would make the host wait for it."""
     with torch.inference_mode(False):  # a tensor of inference mode could not be used outside
-        return _weights(factor, channels).to(device, dtype)
+        return enlargement_weights(factor, channels).to(device, dtype)
 
 
-def _weights(factor: int, channels: int) -> Tensor:
-    """(C * factor^2, C, 5, 5): output pixel a of input pixel m lies at m + (a + 1/2) / factor - 1/2."""
+def enlargement_weights(factor: int, channels: int) -> Tensor:
+    """Return the weights of `enlarge`, a convolution before a pixel shuffle, (C * factor^2, C, 5, 5).
+
+    Output pixel a of input pixel m lies at m + (a + 1/2) / factor - 1/2.
+    """
     offsets = (torch.arange(factor, dtype=torch.float64, device="cpu") + 0.5) / factor - 0.5
     taps = cubic(offsets[:, None] - torch.arange(-BICUBIC_REACH, BICUBIC_REACH + 1, device="cpu"))  # (factor, 5)
     kernels = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)  # (factor^2, 5, 5)

@@ -22,8 +22,7 @@ def gaussian_blur(image: Tensor, sigma: float, radius: int | None = None) -> Ten
     radius = math.ceil(3 * sigma) if radius is None else radius
     if not radius:
         return image
-    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(radius + 1)]
-    taps = [tap / (2 * sum(taps) - taps[0]) for tap in taps]
+    taps = gaussian_taps(sigma, radius)
     for axis, edges in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
         # Sum shifted images: a convolution of single channels takes seven times as long, and far more memory.
         padded, side = F.pad(image, edges, mode="replicate"), image.shape[axis]
@@ -32,6 +31,12 @@ def gaussian_blur(image: Tensor, sigma: float, radius: int | None = None) -> Ten
             for first in (radius - offset, radius + offset):
                 image.add_(padded.narrow(axis, first, side), alpha=taps[offset])
     return image
+
+
+def gaussian_taps(sigma: float, radius: int) -> list[float]:
+    """Return the weights of the pixels at distance 0 to ``radius``. Over both directions, they add up to 1."""
+    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(radius + 1)]
+    return [tap / (2 * sum(taps) - taps[0]) for tap in taps]
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:

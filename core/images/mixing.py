@@ -13,9 +13,9 @@ from torch import Tensor
 from .filters import gaussian_blur
 from .tensors import row_bands
 
-_SIGMA, _RADIUS = 4.0, 12  # px; contrast is local: about the size of a stroke
-_MOST = 2.0  # limit on the factor that raises contrast, for places where two opposite edges cancel out
-_LEAST = 1e-3  # contrast that counts as none
+SIGMA, RADIUS = 4.0, 12  # px; contrast is local: about the size of a stroke
+MOST_GAIN = 2.0  # limit on the factor that raises contrast, for places where two opposite edges cancel out
+LEAST_CONTRAST = 1e-3  # contrast that counts as none
 
 
 def mix(first: Tensor, second: Tensor, amount: float) -> Tensor:
@@ -32,8 +32,8 @@ def mix(first: Tensor, second: Tensor, amount: float) -> Tensor:
     if amount in (0, 1):
         return second if amount else first
     result, height = torch.empty_like(first), first.shape[2]
-    for rows in row_bands(height, first.shape[3], least=8 * _RADIUS):
-        low, high = max(rows.start - 2 * _RADIUS, 0), min(rows.stop + 2 * _RADIUS, height)
+    for rows in row_bands(height, first.shape[3], least=8 * RADIUS):
+        low, high = max(rows.start - 2 * RADIUS, 0), min(rows.stop + 2 * RADIUS, height)
         band = _mixed(first[:, :, low:high], second[:, :, low:high], amount)
         result[:, :, rows] = band[:, :, rows.start - low : rows.stop - low]
     return result
@@ -41,14 +41,14 @@ def mix(first: Tensor, second: Tensor, amount: float) -> Tensor:
 
 def _mixed(first: Tensor, second: Tensor, amount: float) -> Tensor:
     plain = first.lerp(second, amount)
-    means = [gaussian_blur(each, _SIGMA, _RADIUS) for each in (first, second)]
+    means = [gaussian_blur(each, SIGMA, RADIUS) for each in (first, second)]
     mean = means[0].lerp(means[1], amount)
     found = _contrast(plain - mean)
     wanted = _contrast(first - means[0]).lerp(_contrast(second - means[1]), amount)
-    gain = (wanted / found.clamp_min(_LEAST)).clamp(1, _MOST)
+    gain = (wanted / found.clamp_min(LEAST_CONTRAST)).clamp(1, MOST_GAIN)
     return torch.addcmul(mean, gain, plain - mean).clamp_(0, 1)
 
 
 def _contrast(detail: Tensor) -> Tensor:
     """Root mean square around each pixel over all channels: (N, 1, H, W)."""
-    return gaussian_blur(detail.square().mean(dim=1, keepdim=True), _SIGMA, _RADIUS).sqrt()
+    return gaussian_blur(detail.square().mean(dim=1, keepdim=True), SIGMA, RADIUS).sqrt()

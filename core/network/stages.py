@@ -34,11 +34,17 @@ def blurred(x: Tensor) -> Tensor:
     The kernel is constant, so a network's weights do not include it.
     """
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32  # half precision would be many times slower on CPUs
-    kernel = torch.full((x.shape[1], 1, BLUR_EXTENT, BLUR_EXTENT), 1 / 16, dtype=dtype, device=x.device)
-    kernel[..., 1] *= 2
-    kernel[..., 1, :] *= 2
+    kernel = blur_kernel(x.shape[1], dtype, x.device)
     with autocast(x.device, None):
         return F.conv2d(x.to(dtype), kernel, groups=x.shape[1]).to(x.dtype)
+
+
+def blur_kernel(channels: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+    """Return the binomial kernel of `blurred` for a convolution of each channel on its own, (channels, 1, 3, 3)."""
+    kernel = torch.full((channels, 1, BLUR_EXTENT, BLUR_EXTENT), 1 / 16, dtype=dtype, device=device)
+    kernel[..., 1] *= 2
+    kernel[..., 1, :] *= 2
+    return kernel
 
 
 class InstanceNorm(nn.Module):

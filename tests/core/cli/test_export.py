@@ -1,0 +1,54 @@
+"""The command ``export``."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import save_style
+from perceptual_style.core.exporting.web_runtime import FILES
+
+pytest.importorskip("onnx")
+from onnx_files import OnnxModel  # noqa: E402
+
+
+def test_export_writes_a_file_and_says_how_far_it_is_from_the_network(run, tmp_path):
+    style, target = save_style(tmp_path / "own.safetensors", license="CC0-1.0"), tmp_path / "own.onnx"
+    status, out, _ = run("export", style, "-o", target)
+    path, difference, side = out.splitlines()
+    assert (status, path) == (0, str(target))
+    assert difference.startswith(
+        ("largest difference in ONNX Runtime: 0.0", "not compared: ONNX Runtime is not installed")
+    )
+    assert side.endswith(" px")
+    assert OnnxModel(target).metadata["license"] == "CC0-1.0"
+
+
+def test_export_of_upscaler_blends_with_its_partner(run, tmp_path):
+    for fidelity in (0, 1):
+        target = tmp_path / f"{fidelity}.onnx"
+        assert run("export", "perceptual_x2", "--fidelity", fidelity, "-o", target)[0] == 0
+    assert (tmp_path / "0.onnx").read_bytes() != (tmp_path / "1.onnx").read_bytes()
+
+
+def test_export_of_a_page_lists_the_networks(run, tmp_path):
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    for name in FILES:
+        (runtime / name).write_bytes(b"")
+    style = save_style(tmp_path / "own.safetensors")
+    status, out, _ = run("export", style, style, "--web", tmp_path / "page", "--runtime", runtime)
+    assert status == 0 and out.startswith(f"{tmp_path / 'page' / 'index.html'}\n")
+    assert {"own.onnx", "own_2.onnx"} < {path.name for path in (tmp_path / "page").iterdir()}
+
+
+def test_wrong_options_are_one_line_and_leave_nothing(refused, tmp_path):
+    style = save_style(tmp_path / "own.safetensors")
+    target = tmp_path / "x.onnx"
+    assert "-o is for one network" in refused("export", style, style, "-o", target)
+    assert "ends in .onnx" in refused("export", style, "-o", tmp_path / "x.pth")
+    assert "--fidelity is for upscalers" in refused("export", style, "-o", target, "--fidelity", "1")
+    assert "--layout is for -o" in refused("export", style, "--web", tmp_path / "page", "--layout", "uint8-nhwc")
+    assert "--runtime is for --web" in refused("export", style, "-o", target, "--runtime", tmp_path)
+    assert "has no " in refused("export", style, "--web", tmp_path / "page", "--runtime", tmp_path)
+    assert "one of the arguments -o/--output --web is required" in refused("export", style)
+    assert "no network named" in refused("export", "nothing", "-o", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.safetensors"]
