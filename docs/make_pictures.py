@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from perceptual_style.core import blend_styles, list_styles, load_style, load_upscaler, style_regions
+from perceptual_style.core.evaluation.sheet import style_sheet
 from perceptual_style.core.files import atomic_write
 from perceptual_style.core.hub.manifest import find_entry
 from perceptual_style.core.images.bicubic import enlarge
@@ -214,6 +215,11 @@ def stylize_video() -> Image.Image:
     return panels(3, shown)
 
 
+def sheet() -> Image.Image:
+    named = [(model.name, model) for model in styles()]
+    return picture(style_sheet(photo("astronaut"), named, side=_PANEL, columns=3))
+
+
 def perceptual_upscale() -> Image.Image:
     small = photo("chelsea")[..., 96:156, 110:170]
     upscaled = load_upscaler("perceptual_x4").upscale(small)
@@ -362,7 +368,7 @@ def everything(loss_weights: str | None) -> dict[str, Callable[[], None]]:
     pages = {
         "LoadStyleModel": load_style_model, "FastStylize": fast_stylize, "BlendStyles": blend, "StyleRegions": regions,
         "StylizeVideo": stylize_video, "TrainStyle": train_style, "PerceptualUpscale": perceptual_upscale,
-        "LoadPerceptualUpscaler": load_perceptual_upscaler,
+        "LoadPerceptualUpscaler": load_perceptual_upscaler, "StyleSheet": sheet,
     }  # fmt: skip
     templates = {
         "stylize": lambda: strips([photo("astronaut"), stylized("astronaut")], 512), "stylize_then_upscale": detail,

@@ -55,6 +55,10 @@ class Choices:
             options += _with_styles(name if path and is_readable(path) else name + _UNREADABLE, path)
         return options
 
+    def options_here(self) -> list[str]:
+        """Return the options that can be used without a download. Unreadable files are left out, too."""
+        return [option for option in self.options() if not option.endswith((_TO_DOWNLOAD, _UNREADABLE))]
+
     def chosen(self, name: str) -> Entry | Path:
         """Return the network that an option stands for: a named network, or a file.
 

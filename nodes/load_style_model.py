@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..core.hub.manifest import Entry
-from ..core.models.style_model import load_style
+from ..core.models.style_model import StyleModel, load_style
 from .choices import Choices
 from .host import (
     STYLE_FOLDER,
@@ -16,7 +18,8 @@ from .host import (
     search_aliases,
 )
 
-_STYLES = Choices("style", STYLE_FOLDER, "style")
+#: The styles of the node's list
+STYLES = Choices("style", STYLE_FOLDER, "style")
 _ORDERS = ("auto", "rgb", "bgr")
 _OUTPUTS = ("auto", "tanh", "tanh150", "sigmoid", "linear")
 
@@ -37,7 +40,7 @@ class LoadStyleModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "style",
-                    options=_STYLES.options(),
+                    options=STYLES.options(),
                     tooltip="A style that comes with this pack, one to download from the Hugging Face Hub, or a file in "
                     "models/fast_style (.safetensors, .pth, .pt, .model, .t7, .onnx, .h5, .ckpt, .pth.tar). If a file contains "
                     "several styles, each is listed as file#style. Press R to see new files.",
@@ -60,7 +63,7 @@ class LoadStyleModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, style: str | None) -> bool | str:
         """Return True for a known style, or a message for the user."""
-        return _STYLES.validate(style)
+        return STYLES.validate(style)
 
     @classmethod
     def fingerprint_inputs(
@@ -71,24 +74,28 @@ class LoadStyleModel(io.ComfyNode):
         output: str | None = None,
     ) -> str:
         """Return a text that changes when another network would be loaded."""
-        return f"{_STYLES.fingerprint(style)} {channel_order or 'auto'} {output or 'auto'}"
+        return f"{STYLES.fingerprint(style)} {channel_order or 'auto'} {output or 'auto'}"
 
     @classmethod
     def execute(
         cls, style: str, download: bool = True, channel_order: str = "auto", output: str = "auto"
     ) -> io.NodeOutput:
         """Return the style. Raise InputError, CheckpointError or HubError if it cannot be loaded."""
-        chosen = _STYLES.chosen(style)
-        model = load_style(
-            chosen.id if isinstance(chosen, Entry) else chosen,
-            style=_STYLES.chosen_style(style),
+        model = load_option(
+            style,
             channel_order=None if channel_order == "auto" else channel_order,
             output=None if output == "auto" else output,
             download=download,
-            folder=model_folders(STYLE_FOLDER),
-            progress=progress_callback(1) if _STYLES.is_to_download(chosen) else None,
+            progress=progress_callback(1) if STYLES.is_to_download(STYLES.chosen(style)) else None,
         )
         return io.NodeOutput(HostedModel.of(model))
+
+
+def load_option(option: str, **options: Any) -> StyleModel:
+    """Load the style that an option of STYLES stands for; further arguments and errors as for `load_style`."""
+    chosen = STYLES.chosen(option)
+    name = chosen.id if isinstance(chosen, Entry) else chosen
+    return load_style(name, style=STYLES.chosen_style(option), folder=model_folders(STYLE_FOLDER), **options)
 
 
 def _override_inputs() -> list[io.Input]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from ..checkpoints.own_format import style_names
 from ..hub.manifest import names
 from ..hub.places import Folder
 from ..network.arch import ArchSpec
@@ -57,8 +59,9 @@ def load_style(
     """Load a style by name or from a file: one of ours, or of any family in `checkpoints.dialects`.
 
     Args:
-        name_or_path: Name or file. For a file of several styles (network/styles.py) also FILE#STYLE, where STYLE is
-            ``wave`` or a mixture such as ``wave=0.7,candy=0.3``.
+        name_or_path: Name, file, or USER/NAME of a repository of the Hub (hub/repositories.py). For a file of several
+            styles (network/styles.py) also FILE#STYLE, where STYLE is ``wave`` or a mixture such as
+            ``wave=0.7,candy=0.3``.
         style: The style within the file, instead of #STYLE: its name, or the amounts of a mixture by name, relative to
             their sum.
         channel_order: "rgb" or "bgr", where the usual order of the file's family is wrong.
@@ -77,3 +80,10 @@ def load_style(
         name_or_path, style = split(name_or_path)
     path = network_file(name_or_path, "style", download=download, folder=folder, progress=progress)
     return open_model(StyleModel, path, name_or_path, style=style, channel_order=channel_order, output=output)
+
+
+def load_styles(name_or_path: str | Path, **options: Any) -> list[StyleModel]:
+    """Load every style of a file of several, or the only style of another one; arguments and errors as `load_style`."""
+    base, style = split(name_or_path)
+    found = () if style is not None else style_names(network_file(base, "style"))
+    return [load_style(base, style=each, **options) for each in found] or [load_style(name_or_path, **options)]

@@ -179,7 +179,7 @@ def test_fast_stylize_name_contains_style_transfer():
 
 
 STYLE_NODES = {"LoadStyleModel", "FastStylize", "BlendStyles", "StyleRegions", "TrainStyle", "OptimizeStyle"}
-STYLE_NODES |= {"StylizeVideo"}
+STYLE_NODES |= {"StylizeVideo", "StyleSheet"}
 UPSCALERS = {"PerceptualUpscale", "LoadPerceptualUpscaler"}
 
 

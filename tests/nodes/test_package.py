@@ -24,6 +24,7 @@ NODES = {
     "OptimizeStyle": "Optimize Style (slow)",
     "TrainStyle": "Train Style",
     "StylizeVideo": "Stylize Video",
+    "StyleSheet": "Style Sheet",
 }
 INPUTS = {
     # Never change this order: workflows store values by position. Append new inputs.
@@ -82,6 +83,7 @@ INPUTS = {
         "temporal": "FLOAT",
         "crf": "FLOAT",
     },
+    "StyleSheet": {"image": "IMAGE", "styles": "STRING", "size": "INT", "columns": "INT"},
     "TrainStyle": {
         "style_image": "IMAGE",
         "content": "COMBO",
@@ -110,6 +112,7 @@ OUTPUTS = {
     "PerceptualUpscale": {"image": "IMAGE", "mask": "MASK"},
     "OptimizeStyle": {"image": "IMAGE"},
     "StylizeVideo": {"video": "VIDEO"},
+    "StyleSheet": {"sheet": "IMAGE", "names": "STRING"},
     "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},
     "TrainStyle": {"style_model": "PERCEPTUAL_STYLE_MODEL", "loss_map": "LOSS_MAP", "preview": "IMAGE"},
 }
