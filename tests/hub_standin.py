@@ -1,8 +1,13 @@
-"""A stand-in for the Hugging Face Hub on 127.0.0.1. It serves files as the Hub does, or misbehaves on request."""
+"""A stand-in for the Hugging Face Hub on 127.0.0.1.
+
+It serves files and takes uploads as the Hub does, or misbehaves on request.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import threading
 import time
@@ -28,6 +33,8 @@ class HubStandIn:
         requests: Requests so far, as (method, path, range).
         tokens: Values of the Authorization headers so far.
         sent: Bytes of bodies sent so far.
+        repositories: Whether it is private, by repository that was created.
+        commits: Messages of the commits so far.
     """
 
     def __init__(self) -> None:
@@ -41,6 +48,9 @@ class HubStandIn:
         self.requests: list[tuple[str, str, str]] = []
         self.tokens: set[str] = set()
         self.sent = 0
+        self.repositories: dict[str, bool] = {}
+        self.commits: list[str] = []
+        self.uploaded: dict[str, bytes] = {}  # large files by SHA-256, before the commit that names them
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
@@ -79,6 +89,71 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(body=True)
+
+    def do_POST(self) -> None:
+        hub, path = self.hub, self.path.lstrip("/").split("?")[0]
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        hub.requests.append((self.command, path, ""))
+        hub.tokens.add(self.headers.get("Authorization", ""))
+        if hub.status != 200:
+            return self._fail(hub.status, hub.error_code)
+        if path == "api/validate-yaml":
+            return self._reply({"errors": [], "warnings": []})
+        if path == "api/repos/create":
+            return self._create(json.loads(body))
+        if match := re.fullmatch(r"api/models/(\S+)/preupload/main", path):
+            if match[1] not in hub.repositories:
+                return self._fail(404, "RepoNotFound")
+            modes = {True: "lfs", False: "regular"}
+            return self._reply(
+                {"files": [
+                    {"path": each["path"], "uploadMode": modes[each["path"].endswith(".safetensors")], "shouldIgnore": False}
+                    for each in json.loads(body)["files"]
+                ]}
+            )  # fmt: skip
+        if re.fullmatch(r"\S+\.git/info/lfs/objects/batch", path):
+            objects = json.loads(body)["objects"]
+            return self._reply(
+                {"transfer": "basic", "objects": [
+                    {**each, "actions": {"upload": {"href": f"{hub.endpoint}/upload/{each['oid']}"}}} for each in objects
+                ]}
+            )  # fmt: skip
+        if match := re.fullmatch(r"api/models/(\S+)/commit/main", path):
+            return self._commit(match[1], [json.loads(line) for line in body.splitlines()])
+        return self._fail(404, "EntryNotFound")
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.hub.uploaded[hashlib.sha256(body).hexdigest()] = body
+        self._reply({})
+
+    def _create(self, wanted: dict) -> None:
+        name = "/".join(filter(None, (wanted.get("organization"), wanted["name"])))
+        if name in self.hub.repositories:
+            return self._fail(409, "")
+        self.hub.repositories[name] = bool(wanted.get("private"))
+        return self._reply({"url": f"{self.hub.endpoint}/{name}", "id": name, "name": name})
+
+    def _commit(self, repository: str, lines: list[dict]) -> None:
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "header":
+                self.hub.commits.append(value["summary"])
+                continue
+            content = (
+                self.hub.uploaded[value["oid"]] if line["key"] == "lfsFile" else base64.b64decode(value["content"])
+            )
+            self.hub.put(repository, "main", value["path"], content)
+        url = f"{self.hub.endpoint}/{repository}/commit/{'1' * 40}"
+        self._reply({"success": True, "commitOid": "1" * 40, "commitUrl": url, "hookOutput": ""})
+
+    def _reply(self, answer: dict) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _answer(self, body: bool) -> None:
         hub, path = self.hub, self.path.lstrip("/").split("?")[0]

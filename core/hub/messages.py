@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import HubError, PerceptualStyleError, shortened
-from .manifest import Entry
+from .manifest import Entry, find_entry
 from .patience import CallbackError, retry_after
 from .ranges import RangesRefused
 
@@ -45,6 +45,40 @@ def explained(entry: Entry, target: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise HubError(f"{entry.id} was not downloaded: {_why(entry, _chain(error), target)}") from None
+
+
+@contextlib.contextmanager
+def explained_upload(name: str) -> Iterator[None]:
+    """Turn errors of an upload to the repository ``name`` into HubError."""
+    try:
+        yield
+    except PerceptualStyleError:
+        raise
+    except Exception as error:
+        chain = _chain(error)
+        why = next(filter(None, (_upload_refused(each) for each in chain)), None)
+        if why is None and any(map(_is_connection, chain)):
+            why = f"the connection to the Hub failed ({_short(error)}); check it and try again"
+        raise HubError(f"{name} was not uploaded: {why or _short(error)}") from None
+
+
+def _upload_refused(error: BaseException) -> str | None:
+    """Explain why the Hub refuses an upload."""
+    from huggingface_hub.errors import LocalTokenNotFoundError
+    from huggingface_hub.utils import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "huggingface_hub is in offline mode; unset HF_HUB_OFFLINE"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, LocalTokenNotFoundError) or (isinstance(error, HfHubHTTPError) and status in (401, 403)):
+        return "the Hub refuses it; log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    if status == 409:
+        return "the repository exists already; add --update to replace its style (the Hub keeps the earlier one)"
+    if status == 404:
+        return "there is no such repository; leave out --update to create it"
+    return f"the Hub answered with status {status} ({_short(error)})"
 
 
 def _why(entry: Entry, chain: list[BaseException], target: Path) -> str:
@@ -85,6 +119,8 @@ def _refused(entry: Entry, error: BaseException, hand: str) -> str | None:
             f"the Hub refuses access to {remote.repo} (status {status}); log in with `hf auth login`, or set HF_TOKEN "
             f"to a token that may read it, {hand}"
         )
+    if status == 404 and find_entry(entry.id) is None:
+        return f"there is no {remote.filename} in {remote.repo}; only styles that `perceptual-style push` uploaded have one"
     if status == 404:
         return (
             f"{remote.filename} does not exist at revision {remote.revision[:12]} of {remote.repo} (status 404); "

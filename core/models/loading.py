@@ -11,6 +11,7 @@ from ..errors import ArchError, CheckpointError, InputError, listed, quoted, sho
 from ..hub.fetch import fetch, find, missing
 from ..hub.manifest import find_entry, names
 from ..hub.places import Folder
+from ..hub.repositories import fetch_repository, find_repository, is_repository, missing_repository
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import Style, select, styles_in
 from ..network.transform_net import TransformNet
@@ -43,6 +44,14 @@ def network_file(
         found = fetch(entry, folder=folder, progress=progress) if download else find(entry, folder)
         if found is None:
             raise missing(entry, folder)
+        return found
+    if task in (None, "style") and is_repository(name_or_path):
+        name = str(name_or_path)
+        if download:
+            return fetch_repository(name, folder=folder, progress=progress)
+        found = find_repository(name, folder)
+        if found is None:
+            raise missing_repository(name)
         return found
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
