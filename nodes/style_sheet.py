@@ -60,7 +60,7 @@ class StyleSheet(io.ComfyNode):
         cls, styles: str | None = "", size: int | None = None, columns: int | None = None, **_: object
     ) -> str:
         """Return a text that changes when other styles would be shown."""
-        names = _listed(styles or "") or STYLES.options_here()
+        names = (_listed(styles) if isinstance(styles, str) else []) or STYLES.options_here()
         return f"{[STYLES.fingerprint(name) for name in names]} {size} {columns}"
 
     @classmethod

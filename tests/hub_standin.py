@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         hub, path = self.hub, self.path.lstrip("/").split("?")[0]
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._body()
         hub.requests.append((self.command, path, ""))
         hub.tokens.add(self.headers.get("Authorization", ""))
         if hub.status != 200:
@@ -123,15 +123,26 @@ class _Handler(BaseHTTPRequestHandler):
         return self._fail(404, "EntryNotFound")
 
     def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._body()
         self.hub.uploaded[hashlib.sha256(body).hexdigest()] = body
         self._reply({})
+
+    def _body(self) -> bytes:
+        """Return the body of a request, which may come in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def _create(self, wanted: dict) -> None:
         name = "/".join(filter(None, (wanted.get("organization"), wanted["name"])))
         if name in self.hub.repositories:
             return self._fail(409, "")
-        self.hub.repositories[name] = bool(wanted.get("private"))
+        self.hub.repositories[name] = bool(wanted.get("private")) or wanted.get("visibility") == "private"
         return self._reply({"url": f"{self.hub.endpoint}/{name}", "id": name, "name": name})
 
     def _commit(self, repository: str, lines: list[dict]) -> None:

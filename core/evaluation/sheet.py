@@ -57,7 +57,7 @@ def style_sheet(
     small = _reduced(photo.float(), side)
     panels: list[tuple[Image.Image, str, Sequence[str]]] = [(to_pillow(small[0].cpu()), "photo", ())]
     for number, (name, style) in enumerate(styles):
-        step = part_of(progress, number, len(styles))
+        step = _unfinished(part_of(progress, number, len(styles)))
         picture = style.stylize(small, progress=step) if paint is None else paint(style, small, step)
         panels.append((to_pillow(picture[0].float().cpu()), name, ()))
         if progress is not None:
@@ -66,6 +66,13 @@ def style_sheet(
     columns = columns or max(round(math.sqrt(_SHAPE * len(panels) * height / width)), 1)
     rows = [in_a_row(panels[first : first + columns]) for first in range(0, len(panels), columns)]
     return from_pillow(_stacked(rows))[None]
+
+
+def _unfinished(progress: ProgressCallback | None) -> ProgressCallback | None:
+    """Return a callback that leaves out the last report of a picture: another one with a preview follows."""
+    if progress is None:
+        return None
+    return lambda state: progress(state) if state.done % state.total else None
 
 
 @torch.no_grad()

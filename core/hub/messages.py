@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import HubError, PerceptualStyleError, shortened
-from .manifest import Entry, find_entry
+from .manifest import Entry
 from .patience import CallbackError, retry_after
 from .ranges import RangesRefused
 
@@ -119,7 +119,7 @@ def _refused(entry: Entry, error: BaseException, hand: str) -> str | None:
             f"the Hub refuses access to {remote.repo} (status {status}); log in with `hf auth login`, or set HF_TOKEN "
             f"to a token that may read it, {hand}"
         )
-    if status == 404 and find_entry(entry.id) is None:
+    if status == 404 and entry.id == remote.repo:
         return f"there is no {remote.filename} in {remote.repo}; only styles that `perceptual-style push` uploaded have one"
     if status == 404:
         return (
