@@ -46,7 +46,7 @@ def test_mistakes_are_one_line_and_upload_nothing(refused, hub_standin, use_hub,
     assert "expected USER/NAME" in refused("push", style, "storm", "--photos")
     for name, message in (("other", "is not the yardstick.json"), ("none", "has no measures of storm")):
         assert message in refused("push", style, "ada/storm", "--photos", "--yardstick", tmp_path / f"{name}.json")
-    assert "does not exist" in refused("push", style, "ada/storm", "--photos", tmp_path / "missing.png")
+    assert "no such file" in refused("push", style, "ada/storm", "--photos", tmp_path / "missing.png")
     assert "--layer is for loss networks" in refused("download", "ada/storm", "--layer", "relu1_1")
     hub_standin.status = 401
     assert "log in" in refused("push", style, "ada/storm", "--photos")

@@ -87,7 +87,7 @@ def test_mistakes_are_one_line_and_leave_nothing(refused, tmp_path, styles):
     assert "expected 64 to 2048" in refused(
         "sheet", photo, "-o", target, "--size", 9, "--styles", styles / "one.safetensors"
     )
-    assert "does not exist" in refused("sheet", tmp_path / "missing.png", "-o", target)
+    assert "no such file" in refused("sheet", tmp_path / "missing.png", "-o", target)
     assert "would be replaced" in refused("sheet", photo, "-o", photo)
     refused("sheet", photo, "-o", tmp_path / "sheet.txt")
     shutil.rmtree(styles)
