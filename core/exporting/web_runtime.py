@@ -84,7 +84,8 @@ def _own_place() -> Path:
 
 
 def _download(url: str, progress: ProgressCallback | None) -> bytes:
-    chunks, done = [], 0
+    chunks: list[bytes] = []
+    done = 0
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
             total = int(answer.headers.get("Content-Length") or SIZE)

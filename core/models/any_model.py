@@ -23,5 +23,6 @@ def load_model(name_or_path: str | Path, **options: Any) -> StyleModel | Upscale
     """
     base, _ = split(name_or_path)
     network, _, _ = open_network(network_file(base))
-    load = load_upscaler if network.spec.scale > 1 else load_style
-    return load(name_or_path, **options)
+    if network.spec.scale > 1:
+        return load_upscaler(name_or_path, **options)
+    return load_style(name_or_path, **options)
