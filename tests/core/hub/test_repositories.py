@@ -141,7 +141,7 @@ def test_card_says_where_the_style_comes_from():
     card = model_card(style_model(facts=facts), NAME, ["painting.jpg", "picture_1.jpg"], measures)
     front, _, text = card.removeprefix("---\n").partition("---\n")
     assert "license: cc0-1.0\n" in front and "\n- style-transfer\n" in front
-    for part in ("# The Storm", "Ada, Storm, 1900", "steps | 300", "relu1\\_2 4.0", "0.25", "0.123", "(painting.jpg)",
+    for part in ("# The Storm", "Ada, Storm, 1900", "steps | 300", "relu1\\_2 4", "0.25", "0.123", "(painting.jpg)",
                  "(picture_1.jpg)", f"perceptual-style download {NAME}"):  # fmt: skip
         assert part in text, part
     assert "tv" not in text.split("## Recipe")[1].split("architecture")[0], "what is off is left out"
