@@ -13,7 +13,7 @@ from ..evaluation.upscaler_report import as_json, markdown, write_report
 from ..evaluation.upscalers import evaluate_upscalers, find_test_sets
 from ..hub.loss_networks import loss_weights_file
 from ..losses.loss_network import LossNetwork
-from ..losses.metrics import Lpips
+from ..losses.metrics import Lpips, StructureTexture
 from ..models.upscale_model import UpscaleModel, load_upscaler
 from .options import add_device, add_json, output_folder, prints, progress_bar
 
@@ -54,6 +54,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "the weights downloaded with `perceptual-style download vgg16 --layer relu5_3`)",
     )
     command.add_argument(
+        "--structure-texture",
+        metavar="FILE",
+        help="weights of SqueezeNet 1.1, or of VGG-16 down to relu4_3; needed to measure a distance like DISTS",
+    )
+    command.add_argument(
         "--examples",
         type=int,
         default=3,
@@ -82,6 +87,7 @@ def _evaluate_upscale(arguments: argparse.Namespace) -> str:
     with progress_bar("image") as show:
         rows, examples = evaluate_upscalers(
             test_sets, models, list(dict.fromkeys(arguments.factors)), loss_network=network, lpips=lpips,
+            structure_texture=StructureTexture.load(weights) if (weights := arguments.structure_texture) else None,
             examples=arguments.examples, device=pick_device(arguments.device), progress=show,
         )  # fmt: skip
     write_report(rows, output)

@@ -2,7 +2,8 @@
 
 For a factor f, an image is cropped to a multiple of f, reduced bicubically (as in MATLAB) and rounded to 8 bits. It is
 then upscaled, rounded to 8 bits, and compared with the original. PSNR and SSIM are computed on Y (for grey files on
-their values), without a border of f pixels. The other measures are computed on whole images.
+their values), without a border of f pixels. The other measures are computed on whole images. The mesh peak (mesh.py) is
+measured on all images of a test set together.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from ..images.reading import open_file, read_image
 from ..images.resample import bicubic_resize, crop_to_multiple, degrade
 from ..images.tensors import quantize
 from ..losses.loss_network import LossNetwork
-from ..losses.metrics import Lpips, perceptual_distance, psnr, ssim
+from ..losses.metrics import Lpips, StructureTexture, perceptual_distance, psnr, ssim
 from ..progress import Progress, ProgressCallback
+from .mesh import MeshMeter
 
 BICUBIC = "bicubic"
+MESH_PEAK = "mesh peak"
 _SMALLEST_LEFT = 11  # px that SSIM's window needs inside the border
 _SMALLEST = 17  # px that the measures' networks need
 _CROP = 96  # side in px of the crop that a figure shows, in the high resolution image
@@ -52,8 +55,8 @@ class Row:
         factor: The factor.
         method: Name of the method.
         test_set: Name of the test set.
-        measures: Means by name of the measure ("psnr", "ssim", ...).
-        images: The same for each image, by file name.
+        measures: Means by name of the measure ("psnr", "ssim", ...), and the mesh peak.
+        images: The same measures for each image, by file name, except for the mesh peak.
     """
 
     factor: int
@@ -106,6 +109,7 @@ def evaluate_upscalers(
     *,
     loss_network: LossNetwork | None = None,
     lpips: Lpips | None = None,
+    structure_texture: StructureTexture | None = None,
     examples: int = 0,
     device: torch.device | str = "cpu",
     progress: ProgressCallback | None = None,
@@ -118,6 +122,7 @@ def evaluate_upscalers(
         factors: Factors to measure.
         loss_network: Loss network for the perceptual distance at relu2_2 of VGG-16. If None, it is not measured.
         lpips: Network for LPIPS. If None, LPIPS is not measured.
+        structure_texture: Network for a distance like DISTS. If None, it is not measured.
         examples: Number of images per test set, evenly spread, to return as examples. Each shows the crop where bicubic
             upscaling has its largest errors.
         device: Device of models and loss networks.
@@ -132,7 +137,7 @@ def evaluate_upscalers(
             result has the wrong size.
     """
     _check(test_sets, models, factors)
-    measures = _measures(loss_network, lpips, device)
+    measures = _measures(loss_network, lpips, structure_texture, device)
     methods: dict[int, dict[str, Upscaler | None]] = {
         factor: {BICUBIC: None} | {name: model for name, model in models.items() if model.scale == factor}
         for factor in factors
@@ -149,15 +154,18 @@ def evaluate_upscalers(
         for test_set, files in test_sets.items():
             shown = {files[(2 * i + 1) * len(files) // (2 * examples)] for i in range(examples)}
             found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in methods[factor]}
+            meshes = {name: MeshMeter() for name in methods[factor]}
             for path in files:
                 hr, results = crop_to_multiple(read_image(path).filled, factor), {}
                 for name, result, values in _measured(path, hr, factor, methods[factor], measures, device):
                     results[name], found[name][path.name] = result, values
+                    meshes[name].add(result, hr)
                     report()
                 if path in shown:
                     kept.append(_example(factor, test_set, path.name, hr, results))
             for name, images in found.items():
                 means = {key: sum(each[key] for each in images.values()) / len(images) for key in measures}
+                means[MESH_PEAK] = meshes[name].peak().ratio
                 rows.append(Row(factor, name, test_set, means, images))
     return rows, kept
 
@@ -194,8 +202,9 @@ def _inspect(path: Path) -> tuple[int, int, bool]:
 
 
 def _measures(
-    loss_network: LossNetwork | None, lpips: Lpips | None, device: torch.device | str
-) -> dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]]:
+    loss_network: LossNetwork | None, lpips: Lpips | None, structure_texture: StructureTexture | None,
+    device: torch.device | str,
+) -> dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]]:  # fmt: skip
     """Return measures by name: functions of result, original, border in px, and whether the file is grey."""
     measures: dict[str, Callable[[Tensor, Tensor, int, bool], Tensor]] = {"psnr": psnr, "ssim": ssim}
     if loss_network is not None:
@@ -205,6 +214,9 @@ def _measures(
         )
     if lpips is not None:
         measures[f"LPIPS ({lpips.variant})"] = lambda x, y, *_: lpips(x.to(device), y.to(device))
+    if structure_texture is not None:
+        name = f"structure and texture ({structure_texture.network.name})"
+        measures[name] = lambda x, y, *_: structure_texture(x.to(device), y.to(device))
     return measures
 
 

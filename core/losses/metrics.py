@@ -1,8 +1,8 @@
-"""Metrics that compare images with their references: PSNR, SSIM, feature distance and LPIPS.
+"""Metrics that compare images with their references: PSNR, SSIM, feature distance, LPIPS and one like DISTS.
 
 All are pure functions of images (N, 3, H, W) in [0, 1] and return one value for each of the N. PSNR and SSIM follow the
 conventions of super-resolution papers: they are measured on the Y of YCbCr, without a border. The caller quantizes to
-8 bits first (`images.tensors.quantize`). Feature distance and LPIPS use a pretrained network on the whole image.
+8 bits first (`images.tensors.quantize`). The others use a pretrained network on the whole image.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from .functional import feature_loss
 from .loss_network import LossNetwork
 
 _WINDOW, _SIGMA = 11, 1.5  # SSIM's Gaussian window
+_STABLE = 1e-6  # DISTS' constants, which make channels without any signal similar
 _LPIPS_LAYERS = {
     "vgg16": ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"),
     "squeezenet1_1": ("relu1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9"),
 }
+_RECOGNIZED = {"squeezenet1_1": "features.3.squeeze.weight", "vgg16": "features.5.weight"}  # by a tensor
 _LPIPS_WIDTHS = {
     (64, 128, 256, 512, 512): ("vgg", "vgg16"),
     (64, 128, 256, 384, 384, 512, 512): ("squeeze", "squeezenet1_1"),
@@ -157,6 +159,57 @@ class Lpips:
             difference = (_unit(x) - _unit(y)).square() * weight.to(x.device)
             distance = distance + difference.sum(dim=1).mean(dim=(1, 2))
         return distance
+
+
+@dataclass(frozen=True)
+class StructureTexture:
+    """A distance like DISTS (Ding et al., TPAMI 2022): texture may move, as long as its statistics stay.
+
+    Each channel of the image and of each layer is compared by its mean (texture) and by its covariance with the reference
+    (structure). DISTS weights channels by what people said of pairs of VGG-16's features. Here all count alike, so that any
+    loss network will do, and values only compare with values of the same network and weights.
+
+    Attributes:
+        network: the loss network. All its layers are compared.
+    """
+
+    network: LossNetwork
+
+    @classmethod
+    def load(cls, weights: str | Path) -> StructureTexture:
+        """Load the weights of SqueezeNet 1.1, or of VGG-16 down to relu4_3.
+
+        Raises:
+            CheckpointError: The file holds something else.
+        """
+        tensors = read_tensors(weights)
+        name = next((name for name, key in _RECOGNIZED.items() if key in tensors), None)
+        if name is None:
+            raise CheckpointError(f"{weights} is neither SqueezeNet 1.1 nor VGG-16")
+        layers = [layer for layer in _LPIPS_LAYERS[name] if layer != "relu5_3"]
+        return cls(LossNetwork(name, weights, layers))
+
+    def __call__(self, image: Tensor, reference: Tensor) -> Tensor:
+        """Return the distance of each image from its reference, (N,) from 0 (equal) to 1, on their device.
+
+        Raises:
+            InputError: The sizes differ, or are too small for the network.
+        """
+        _check_sizes(image, reference)
+        self.network.to(image.device)
+        ours, theirs = (self.network(each).values() for each in (image, reference))
+        pairs = [(image, reference), *zip(ours, theirs, strict=True)]
+        return torch.stack([1 - _similarity(x.double(), y.double()).mean(dim=1) for x, y in pairs]).mean(dim=0)
+
+
+def _similarity(x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean of the similarities of texture and of structure for each channel, (N, C) up to 1."""
+    over = (2, 3)
+    mean_x, mean_y = x.mean(dim=over), y.mean(dim=over)
+    covariance = (x * y).mean(dim=over) - mean_x * mean_y
+    variances = x.var(dim=over, correction=0) + y.var(dim=over, correction=0)
+    texture = (2 * mean_x * mean_y + _STABLE) / (mean_x.square() + mean_y.square() + _STABLE)
+    return (texture + (2 * covariance + _STABLE) / (variances + _STABLE)) / 2
 
 
 def _read_linear(path: str | Path) -> tuple[str, str, list[Tensor]]:

@@ -11,6 +11,7 @@ import torch
 from perceptual_style.core import cli
 from perceptual_style.core.cli import evaluate_upscale
 from perceptual_style.core.errors import ImageError, InputError
+from perceptual_style.core.evaluation.mesh import MeshMeter
 from perceptual_style.core.evaluation.upscaler_figures import figure
 from perceptual_style.core.evaluation.upscaler_report import as_json, markdown
 from perceptual_style.core.evaluation.upscalers import Row, evaluate_upscalers, find_test_sets
@@ -76,8 +77,25 @@ def test_measures_equal_a_step_by_step_computation(data, loss_weights):
         expected["perceptual distance"] = perceptual_distance(result, hr, network)
         assert row.images["a.png"] == {key: pytest.approx(float(value)) for key, value in expected.items()}
     for row in rows:
-        for key, mean in row.measures.items():
+        assert row.measures.keys() - row.images[next(iter(row.images))].keys() == {"mesh peak"}
+        for key in row.measures.keys() - {"mesh peak"}:
+            mean = row.measures[key]
             assert mean == pytest.approx(np.mean([values[key] for values in row.images.values()]))
+
+
+def test_mesh_peak_is_measured_on_all_images_of_a_set(tmp_path):
+    for n, width in enumerate((160, 260)):
+        save(tmp_path / f"{n}.png", width, 144)
+    save(tmp_path / "small.png", 48, 48)
+    rows, _ = evaluate_upscalers(find_test_sets(tmp_path), {"nearest": Nearest()}, [4])
+    for row in rows:
+        meter = MeshMeter()
+        for path in sorted(tmp_path.iterdir()):
+            hr = read_image(path).pixels[..., :144, :]
+            lr = degrade(hr, 4)
+            meter.add(quantize(Nearest().upscale(lr) if row.method == "nearest" else bicubic_resize(lr, 4)), hr)
+        assert meter.crops == 3 and row.measures["mesh peak"] == pytest.approx(meter.peak().ratio)
+    assert rows[0].measures["mesh peak"] < rows[1].measures["mesh peak"], "squares have edges, bicubic has none"
 
 
 def test_grey_files_are_measured_on_their_values(tmp_path):
@@ -140,8 +158,10 @@ def test_table_has_paper_rows_only_for_paper_sets():
 
 
 def test_json_has_no_infinity():
-    (row,) = as_json([Row(4, "exact", "mine", {"psnr": math.inf}, {"a.png": {"psnr": math.inf}})])["rows"]
-    assert row["psnr"] is None and row["images"]["a.png"]["psnr"] is None
+    exact = Row(4, "exact", "mine", {"psnr": math.inf, "mesh peak": math.nan}, {"a.png": {"psnr": math.inf}})
+    (row,) = as_json([exact])["rows"]
+    assert row["psnr"] is row["mesh peak"] is None and row["images"]["a.png"]["psnr"] is None
+    assert "| exact | inf |  |" in markdown([exact]), "images were too small for a mesh peak"
 
 
 def test_wrong_models_and_images_are_rejected_before_any_work(data):
@@ -178,7 +198,7 @@ def evaluate(capsys, monkeypatch):
     return run
 
 
-def test_command_writes_tables_and_pictures(evaluate, data, tmp_path, loss_weights):
+def test_command_writes_tables_and_pictures(evaluate, data, tmp_path, loss_weights, deep_loss_weights):
     arguments = ("--data", data, "-o", tmp_path / "out", "--examples", 1)
     status, out, lines = evaluate(*arguments, "--models", "nearest4", "nearest8")
     assert (status, lines) == (0, [])
@@ -195,6 +215,8 @@ def test_command_writes_tables_and_pictures(evaluate, data, tmp_path, loss_weigh
         tmp_path / "out",
         "--loss-weights",
         loss_weights,
+        "--structure-texture",
+        deep_loss_weights,
         "--factors",
         8,
         "--json",
@@ -202,6 +224,7 @@ def test_command_writes_tables_and_pictures(evaluate, data, tmp_path, loss_weigh
     status, out, _ = evaluate(*arguments)
     (row,) = json.loads(out)["rows"]
     assert status == 0 and row["factor"] == 8 and row["perceptual distance"] > 0
+    assert 0 < row["structure and texture (vgg16)"] < 1
 
 
 def test_command_errors_are_one_line(evaluate, data, tmp_path):

@@ -11,7 +11,14 @@ from perceptual_style.core.errors import CheckpointError, InputError
 from perceptual_style.core.images.tensors import quantize
 from perceptual_style.core.losses.functional import feature_loss
 from perceptual_style.core.losses.loss_network import LossNetwork
-from perceptual_style.core.losses.metrics import Lpips, perceptual_distance, psnr, ssim, y_channel
+from perceptual_style.core.losses.metrics import (
+    Lpips,
+    StructureTexture,
+    perceptual_distance,
+    psnr,
+    ssim,
+    y_channel,
+)
 from safetensors.torch import save_file
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -143,12 +150,50 @@ def test_lpips_rejects_alexnet_other_files_and_shallow_networks(tmp_path, loss_w
         Lpips.load(lpips_file(tmp_path / "v.safetensors", "vgg", rng), loss_weights)
 
 
+def test_structure_and_texture_match_formula_of_dists_with_equal_weights(pair, squeezenet):
+    distance = StructureTexture.load(squeezenet)
+    assert distance.network.name == "squeezenet1_1" and len(distance.network.layers) == 7
+    expected = []
+    for image, reference in zip(*(each.split(1) for each in pair), strict=True):
+        maps = [(image, reference), *zip(distance.network(image).values(), distance.network(reference).values())]  # noqa: B905
+        layers = []
+        for x, y in ((a.double().numpy()[0], b.double().numpy()[0]) for a, b in maps):
+            similar = []
+            for a, b in zip(x, y, strict=True):
+                (var_a, covariance), (_, var_b) = np.cov(a.ravel(), b.ravel(), ddof=0)
+                similar.append((2 * a.mean() * b.mean() + 1e-6) / (a.mean() ** 2 + b.mean() ** 2 + 1e-6))
+                similar.append((2 * covariance + 1e-6) / (var_a + var_b + 1e-6))
+            layers.append(1 - np.mean(similar))
+        expected.append(np.mean(layers))
+    np.testing.assert_allclose(distance(*pair).numpy(), expected, rtol=1e-4)
+    assert distance(pair[1], pair[1]).abs().max() < 1e-9 and distance(*pair)[0] < distance(*pair)[1]
+
+
+def test_texture_that_only_moves_costs_less_than_texture_that_is_gone(squeezenet, rng):
+    """LPIPS and PSNR would rather have it gone."""
+    distance = StructureTexture.load(squeezenet)
+    texture = (0.5 + 0.1 * torch.randn(1, 3, 64, 64, generator=rng)).clamp(0, 1)
+    moved, gone = texture.roll((7, 11), (2, 3)), texture.mean(dim=(2, 3), keepdim=True).expand_as(texture)
+    assert distance(moved, texture) < distance(gone, texture)
+    assert psnr(moved, texture) < psnr(gone, texture)
+
+
+def test_structure_and_texture_take_vgg16_and_reject_other_files(deep_loss_weights, loss_weights, tmp_path, rng):
+    assert StructureTexture.load(deep_loss_weights).network.layers == ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    with pytest.raises(CheckpointError, match="lacks relu3_1 of vgg16"):
+        StructureTexture.load(loss_weights)
+    with pytest.raises(CheckpointError, match="is neither SqueezeNet 1.1 nor VGG-16"):
+        StructureTexture.load(lpips_file(tmp_path / "lin.safetensors", "vgg", rng))
+
+
 def test_images_that_cannot_be_compared_are_rejected(pair, loss_weights):
     image, reference = pair
     network = LossNetwork("vgg16", loss_weights, ["relu2_2"])
     for measure in (psnr, ssim, lambda x, y: perceptual_distance(x, y, network)):
         with pytest.raises(InputError, match="two equal shapes"):
             measure(image, reference[..., 1:])
+    with pytest.raises(InputError, match="two equal shapes"):
+        StructureTexture(network)(image, reference[..., 1:])
     with pytest.raises(InputError, match="47x40 px are too small .* border of 15 px; expected at least 41 px"):
         ssim(image, reference, 15)
     with pytest.raises(InputError, match="too small"):
