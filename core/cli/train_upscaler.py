@@ -18,17 +18,22 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("photos", metavar="DIR", help="folder of sharp photos; a few hundred are enough")
     command.add_argument(
-        "--factor", type=int, default=4, metavar="N", help="how many times to enlarge: 2, 4 or 8 (default: %(default)s)"
+        "--factor",
+        type=int,
+        default=4,
+        metavar="N",
+        help="how many times to enlarge: 2, 4 or 8, or 1 to only restore (default: %(default)s)",
     )
     command.add_argument(
         "--recipe",
         default="pixel",
-        help="training recipe: pixel, perceptual, paper or paper-pixel (default: %(default)s)",
+        help="training recipe: pixel, perceptual, restore, restore-perceptual, paper or paper-pixel (default: %(default)s)",
     )
     command.add_argument(
         "--init-from",
         metavar="NAME|FILE",
-        help="start from this upscaler; for the recipe perceptual, use one that was trained with pixel",
+        help="start from this upscaler; for the recipes perceptual and restore, use one that was trained with pixel, and for "
+        "restore-perceptual one that was trained with restore",
     )
     command.add_argument(
         "--teachers",
@@ -56,8 +61,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     changes.add_argument("--size", type=int, metavar="PX", help="side of the low resolution crops")
     changes.add_argument(
         "--degradation", metavar="NAME",
-        help="how the low resolution crops are made: bicubic; blur (then bicubic, as in the paper); or mix, one of them at "
-        "random",
+        help="how the low resolution crops are made: bicubic; blur (then bicubic, as in the paper); mix, one of them at "
+        "random; or real, with the blur, noise and JPEG of real photos",
+    )  # fmt: skip
+    changes.add_argument(
+        "--adversarial", metavar="X", type=float,
+        help="weight of a small discriminator, such as 0.02; 0 trains without one",
     )  # fmt: skip
     changes.add_argument("--pixel-weight", type=float, metavar="X", help="factor on the weight of the pixel loss")
     command.set_defaults(run=_train_upscaler)

@@ -128,8 +128,8 @@ def fetch_tensors(
 
 
 def deepest_of(entry: Entry, layers: Iterable[str]) -> str:
-    """Return the deepest of these layers. Raises InputError for a layer that the network does not have."""
-    return max(layers, key=lambda layer: _depth(entry, layer))
+    """Return the deepest of these layers, by its activation. Raises InputError for a layer that the network lacks."""
+    return max(map(_architecture(entry).activation, layers), key=lambda layer: _depth(entry, layer))
 
 
 def _download(

@@ -19,7 +19,7 @@ from ..arithmetic import autocast
 from ..errors import InputError
 from ..images.resample import crop_to_multiple
 
-CONTENT_FORMS = ("paper", "relative")
+CONTENT_FORMS = ("paper", "relative", "absolute")
 STYLE_FORMS = ("paper", "code", "relative")
 PIXEL_FORMS = ("squared", "charbonnier")
 TV_FORMS = ("code", "mean")
@@ -41,10 +41,14 @@ def feature_loss(features: Tensor, target: Tensor, form: str = "paper") -> Tenso
     The forms:
         paper: squared distance / (C H W), equation 2.
         relative: squared distance / the target's squared norm, so that a layer's scale does not matter (ours).
+        absolute: mean absolute difference / the target's mean absolute value (ours, after ESRGAN's absolute differences).
 
     Raises:
         InputError: The form is unknown.
     """
+    if form == "absolute":
+        means = _float(target).abs().mean(dim=(1, 2, 3)).clamp_min(1e-12)
+        return ((_float(features) - _float(target)).abs().mean(dim=(1, 2, 3)) / means).mean()
     squared = (_float(features) - _float(target)).square()
     if form == "paper":
         return squared.mean()
@@ -153,6 +157,19 @@ def grid_loss(image: Tensor, target: Tensor, period: int, window: int = 8) -> Te
     positions = F.pixel_unshuffle(crop_to_multiple(_float(image) - _float(target), period), period)
     window = min(window, *positions.shape[-2:])
     return F.avg_pool2d(positions, window, max(window // 2, 1)).square().mean()
+
+
+def low_pass_loss(image: Tensor, target: Tensor, side: int) -> Tensor:
+    """Return the mean absolute difference between the means of blocks, averaged over N (ours).
+
+    Features hardly notice a shift of color or brightness. This loss does, and leaves detail alone.
+
+    Args:
+        image: (N, C, H, W).
+        target: the same shape as image.
+        side: side of a block, px.
+    """
+    return F.avg_pool2d(_float(image) - _float(target), min(side, *image.shape[-2:])).abs().mean()
 
 
 def mesh_loss(image: Tensor, target: Tensor, period: int = 2) -> Tensor:

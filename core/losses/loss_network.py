@@ -1,7 +1,8 @@
 """The fixed loss network, which turns images into features by layer name.
 
 Layers have the names of the VGG papers: ``relu3_3`` is the activation after the third convolution of the third block
-(Johnson et al., section 4.1). Each network is a list of steps that ends at the deepest requested layer. Callers give RGB
+(Johnson et al., section 4.1). VGG-16 and VGG-19 also have each convolution's output before its activation: ``conv3_3``.
+Each network is a list of steps that ends at the deepest requested layer. Callers give RGB
 in [0, 1]: the network normalizes its input itself.
 """
 
@@ -32,12 +33,14 @@ class Step:
         key: prefix of its tensors, such as ``key.weight`` and ``key.bias``.
         name: name of its output if that is a layer, else "".
         stride: stride of the convolution.
+        before: name of a convolution's output before its ReLU if that can be compared, else "".
     """
 
     op: str
     key: str = ""
     name: str = ""
     stride: int = 1
+    before: str = ""
 
 
 def _vgg(convolutions_per_block: tuple[int, ...]) -> tuple[Step, ...]:
@@ -45,7 +48,7 @@ def _vgg(convolutions_per_block: tuple[int, ...]) -> tuple[Step, ...]:
     steps, index = [], 0
     for block, count in enumerate(convolutions_per_block, start=1):
         for i in range(1, count + 1):
-            steps.append(Step("conv", f"features.{index}", f"relu{block}_{i}"))
+            steps.append(Step("conv", f"features.{index}", f"relu{block}_{i}", before=f"conv{block}_{i}"))
             index += 2
         steps.append(Step("pool"))
         index += 1
@@ -108,8 +111,12 @@ class Architecture:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of all layers, in order of depth."""
+        """Names of all activations, in order of depth."""
         return tuple(step.name for step in self.steps if step.name)
+
+    def activation(self, layer: str) -> str:
+        """Return the activation that follows a convolution, such as relu3_3 for conv3_3. Return other names unchanged."""
+        return next((step.name for step in self.steps if step.before == layer and layer), layer)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -206,19 +213,19 @@ class LossNetwork(nn.Module):
         self._load(tensors, source)
         self.eval().requires_grad_(False)
 
-    @property
-    def layers_by_depth(self) -> tuple[str, ...]:
-        """Names of all layers of the architecture, in order of depth."""
-        return self.architecture.layers
+    def depth(self, layer: str) -> int:
+        """Return the position of a layer in the architecture, from the input."""
+        return self.architecture.layers.index(self.architecture.activation(layer))
 
     def _needed_steps(self) -> tuple[Step, ...]:
         """Return the steps down to the deepest layer, without the heads of other layers. Raise InputError."""
         for layer in self.layers:
-            if layer not in self.architecture.layers:
+            if self.architecture.activation(layer) not in self.architecture.layers:
                 raise InputError(f"{self.name} has no layer {layer!r}; it has {', '.join(self.architecture.layers)}")
         if not self.layers:
             raise InputError("a loss network needs at least one layer; got none")
-        deepest = max(i for i, step in enumerate(self.architecture.steps) if step.name in self.layers)
+        needed = {self.architecture.activation(layer) for layer in self.layers}
+        deepest = max(i for i, step in enumerate(self.architecture.steps) if step.name in needed)
         steps = self.architecture.steps[: deepest + 1]
         return tuple(step for step in steps if step.op != "head" or step.name in self.layers)
 
@@ -285,16 +292,21 @@ class LossNetwork(nn.Module):
         x = self._normalized(image)
         features: dict[str, Tensor] = {}
         for step in self.steps:
-            out = self._run(step, x)
+            out = self._linear(step, x)
+            if step.before in self.layers:
+                features[step.before] = out
+            if step.op not in ("pool", "pool_ceil"):
+                out = F.relu(out)
             if step.name in self.layers:
                 features[step.name] = out
             if step.op != "head":
                 x = out
-            if until is not None and step.name == until:
+            if until is not None and until in (step.name, step.before):
                 break
         return features
 
-    def _run(self, step: Step, x: Tensor) -> Tensor:
+    def _linear(self, step: Step, x: Tensor) -> Tensor:
+        """Return a step's result before its last ReLU, if it has one."""
         if step.op == "pool":
             return F.max_pool2d(x, 2)
         if step.op == "pool_ceil":
@@ -302,9 +314,9 @@ class LossNetwork(nn.Module):
         if step.op == "fire":
             x = F.relu(self._conv(x, f"{step.key}.squeeze", padding=0))
             wide = (self._conv(x, f"{step.key}.expand1x1", padding=0), self._conv(x, f"{step.key}.expand3x3"))
-            return F.relu(torch.cat(wide, dim=1))
+            return torch.cat(wide, dim=1)
         padding = 1 if step.op == "conv" else 0
-        return F.relu(self._conv(x, step.key, padding=padding, stride=step.stride))
+        return self._conv(x, step.key, padding=padding, stride=step.stride)
 
     def check_size(self, image: Tensor) -> None:
         """Raise InputError for images so small that the deepest layer would be empty."""

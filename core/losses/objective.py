@@ -115,8 +115,7 @@ class Objective:
             grams = [self._grams(image) for image in images] if weights.style else []
             self.grams = {layer: torch.cat([each[layer] for each in grams]) for layer in weights.style}
         # Content images pass through the loss network only down to the deepest layer where content is compared.
-        by_depth = () if network is None else network.layers_by_depth
-        self._deepest_content = max(weights.content, key=by_depth.index, default=None)
+        self._deepest_content = None if network is None else max(weights.content, key=network.depth, default=None)
 
     def _features(self, image: Tensor, until: str | None = None) -> dict[str, Tensor]:
         """Return the features of an image, or none if no layer has a weight."""

@@ -30,7 +30,8 @@ tanh). Options from residual on are printed only if they differ from their defau
     residual plain: no ReLU after the addition (the paper) | relu: one | twice: the input is added twice
     last     plain: the last layer has no norm | norm: it has one
     eps      epsilon of the norms, 1e-05
-    base     none | bicubic: the result is added to the image, enlarged by bicubic interpolation (super-resolution)
+    base     none | bicubic: the result is added to the image, enlarged by bicubic interpolation (super-resolution), or to
+             the image itself if the scale is 1 (restoration)
     styles   1 | N: the instance norms hold a row of scale and shift for each of N styles, which share all convolutions
              (conditional instance normalization, Dumoulin et al. 2017, section 2.2)
 """
@@ -169,8 +170,8 @@ class ArchSpec:
         period = self.multiple_of * self.scale
         if period > _MAX_PERIOD:
             raise ArchError(f"the strides repeat only after {period} px; expected at most {_MAX_PERIOD}")
-        if self.base != "none" and not (self.multiple_of == 1 < self.scale and self.out_channels == self.in_channels):
-            raise ArchError("base=bicubic is for networks that only enlarge, with 3 channels in and out")
+        if self.base != "none" and not (self.multiple_of == 1 and self.out_channels == self.in_channels):
+            raise ArchError("base=bicubic is for networks without strides, with 3 channels in and out")
         side = (self.start_padding + 1) * self.multiple_of
         if self.padding == "reflect-start" and self.sizes(side)[-1] != side * self.scale:
             raise ArchError(

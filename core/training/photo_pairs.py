@@ -17,24 +17,30 @@ from ..errors import ImageError, InputError, first_line
 from ..images.folders import find_images
 from ..images.reading import read_image
 from ..images.resample import DEGRADATIONS, bicubic_resize, crop_to_multiple, degrade
+from .degradations import damaged
 from .photos import WHOLE, Share, ahead, ordered, positions
 
 _CACHE_BYTES = 2 << 30  # size of the cache of decoded photos, since decoding takes longer than a step
+REAL = "real"  # the degradation of degradations.py, other for each crop
+_MARGIN = 8  # LR px around a crop that are damaged with it, so that crops show no effects of an edge
 _SIZES = (1.0, 0.7, 0.5)  # scales of a photo: reduced, it is sharper and shows other detail
 
 
 class PairFolder:
     """Random crops (LR, HR) of the photos in a folder, flipped and rotated at random, in a new order each epoch.
 
-    The low resolution image is made from the whole photo, as in the test sets, so that crops show no effects of an edge. A
-    photo that cannot be used is skipped, and the next one in order is used instead.
+    The low resolution image is made from the whole photo, as in the test sets, so that crops show no effects of an edge. With
+    the degradation "real", it is made from the crop and a margin around it, differently for each position of the run.
+
+    A photo that cannot be used is skipped, and the next one in order is used instead.
 
     Args:
         folder: folder of photos.
         factor: HR side over LR side.
         size: side of the LR crops, px.
         batch_size: pairs in a batch.
-        degradation: how LR is made from HR: a name of `resample.DEGRADATIONS`, or "mix" for a random one.
+        degradation: how LR is made from HR: a name of `resample.DEGRADATIONS`, "mix" for a random one, or "real" for
+            `degradations.damaged`.
         seed: random seed of order and crops, from 0 to 2^63 - 1.
         candidates: number of random places for a crop, of which the one with the most detail is chosen.
 
@@ -54,9 +60,9 @@ class PairFolder:
     ) -> None:  # fmt: skip
         if not 0 <= seed < 2**63:
             raise InputError(f"the seed is {seed}; expected a number from 0 to 2^63 - 1")
-        if degradation not in (*DEGRADATIONS, "mix"):
-            raise InputError(f"the degradation is {degradation!r}; expected {', '.join(DEGRADATIONS)} or mix")
-        self.kinds = DEGRADATIONS if degradation == "mix" else (degradation,)
+        if degradation not in (*DEGRADATIONS, "mix", REAL):
+            raise InputError(f"the degradation is {degradation!r}; expected {', '.join(DEGRADATIONS)}, mix or {REAL}")
+        self.kinds = {"mix": DEGRADATIONS, REAL: ()}.get(degradation, (degradation,))  # made from whole photos
         self.files = sorted(find_images([folder]))  # the order by which earlier runs chose their photos
         self.factor, self.size, self.batch_size, self.seed = factor, size, batch_size, seed
         self.candidates = candidates
@@ -88,7 +94,10 @@ class PairFolder:
                 # A new generator: the crop must not depend on whether an unreadable photo was met before or only now.
                 random = np.random.default_rng([self.seed, 2, position])
                 try:
-                    return self._crop(self._images(path, _SIZES[int(random.integers(len(_SIZES)))]), random)
+                    images = self._images(path, _SIZES[int(random.integers(len(_SIZES)))])
+                    if self.kinds:
+                        return self._crop(images, random)
+                    return self._damaged_crop(images["hr"], random, np.random.default_rng([self.seed, 6, position]))
                 except Exception as error:  # on damaged data decoders raise nearly anything
                     self.skipped[path] = first_line(error)
         raise ImageError(
@@ -98,12 +107,29 @@ class PairFolder:
     def _crop(self, images: dict[str, Tensor], random: np.random.Generator) -> tuple[Tensor, Tensor]:
         kind = self.kinds[int(random.integers(len(self.kinds)))]
         low, high, size, factor = images[kind], images["hr"], self.size, self.factor
-        places = [[int(random.integers(side - size + 1)) for side in low.shape[-2:]] for _ in range(self.candidates)]
-        y, x = max(places, key=lambda place: detail(low[:, place[0] : place[0] + size, place[1] : place[1] + size]))
+        y, x = self._place(low, size, random)
         low = low[:, y : y + size, x : x + size]
         high = high[:, factor * y : factor * (y + size), factor * x : factor * (x + size)]
-        flip, turns = random.random() < 0.5, int(random.integers(4))
-        return turned(low, flip, turns), turned(high, flip, turns)
+        return _turned_at_random(low, high, random)
+
+    def _damaged_crop(
+        self, photo: Tensor, random: np.random.Generator, damage: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return a crop and its damaged version. The margin differs, so that blocks of JPEG lie anywhere in the crop."""
+        size, factor = self.size, self.factor
+        y, x = (place // factor * factor for place in self._place(photo, size * factor, random))
+        top, left = (min(factor * int(random.integers(_MARGIN, 2 * _MARGIN)), place) for place in (y, x))
+        side = (size + _MARGIN) * factor
+        low = damaged(photo[:, y - top : y + side, x - left : x + side], factor, damage)
+        low = low[:, top // factor :, left // factor :][:, :size, :size]
+        high = photo[:, y : y + factor * size, x : x + factor * size]
+        return _turned_at_random(low, high, random)
+
+    def _place(self, image: Tensor, size: int, random: np.random.Generator) -> tuple[int, int]:
+        """Return top and left of the crop with the most detail among the candidates."""
+        places = [[int(random.integers(side - size + 1)) for side in image.shape[-2:]] for _ in range(self.candidates)]
+        y, x = max(places, key=lambda place: detail(image[:, place[0] : place[0] + size, place[1] : place[1] + size]))
+        return y, x
 
     def _images(self, path: Path, size: float) -> dict[str, Tensor]:
         """Return the photo, scaled unless that makes it too small, and its low resolution images, (3, H, W) uint8.
@@ -126,6 +152,11 @@ class PairFolder:
             self._decoded[path, size] = images
             self._bytes += taken
         return images
+
+
+def _turned_at_random(low: Tensor, high: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    flip, turns = random.random() < 0.5, int(random.integers(4))
+    return turned(low, flip, turns), turned(high, flip, turns)
 
 
 def turned(image: Tensor, flip: bool, turns: int) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.own_format import digest_of
 from ..errors import CheckpointError, quoted, shortened
@@ -20,6 +20,7 @@ from ..network.transform_net import TransformNet
 
 FORMAT = 2  # 1 had no digest, and identified photos by name and size
 NETWORK, AVERAGE, OPTIMIZER, HISTORY = "network.", "average.", "optimizer.", "history"
+DISCRIMINATOR = "discriminator."
 _EARLIER_OPTIMIZER = "adam."  # prefix of the optimizer's tensors in early checkpoints, whatever the optimizer
 _OF_OPTIMIZER = ({"step", "exp_avg"}, {"step", "exp_avg", "exp_avg_sq"})  # Muon's and Adam's state of a parameter
 
@@ -28,6 +29,12 @@ def digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     """Return the digest of a checkpoint: of its tensors, its step and its run."""
     text = json.dumps([header.get("step"), header.get("run")], sort_keys=True)
     return hashlib.sha256(f"{digest_of(tensors)} {text}".encode()).hexdigest()
+
+
+def named_parameters(network: nn.Module, discriminator: nn.Module | None) -> list[tuple[str, nn.Parameter]]:
+    """Return the trained parameters by the names that they have in a checkpoint, in the optimizer's order."""
+    others = () if discriminator is None else discriminator.named_parameters(DISCRIMINATOR.removesuffix("."))
+    return [*network.named_parameters(), *others]
 
 
 def with_current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,14 +46,16 @@ def with_current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check(
-    tensors: Mapping[str, Tensor], header: Mapping[str, Any], network: TransformNet, *, steps: int, averaged: bool
-) -> None:
+    tensors: Mapping[str, Tensor], header: Mapping[str, Any], network: TransformNet,
+    discriminator: nn.Module | None = None, *, steps: int, averaged: bool,
+) -> None:  # fmt: skip
     """Check that a checkpoint is undamaged and fits a training run.
 
     Args:
         tensors: its tensors, from `with_current_names`.
         header: its header.
         network: the network that is trained.
+        discriminator: the discriminator that is trained with it, if any.
         steps: steps of the run.
         averaged: whether the run keeps an average of the weights.
 
@@ -58,13 +67,17 @@ def check(
         raise CheckpointError(f"it claims step {quoted(step)} of {steps}")
     if header.get("format") != 1 and header.get("digest") != digest(tensors, header):
         raise CheckpointError("its content differs from its digest")
-    weights = network.state_dict()
+    weights = {NETWORK: network.state_dict()}
+    if averaged:
+        weights[AVERAGE] = weights[NETWORK]
+    if discriminator is not None:
+        weights[DISCRIMINATOR] = discriminator.state_dict()
     left = set(tensors) - {HISTORY}
-    for prefix in (NETWORK, AVERAGE) if averaged else (NETWORK,):
-        for key, expected in weights.items():
+    for prefix, of_module in weights.items():
+        for key, expected in of_module.items():
             _check_tensor(prefix + key, tensors.get(prefix + key), tuple(expected.shape), expected.dtype)
             left.discard(prefix + key)
-    for key, parameter in network.named_parameters():
+    for key, parameter in named_parameters(network, discriminator):
         parts = {name.removeprefix(f"{OPTIMIZER}{key}.") for name in left if name.startswith(f"{OPTIMIZER}{key}.")}
         if parts and parts not in _OF_OPTIMIZER:
             raise CheckpointError(f"the optimizer's state of {key} is {quoted(sorted(parts))}")

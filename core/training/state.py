@@ -1,7 +1,7 @@
 """The state of a training run: its identity, and checkpoints to resume it from.
 
-A checkpoint holds network, optimizer, step and the losses so far. Batches depend only on seed and step (photos.py), so
-nothing else has a state.
+A checkpoint holds network, optimizer, step and the losses so far, and the discriminator if there is one. Batches depend only
+on seed and step (photos.py), so nothing else has a state.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ from ..images.reading import open_file
 from ..losses.objective import ObjectiveWeights
 from ..network.transform_net import TransformNet
 from . import saved_state
-from .saved_state import AVERAGE, HISTORY, NETWORK, OPTIMIZER
+from .saved_state import AVERAGE, DISCRIMINATOR, HISTORY, NETWORK, OPTIMIZER, named_parameters
 
 CHECKPOINT_SUFFIX = ".training.safetensors"
 _PIECES, _PIECE = 4, 2**14  # parts of a large photo that identify it, and bytes of each
 _DIGITS = 16  # of a digest in the facts of a run
-_ADDED_TERMS = ("steadiness",)  # a run without them must equal the same run of an earlier version
+_ADDED_TERMS = (
+    "steadiness",
+    "low_pass",
+    "adversarial",
+)  # a run without them must equal the same run of an earlier version
 History = list[list[float]]  # the parts of the objective at each step
 
 
@@ -146,6 +150,7 @@ def is_finished(out: Path, run: Mapping[str, Any], photos: Sequence[Path] = ()) 
 def save_checkpoint(
     path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer, step: int,
     history: History, average: Mapping[str, torch.Tensor] | None = None,
+    discriminator: torch.nn.Module | None = None,
 ) -> None:  # fmt: skip
     """Write a checkpoint with everything that is needed to resume a run.
 
@@ -157,13 +162,16 @@ def save_checkpoint(
         step: steps done.
         history: losses of these steps.
         average: average of the weights by name, if the run has one.
+        discriminator: the discriminator, if the run has one.
 
     Raises:
         CheckpointError: The file cannot be written, for example because the disk is full.
     """
     tensors = {NETWORK + key: t for key, t in network.state_dict().items()}
     tensors |= {AVERAGE + key: t for key, t in (average or {}).items()}
-    names = [name for name, _ in network.named_parameters()]
+    if discriminator is not None:
+        tensors |= {DISCRIMINATOR + key: t for key, t in discriminator.state_dict().items()}
+    names = [name for name, _ in named_parameters(network, discriminator)]
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"{OPTIMIZER}{names[index]}.{key}": t for key, t in values.items()}
     tensors[HISTORY] = torch.tensor(history, dtype=torch.float64, device="cpu")
@@ -174,9 +182,9 @@ def save_checkpoint(
 
 def resume(
     path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer, *, steps: int,
-    averaged: bool = False, photos: Sequence[Path] = (),
+    averaged: bool = False, photos: Sequence[Path] = (), discriminator: torch.nn.Module | None = None,
 ) -> tuple[int, History, dict[str, torch.Tensor] | None]:  # fmt: skip
-    """Load the checkpoint, if there is one, into network and optimizer.
+    """Load the checkpoint, if there is one, into network, optimizer and discriminator.
 
     Args:
         path: file of the checkpoint.
@@ -186,6 +194,7 @@ def resume(
         steps: steps of the run.
         averaged: whether the run keeps an average of the weights.
         photos: the training photos, by which earlier versions' checkpoints are recognized.
+        discriminator: the discriminator, if the run has one.
 
     Returns:
         The steps done, their losses, and the average of the weights on the network's device, or None if there is none.
@@ -200,10 +209,12 @@ def resume(
     try:
         _check_run(path, header, run if header["format"] == saved_state.FORMAT else _as_of_format_1(run, photos))
         tensors = saved_state.with_current_names(tensors)
-        saved_state.check(tensors, header, network, steps=steps, averaged=averaged)
+        saved_state.check(tensors, header, network, discriminator, steps=steps, averaged=averaged)
         network.load_state_dict(_below(NETWORK, tensors))
+        if discriminator is not None:
+            discriminator.load_state_dict(_below(DISCRIMINATOR, tensors))
         state = optimizer.state_dict()
-        for index, (name, _) in enumerate(network.named_parameters()):
+        for index, (name, _) in enumerate(named_parameters(network, discriminator)):
             if values := _below(f"{OPTIMIZER}{name}.", tensors):
                 state["state"][index] = values
         optimizer.load_state_dict(state)

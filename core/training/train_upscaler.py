@@ -10,18 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..arithmetic import autocast
-from ..checkpoints.own_format import load_network
+from ..checkpoints.own_format import load_network, read_header
 from ..devices import autocast_dtype, pick_device
 from ..errors import InputError
 from ..hub.loss_networks import loss_weights_file
 from ..images.folders import find_images
 from ..images.reading import read_image
 from ..images.resample import crop_to_multiple, degrade
-from ..losses.functional import grid_loss, mesh_loss, total
+from ..losses.functional import grid_loss, low_pass_loss, mesh_loss, total
 from ..losses.loss_network import LossNetwork
 from ..losses.metrics import psnr
 from ..losses.objective import Objective
@@ -29,11 +30,15 @@ from ..network.stages import ConvStage, ResidualStage
 from ..network.transform_net import TransformNet, build_network
 from ..progress import ProgressCallback
 from . import state as training_state
-from .photo_pairs import PairFolder
+from .adversary import PatchDiscriminator, adversarial_losses
+from .degradations import damaged
+from .photo_pairs import REAL, PairFolder
 from .photos import loader_workers, on_device
 from .teachers import Teachers
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 from .upscale_recipes import UpscaleRecipe, upscale_recipe
+
+_BLOCK = 8  # px of the low-pass loss
 
 
 @dataclass
@@ -146,12 +151,13 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
         return out
 
     network.to(device).to(memory_format=torch.channels_last).train()
-    losses = _Losses(recipe, network, _objective(run, device), teachers, device, amp)
+    discriminator = PatchDiscriminator(run.seed).to(device) if recipe.adversarial else None
+    losses = _Losses(recipe, network, _objective(run, device), teachers, device, amp, discriminator)
     return train(
         Training(
             out, identity, recipe, network, photos, losses, recipe.weights.sums, report=partial(_report, run, network),
             facts=_facts(run, out.stem, network.spec.scale), half=run.half, average=recipe.average,
-            checkpoint_seconds=run.checkpoint_seconds,
+            checkpoint_seconds=run.checkpoint_seconds, discriminator=discriminator,
         ),
         progress,
     )  # fmt: skip
@@ -173,7 +179,7 @@ def _objective(run: UpscaleTraining, device: torch.device) -> Objective:
 
 @dataclass
 class _Losses:
-    """The objective of an upscaler for a batch, and the recipe's terms against grids and meshes."""
+    """The objective of an upscaler for a batch, the recipe's terms against grids and meshes, and the discriminator's."""
 
     recipe: UpscaleRecipe
     network: TransformNet
@@ -181,6 +187,7 @@ class _Losses:
     teachers: Teachers
     device: torch.device
     amp: torch.dtype | None
+    discriminator: PatchDiscriminator | None
 
     def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for pairs (LR, HR) of crops."""
@@ -194,14 +201,24 @@ class _Losses:
                 parts["grid"] = recipe.grid * grid_loss(output, high, self.network.spec.scale)
             if recipe.mesh:
                 parts["mesh"] = recipe.mesh * total(mesh_loss(output, high, period) for period in recipe.mesh_periods)
+            if recipe.low_pass:
+                parts["low-pass"] = recipe.low_pass * low_pass_loss(output, high, _BLOCK)
+            if self.discriminator is not None:
+                parts |= adversarial_losses(self.discriminator, output, high)
+                parts["adversarial"] = recipe.adversarial * parts["adversarial"]
             return parts
 
 
 def _facts(run: UpscaleTraining, name: str, factor: int) -> dict[str, Any]:
     """Return the facts to save in the finished file."""
     facts = {"task": "upscale", "scale": factor, "name": name, **run.facts}
-    if run.recipe.weights.layers and run.init_from is not None:
-        facts.setdefault("partner", Path(run.init_from).stem)  # the network that this one can be blended with
+    restores = run.recipe.degradation == REAL
+    if restores:
+        facts["dial"] = "denoise"
+    if run.init_from is not None and (restores or run.recipe.weights.layers):
+        start = read_header(Path(run.init_from))  # a restorer's partner is a clean network, not an earlier restorer
+        partner = start.get("partner") if restores and start.get("dial") == "denoise" else Path(run.init_from).stem
+        facts.setdefault("partner", partner)  # the network that this one can be blended with
     return {**facts, "recipe": training_state.as_json(run.recipe)}
 
 
@@ -209,18 +226,21 @@ def _report(run: UpscaleTraining, network: TransformNet, step: int, weights: Map
     """Return a note on the PSNR of ``weights`` if a measurement is due at this step."""
     if not run.validation or not run.validation_steps or step % run.validation_steps:
         return {}
-    figure = validate(network, weights, find_images([run.validation]))
+    figure = validate(network, weights, find_images([run.validation]), run.recipe.degradation)
     return {"notes": (f"step {step}: {figure:.2f} dB on the photos for validation",)}
 
 
 @torch.no_grad()
-def validate(network: TransformNet, weights: Mapping[str, Tensor], photos: list[Path]) -> float:
+def validate(
+    network: TransformNet, weights: Mapping[str, Tensor], photos: list[Path], degradation: str = "bicubic"
+) -> float:
     """Return the mean PSNR of a network with other weights, on photos that are reduced by bicubic resampling.
 
     Args:
         network: the network, which is not changed.
         weights: the weights to use, by name.
         photos: files of high resolution photos.
+        degradation: "real" damages each photo instead, always in the same way.
 
     Returns:
         Mean PSNR of the Y channel in dB, with a border of factor px cropped.
@@ -229,9 +249,14 @@ def validate(network: TransformNet, weights: Mapping[str, Tensor], photos: list[
     network.load_state_dict(weights)
     device, factor = next(network.parameters()).device, network.spec.scale
     figures = []
-    for photo in photos:
-        high = crop_to_multiple(read_image(photo).filled, factor).to(device)
-        figures.append(psnr(network(degrade(high, factor)).clamp(0, 1), high, factor).item())
+    for index, photo in enumerate(photos):
+        high = crop_to_multiple(read_image(photo).filled, factor)
+        if degradation == REAL:
+            random = np.random.default_rng([7, index])
+            low = damaged(high[0].mul(255).round().byte(), factor, random)[None].float() / 255
+        else:
+            low = degrade(high, factor)
+        figures.append(psnr(network(low.to(device)).clamp(0, 1).cpu(), high, factor).item())
     return sum(figures) / len(figures)
 
 
@@ -242,7 +267,7 @@ def _initial_network(run: UpscaleTraining) -> TransformNet:
         if network.spec.norm == "none":
             initialize(network)
     spec = network.spec
-    if spec.scale < 2 or spec.multiple_of != 1 or spec.out_channels != 3:
+    if spec.scale < (1 if run.recipe.degradation == REAL else 2) or spec.multiple_of != 1 or spec.out_channels != 3:
         raise InputError(f"{spec} is no upscaler; expected a scale of 2 or more, 3 channels and images of any size")
     if run.init_from is None:
         return network

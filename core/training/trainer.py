@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.own_format import save_network
 from ..errors import CheckpointError, DiskFullError, InputError, TrainingError
@@ -63,6 +63,8 @@ class Training:
         checkpoint_seconds: time between checkpoints, s.
         result: maps the trained network to the network to write. If None, the trained network is written.
         pixels: pixel convention of the network.
+        discriminator: a network that is trained with this one, by parts of the objective that reach it alone. It is saved
+            in checkpoints, but not in the result.
     """
 
     out: Path
@@ -80,6 +82,7 @@ class Training:
     checkpoint_seconds: float = 30.0
     result: Callable[[TransformNet], TransformNet] | None = None
     pixels: PixelConvention = OURS
+    discriminator: nn.Module | None = None
 
 
 def checkpoint_path(out: str | Path) -> Path:
@@ -165,9 +168,10 @@ class _Loop:
         self.checkpoint = checkpoint_path(run.out)
         self.has_statistics = next(run.network.buffers(), None) is not None  # the forward pass changes them
         _freeze_cancelled_biases(run.network)
-        self.optimizer = build_optimizer(run.schedule.optimizer, run.network.parameters(), run.schedule.learning_rate)
+        self.trained = nn.ModuleList([run.network] + ([] if run.discriminator is None else [run.discriminator]))
+        self.optimizer = build_optimizer(run.schedule.optimizer, self.trained.parameters(), run.schedule.learning_rate)
         self.device = next(run.network.parameters()).device
-        self.gradients = Gradients(run.network, run.losses, run.data.batch_size, run.sums)
+        self.gradients = Gradients(self.trained, run.losses, run.data.batch_size, run.sums)
         self.first = self.step = 0
         self.history: training_state.History = []
         self.average: dict[str, Tensor] | None = None
@@ -206,13 +210,13 @@ class _Loop:
         run, network = self.run, self.network
         self.step, self.history, self.average = training_state.resume(
             self.checkpoint, run.identity, network, self.optimizer, steps=run.schedule.steps,
-            averaged=bool(run.average), photos=run.data.files,
+            averaged=bool(run.average), photos=run.data.files, discriminator=run.discriminator,
         )  # fmt: skip
         self.first = self.step
         processes.check_same(f"{run.identity} {self.step}", self.device)
         if not self.step and run.start is not None:
             run.start()
-        processes.take_from_first([*network.parameters(), *network.buffers()])
+        processes.take_from_first([*self.trained.parameters(), *self.trained.buffers()])
         if run.average and self.average is None:
             self.average = {key: value.detach().clone() for key, value in network.state_dict().items()}
 
@@ -228,7 +232,7 @@ class _Loop:
     def _unwatched_step(self, batch: Any) -> list[str]:
         """Train on one batch as if it were sure to give a finite gradient; `_read` finds out."""
         if not self.unread:
-            self.backup = Backup(self.network, self.optimizer, self.average)
+            self.backup = Backup(self.trained, self.optimizer, self.average)
         finite, notes = self._gradients(batch)
         self.consistent = False
         self.optimizer.step()
@@ -270,8 +274,9 @@ class _Loop:
         self.consistent = not self.has_statistics
         self.parts, notes = self.gradients(batch, self.step)
         loss = total(self.parts.values())
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip or math.inf)
-        return (torch.isfinite(loss) & torch.isfinite(norm)).float(), notes
+        limit = self.schedule.clip or math.inf
+        norms = [nn.utils.clip_grad_norm_(module.parameters(), limit) for module in self.trained]
+        return (torch.isfinite(loss) & torch.isfinite(torch.stack(norms)).all()).float(), notes
 
     def _train_step(self, batch: Any) -> list[str]:
         """Train on one batch, look at the result, and return notes for the user."""
@@ -301,8 +306,9 @@ class _Loop:
     def _save(self) -> None:
         if processes.is_first():
             save_checkpoint(
-                self.checkpoint, self.run.identity, self.network, self.optimizer, self.step, self.history, self.average
-            )
+                self.checkpoint, self.run.identity, self.network, self.optimizer, self.step, self.history, self.average,
+                self.run.discriminator,
+            )  # fmt: skip
 
     def _save_in_time(self) -> list[str]:
         """Write a checkpoint if the last one is old enough, and return notes for the user."""
@@ -361,7 +367,7 @@ class _Loop:
 
     def _state_bytes(self) -> int:
         """Return the size of a checkpoint's tensors."""
-        tensors = [*self.network.state_dict().values(), *(self.average or {}).values()]
+        tensors = [*self.trained.state_dict().values(), *(self.average or {}).values()]
         for values in self.optimizer.state.values():
             tensors += [value for value in values.values() if isinstance(value, Tensor)]
         return sum(tensor.nbytes for tensor in tensors) + 8 * len(self.history) * len(self.parts)

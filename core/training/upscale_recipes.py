@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
 from ..losses.objective import ObjectiveWeights
 from ..models.upscale_model import SCALES
+from .photo_pairs import REAL
 from .style_recipes import check_numbers
 
 #: Smallest values of a recipe's numbers.
-_SMALLEST = {"batch_size": 1, "size": 8, "candidates": 1, "grid": 0, "mesh": 0, "average": 0}
+_SMALLEST = {
+    "batch_size": 1,
+    "size": 8,
+    "candidates": 1,
+    "grid": 0,
+    "mesh": 0,
+    "average": 0,
+    "low_pass": 0,
+    "adversarial": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class UpscaleRecipe:
         grid: weight of ``functional.grid_loss`` with the factor as its period.
         mesh: weight of ``functional.mesh_loss``, for each of ``mesh_periods``.
         mesh_periods: periods of the mesh loss, px.
+        low_pass: weight of ``functional.low_pass_loss``, for blocks of 8 px.
+        adversarial: weight of the adversarial loss, see adversary.py. 0 trains without a discriminator.
         average: decay of the moving average of the weights, which becomes the result. 0 uses the last weights.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
 
@@ -61,6 +73,8 @@ class UpscaleRecipe:
     warmup: int = 0
     clip: float = 0.0
     average: float = 0.0
+    low_pass: float = 0.0
+    adversarial: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,7 +85,7 @@ class UpscaleRecipe:
 
 def _ours(factor: int, deeper: bool = False) -> str:
     """Return an arch string that works at low resolution. x8 shuffles twice, far cheaper than one shuffle by 8."""
-    body = {2: "R48x5,p2-3", 4: "R48x8,p4-3", 8: "R48x5,p2-48,p4-3"}[factor]
+    body = {1: "R48x5,c3s1-3", 2: "R48x5,p2-3", 4: "R48x8,p4-3", 8: "R48x5,p2-48,p4-3"}[factor]
     body = body.replace("R48x8", "R48x16") if deeper else body
     return f"c3s1-48,{body} norm=none padding=zero output=linear base=bicubic"
 
@@ -103,17 +117,43 @@ def _pixel(factor: int) -> UpscaleRecipe:
     )  # fmt: skip
 
 
+_FEATURES = ObjectiveWeights(
+    content={"conv2_2": 0.25, "conv3_3": 1.0, "conv4_3": 1.0}, content_form="absolute",
+    pixel=0.3, pixel_form="charbonnier",
+)  # fmt: skip
+_FEATURES_SOURCES = _OURS_SOURCES | {
+    "content": "[ours] after ESRGAN: before activation, absolute differences. At one shallow layer, networks weave a mesh",
+    "low_pass": "[ours] features hardly notice a shift of color; the weight is not tuned",
+    "adversarial": "[ours] off; no weight is tuned yet",
+}
+
+
 def _perceptual(factor: int) -> UpscaleRecipe:
     """Return the recipe for training from a network of `pixel` (init_from), which may have fewer residual blocks."""
     return UpscaleRecipe(
-        "perceptual", _ours(factor, deeper=True),
-        ObjectiveWeights(content={"relu2_2": 2e-5}, pixel=0.3, pixel_form="charbonnier"),
-        grid=300.0, mesh=400.0 if factor < 8 else 3000.0, mesh_periods=(2,) if factor < 8 else (2, 4),
-        steps=5_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=1e-3, schedule="cosine", warmup=100,
-        clip=1.0, average=0.999, sources=_OURS_SOURCES | {
-            "arch": "[ours] that of pixel, x4 with twice the residual blocks",
-            "grid, mesh, mesh_periods": "[ours] against the dots and meshes that a feature loss draws, at x8 coarser ones, too",
-        },
+        "perceptual", _ours(factor, deeper=True), _FEATURES, low_pass=1.0,
+        steps=3_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=5e-4, schedule="cosine", warmup=50,
+        clip=1.0, average=0.999,
+        sources=_FEATURES_SOURCES | {"arch": "[ours] that of pixel, x4 with twice the residual blocks"},
+    )  # fmt: skip
+
+
+def _restore(factor: int) -> UpscaleRecipe:
+    """Return the recipe for real photos. It starts best from a network of `pixel`, with which it can be blended later."""
+    return UpscaleRecipe(
+        "restore", _ours(factor, deeper=True), ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"), degradation=REAL,
+        steps=10_000, batch_size=16, size=96 if factor == 1 else 40 if factor < 8 else 24, candidates=2,
+        learning_rate=1e-3, schedule="cosine", warmup=100, clip=1.0, average=0.999,
+        sources=_OURS_SOURCES | {"degradation": "[ours] the order of Real-ESRGAN with narrower ranges, see degradations.py"},
+    )  # fmt: skip
+
+
+def _restore_perceptual(factor: int) -> UpscaleRecipe:
+    """Return the recipe that follows `restore`, which it starts from."""
+    return replace(
+        _restore(factor), name="restore-perceptual", weights=_FEATURES, low_pass=1.0, steps=3_000, batch_size=8,
+        candidates=1, learning_rate=5e-4, warmup=50,
+        sources=_restore(factor).sources | _FEATURES_SOURCES,
     )  # fmt: skip
 
 
@@ -127,19 +167,22 @@ def _paper(factor: int, name: str, weights: ObjectiveWeights) -> UpscaleRecipe:
 UPSCALE_RECIPES: dict[str, Callable[[int], UpscaleRecipe]] = {
     "pixel": _pixel,
     "perceptual": _perceptual,
+    "restore": _restore,
+    "restore-perceptual": _restore_perceptual,
     "paper": lambda factor: _paper(factor, "paper", ObjectiveWeights(content={"relu2_2": 1.0})),
     "paper-pixel": lambda factor: _paper(factor, "paper-pixel", ObjectiveWeights(pixel=1.0)),
 }
 
 
 def upscale_recipe(name: str, factor: int) -> UpscaleRecipe:
-    """Return a recipe by name for a factor of 2, 4 or 8.
+    """Return a recipe by name for a factor of 2, 4 or 8, or 1 for recipes that restore.
 
     Raises:
         InputError: There is no such recipe or factor. The message lists what there is.
     """
     if name not in UPSCALE_RECIPES:
         raise InputError(f"unknown recipe {name!r}; expected one of {', '.join(UPSCALE_RECIPES)}")
-    if factor not in SCALES:
-        raise InputError(f"the factor is {factor}; expected one of {', '.join(map(str, SCALES))}")
+    factors = (1, *SCALES) if name.startswith("restore") else SCALES
+    if factor not in factors:
+        raise InputError(f"the factor is {factor}; expected one of {', '.join(map(str, factors))}")
     return UPSCALE_RECIPES[name](factor)

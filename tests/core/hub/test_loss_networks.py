@@ -102,6 +102,7 @@ def test_download_option_downloads_the_deepest_needed_layer(publish, tmp_path):
     path = loss_weights_file("vgg16", ["relu1_1", "relu4_1"], tmp_path, download=True)
     assert path == tmp_path / "vgg16.relu4_1.safetensors" and "features.19.weight" not in load_file(path)
     assert loss_weights_file("vgg16", ["relu2_1"], tmp_path) == path
+    assert loss_weights_file("vgg16", ["conv2_2", "conv4_1"], tmp_path) == path, "before activation needs no more"
 
 
 def test_deeper_layers_need_another_download(publish):

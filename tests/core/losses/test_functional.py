@@ -13,6 +13,7 @@ from perceptual_style.core.losses.functional import (
     feature_loss,
     gram_matrix,
     grid_loss,
+    low_pass_loss,
     mesh_loss,
     moved,
     peak_loss,
@@ -41,7 +42,8 @@ def test_relative_feature_loss_divides_by_each_target_by_hand():
     features = target.clone()
     features[0, 0, 0, 1], features[1, 0, 0, 0] = 1.0, 3.0
     assert float(feature_loss(features, target, "relative")) == pytest.approx((1 / 4 + 9 / 100) / 2)
-    with pytest.raises(InputError, match="'gatys'; expected one of paper, relative"):
+    assert float(feature_loss(features, target, "absolute")) == pytest.approx((1 / 2 + 3 / 10) / 2)
+    with pytest.raises(InputError, match="'gatys'; expected one of paper, relative, absolute"):
         feature_loss(features, target, "gatys")
 
 
@@ -68,6 +70,15 @@ def test_peak_loss_counts_values_beyond_four_deviations():
     expected = ((5 - 0.05) / (0.25 - 0.0025 + 1e-5) ** 0.5 - 4) ** 2 / 100
     assert float(peak_loss(one)) == pytest.approx(expected, rel=1e-5)
     assert float(peak_loss(one * 7 + 3)) == pytest.approx(expected, rel=1e-3)  # whatever the scale
+
+
+def test_low_pass_loss_counts_shifts_and_leaves_detail_alone(rng):
+    target = rand(rng, 2, 3, 24, 35)
+    assert float(low_pass_loss(target, target, 8)) == 0
+    assert float(low_pass_loss(target + 0.1, target, 8)) == pytest.approx(0.1)
+    stripes = 0.1 * torch.tensor([1.0, -1.0]).repeat(12).view(24, 1).double()
+    assert float(low_pass_loss(target + stripes, target, 8)) == pytest.approx(0, abs=1e-12)
+    assert float(low_pass_loss(target[..., :5, :5] + 0.1, target[..., :5, :5], 8)) == pytest.approx(0.1)
 
 
 def test_grid_loss_counts_only_repeating_patterns(rng):

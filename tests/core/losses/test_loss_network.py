@@ -205,6 +205,18 @@ def test_network_is_frozen_and_image_gets_gradient(rng):
     assert network.weights["features/0/weight"].abs().sum() > 0
 
 
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_convolutions_are_their_activations_before_the_relu(name, rng):
+    tensors, layers = torchvisions(name, rng)[1], ["conv1_2", "relu1_2", "conv3_3"]
+    network, image = LossNetwork(name, tensors, layers), torch.rand(2, 3, 24, 20, generator=rng)
+    features = network(image)
+    assert list(features) == layers and (features["conv1_2"] < 0).any()
+    assert torch.equal(features["conv1_2"].relu(), features["relu1_2"])
+    assert torch.equal(features["conv3_3"].relu(), LossNetwork(name, tensors, ["relu3_3"])(image)["relu3_3"])
+    assert list(network(image, until="conv1_2")) == ["conv1_2", "relu1_2"]
+    assert network.depth("conv3_3") == network.depth("relu3_3") > network.depth("conv1_2")
+
+
 def test_half_precision_files_run_in_float32(rng):
     tensors = {key: tensor.half() for key, tensor in narrow_vgg16(rng).items()}
     network = LossNetwork("vgg16", tensors, ["relu2_2"])
@@ -256,7 +268,8 @@ def test_wrong_shapes_are_rejected(key, shape, rng):
     [
         ("vgg11", ["relu1_1"], "vgg11.*vgg16, vgg19"),
         ("vgg16", ["relu3_4"], "no layer 'relu3_4'.*relu3_3"),
-        ("vgg16", ["relu1_1", "conv1_1"], "conv1_1"),
+        ("vgg16", ["relu1_1", "conv3_4"], "conv3_4"),
+        ("vgg16_small", ["conv2_2"], "conv2_2"),
         ("vgg16", [], "at least one layer"),
     ],
 )

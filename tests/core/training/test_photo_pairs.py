@@ -68,7 +68,7 @@ def test_bad_folders_and_settings_are_rejected(folder, tmp_path):
         PairFolder(tmp_path, 4, 16, 4)
     with pytest.raises(ImageError, match="none of the 6 photos can be used"):
         PairFolder(folder, 4, 64, 4).batch(0)
-    with pytest.raises(InputError, match="'jpeg'.*bicubic, blur or mix"):
+    with pytest.raises(InputError, match="'jpeg'.*bicubic, blur, mix or real"):
         PairFolder(folder, 4, 16, 4, "jpeg")
 
 
@@ -78,3 +78,23 @@ def test_shares_of_a_batch_make_up_the_whole(folder):
     for part in range(2):
         (share,) = photos.batches(1, 2, (part, 2))
         assert all(torch.equal(piece, images[part::2]) for piece, images in zip(share, whole, strict=True))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_real_damage_is_of_the_same_place_and_depends_on_seed_and_index(folder, factor):
+    one, same, other = (PairFolder(folder, factor, 16, 3, "real", seed=seed, candidates=2) for seed in (5, 5, 6))
+    expected = [one.batch(index) for index in range(3)]
+    for (low, high), (same_low, same_high) in zip(expected[1:], same.batches(1, 3), strict=True):
+        assert torch.equal(low, same_low) and torch.equal(high, same_high)
+    low, high = expected[0]
+    assert low.shape == (3, 3, 16, 16) and high.shape == (3, 3, 16 * factor, 16 * factor)
+    assert not torch.equal(low, other.batch(0)[0])
+    mean = torch.stack([(degrade(high, factor) - low).mean(dim=(2, 3)).abs() for low, high in expected]).max()
+    assert mean < 0.1, "photos are smooth, so a crop of another place would differ"
+
+
+def test_crop_in_a_corner_of_a_photo_without_margin_has_its_size(tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "exact.png")
+    low, high = PairFolder(tmp_path, 4, 16, 4, "real").batch(0)
+    assert low.shape == (4, 3, 16, 16) and high.shape == (4, 3, 64, 64)

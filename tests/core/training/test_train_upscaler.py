@@ -12,6 +12,7 @@ from perceptual_style.core.errors import Cancelled, InputError, TrainingError
 from perceptual_style.core.images.resample import bicubic_resize
 from perceptual_style.core.losses.functional import mesh_loss
 from perceptual_style.core.losses.objective import ObjectiveWeights
+from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.transform_net import build_network
 from perceptual_style.core.training.photo_pairs import PairFolder
 from perceptual_style.core.training.teachers import Teachers, in_way
@@ -101,21 +102,18 @@ def test_perceptual_run_starts_from_pixel_network(train, loss_weights):
         torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("factor", "upsampling", "periods"), [(4, "p4-3", (2,)), (8, "p2-8,p4-3", (2, 4))])
-def test_mesh_loss_uses_every_period_of_the_recipe(tmp_path, factor, upsampling, periods):
-    assert (ours := upscale_recipe("perceptual", factor)).mesh_periods == periods
+def test_mesh_loss_uses_every_period_of_the_recipe(tmp_path):
     pixels = np.random.default_rng(5).integers(0, 256, (96, 80, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "sharp.png")
     recipe = dataclasses.replace(
-        RECIPE, arch=RECIPE.arch.replace("p2-3", upsampling), size=8, mesh=3.0, mesh_periods=ours.mesh_periods,
-        steps=1, learning_rate=1e-9,
+        RECIPE, arch=RECIPE.arch.replace("p2-3", "p4-3"), size=8, mesh=3.0, mesh_periods=(2, 4), steps=1, learning_rate=1e-9,
     )  # fmt: skip
     out, seen = tmp_path / "x.safetensors", []
     train_upscaler(tmp_path, out, recipe=recipe, device="cpu", precision="fp32", progress=seen.append)
-    low, high = PairFolder(tmp_path, factor, 8, 2).batch(0)
+    low, high = PairFolder(tmp_path, 4, 8, 2).batch(0)
     with torch.no_grad():
         output = load_network(out)[0](low)
-    expected = 3 * sum(float(mesh_loss(output, high, period)) for period in periods)
+    expected = 3 * sum(float(mesh_loss(output, high, period)) for period in (2, 4))
     assert seen[-1].losses["mesh"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -243,6 +241,72 @@ def test_networks_that_do_not_enlarge_are_rejected(train):
         train(recipe=dataclasses.replace(RECIPE, arch="c3s1-8,c3s1-3 norm=none"))
 
 
+RESTORE = dataclasses.replace(RECIPE, degradation="real", steps=4)
+
+
+def test_restorer_states_its_dial_and_keeps_the_clean_partner(train):
+    pixel = train("pixel")
+    first = train("first", RESTORE, init_from=pixel)
+    second = train("second", dataclasses.replace(RESTORE, steps=2), init_from=first)
+    alone = train("alone", RESTORE)
+    facts = {path.stem: load_network(path)[1] for path in (pixel, first, second, alone)}
+    stated = {name: (each.get("dial"), each.get("partner")) for name, each in facts.items()}
+    assert stated == {
+        "pixel": (None, None), "first": ("denoise", "pixel"), "second": ("denoise", "pixel"), "alone": ("denoise", None),
+    }  # fmt: skip
+
+
+def test_run_on_damaged_photos_resumes_exactly(train):
+    whole = load_file(train("whole", RESTORE))
+    with pytest.raises(Cancelled):
+        train("parts", RESTORE, progress=stop_at(2))
+    parts = load_file(train("parts", RESTORE))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_restorer_of_factor_one_learns_to_clean(train, photos):
+    arch = "c3s1-8,R8,c3s1-3 norm=none padding=zero output=linear base=bicubic"
+    recipe = dataclasses.replace(RESTORE, arch=arch, size=24, steps=60, learning_rate=5e-3)
+    network, facts = load_network(train("x1", recipe))
+    low, high = PairFolder(photos, 1, 24, 16, "real", seed=9).batch(0)
+    with torch.no_grad():
+        before, after = ((image - high).square().mean() for image in (low, network(low)))
+    assert facts["scale"] == 1 and after < before
+    with pytest.raises(InputError, match="no upscaler"):
+        train("clean", dataclasses.replace(recipe, degradation="bicubic"))
+
+
+def test_validation_of_a_restorer_uses_damaged_photos(train, photos):
+    notes = {}
+    for name, recipe in (("clean", RECIPE), ("damaged", RESTORE)):
+        recipe = dataclasses.replace(recipe, steps=1, learning_rate=1e-9)
+        train(
+            name, recipe, validation=photos, validation_steps=1, progress=lambda p, n=name: notes.update({n: p.notes})
+        )
+    clean, damaged = (float(notes[name][0].split()[2]) for name in ("clean", "damaged"))
+    assert damaged < clean - 1
+
+
+@pytest.mark.parametrize("name", ["perceptual", "restore-perceptual"])
+def test_perceptual_recipes_compare_before_activation(name, train, deep_loss_weights):
+    recipe = upscale_recipe(name, 2)
+    assert recipe.weights.content == {"conv2_2": 0.25, "conv3_3": 1.0, "conv4_3": 1.0}
+    assert (recipe.weights.content_form, recipe.weights.pixel, recipe.grid, recipe.mesh) == ("absolute", 0.3, 0, 0)
+    seen = []
+    recipe = dataclasses.replace(recipe, arch=RECIPE.arch, size=8, batch_size=1, steps=1, adversarial=0.02)
+    train("one", recipe, loss_weights=deep_loss_weights, progress=seen.append)
+    parts = [
+        "content conv2_2",
+        "content conv3_3",
+        "content conv4_3",
+        "pixel",
+        "low-pass",
+        "adversarial",
+        "discriminator",
+    ]
+    assert list(seen[0].losses) == parts
+
+
 @pytest.mark.parametrize("factor", SCALES)
 @pytest.mark.parametrize("name", UPSCALE_RECIPES)
 def test_every_recipe_describes_an_upscaler_of_its_factor(name, factor):
@@ -262,6 +326,15 @@ def test_unknown_recipes_and_factors_are_rejected():
         upscale_recipe("best", 4)
     with pytest.raises(InputError, match="factor is 3"):
         upscale_recipe("pixel", 3)
+    with pytest.raises(InputError, match="factor is 1; expected one of 2, 4, 8"):
+        upscale_recipe("perceptual", 1)
+    assert build_network(upscale_recipe("restore", 1).arch).spec.scale == 1
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_restorers_have_the_shape_of_the_bundled_clean_networks(factor):
+    clean = str(load_upscaler(f"pixel_x{factor}").spec)
+    assert clean == upscale_recipe("restore", factor).arch == upscale_recipe("perceptual", factor).arch
 
 
 def test_initialize_starts_near_base_and_keeps_signal():
