@@ -36,7 +36,10 @@ class Choices:
     beside: Callable[[Path], Path | None] = lambda path: None
 
     def options(self) -> list[str]:
-        """Return what the list shows: named networks, then files. Those to download, and unreadable files, are marked."""
+        """Return what the list shows: named networks, then files. Those to download, and unreadable files, are marked.
+
+        Networks that were replaced are hidden. Workflows that name them still run.
+        """
         entries = [entry for name in names(self.task) if (entry := find_entry(name, self.task)) is not None]
         folders = model_folders(self.folder)
         missing = {entry.id for entry in entries if not is_downloaded(entry, folders)}
@@ -45,7 +48,7 @@ class Choices:
         }
         files = [name for name in model_files(self.folder) if name not in downloads]
         options = []
-        for entry in entries:
+        for entry in (each for each in entries if each.replaced_by is None):
             if entry.id in missing:
                 options.append(entry.id + _TO_DOWNLOAD)
             else:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..core.hub.manifest import Entry
-from ..core.models.upscale_model import UpscaleModel, load_upscaler, partner_file
+from ..core.models.upscale_model import DEFAULT_FIDELITY, UpscaleModel, load_upscaler, partner_file
 from . import images
 from .choices import Choices
 from .host import UPSCALE_FOLDER, HostedModel, image_options, io, model_folders, search_aliases
@@ -29,21 +29,40 @@ def _model_input() -> io.Combo.Input:
 def _fidelity_input() -> io.Float.Input:
     return io.Float.Input(
         "fidelity",
-        default=0.0,
+        default=DEFAULT_FIDELITY,
         min=0.0,
         max=1.0,
         step=0.05,
         optional=True,
         display_mode=io.NumberDisplay.slider,
-        tooltip="0: the perceptual network, with crisp detail. 1: its partner, trained on pixel values only, which is smoother "
-        "but closest to the true pixels. Values between blend the two. Models without a partner accept only 0.",
+        tooltip="0: the perceptual network, with crisp detail, but also a mesh in texture. 1: its partner, trained on pixel "
+        "values only, which is smoother but closest to the true pixels. Values between blend the two. Models without a partner "
+        "ignore it.",
     )
 
 
-def _load(model: str, fidelity: float) -> UpscaleModel:
+def _denoise_input() -> io.Float.Input:
+    return io.Float.Input(
+        "denoise",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=True,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="For models that restore damaged photos. 1: remove noise, blur and compression. 0: keep everything, as models "
+        "for clean images do. Values between blend the two. Other models ignore it.",
+    )
+
+
+def _load(model: str, fidelity: float, denoise: float) -> UpscaleModel:
+    """Return the chosen model, blended by the dial it has: the sliders are always there."""
     chosen = _UPSCALERS.chosen(model)
     name = chosen.id if isinstance(chosen, Entry) else chosen
-    return load_upscaler(name, folder=model_folders(UPSCALE_FOLDER)).blended(fidelity)
+    loaded = load_upscaler(name, folder=model_folders(UPSCALE_FOLDER))
+    if loaded.restores:
+        return loaded.blended(denoise=denoise)
+    return loaded.blended(fidelity if loaded.has_partner else None)
 
 
 class PerceptualUpscale(io.ComfyNode):
@@ -72,6 +91,7 @@ class PerceptualUpscale(io.ComfyNode):
                     tooltip="Match the histogram of each color channel to the input's, as the paper does.",
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="A mask to enlarge along with the images."),
+                _denoise_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The enlarged images."),
@@ -95,11 +115,12 @@ class PerceptualUpscale(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, model: str, fidelity: float = 0.0, match_colors: bool = False, mask: Tensor | None = None
-    ) -> io.NodeOutput:
+        cls, image: Tensor, model: str, fidelity: float = DEFAULT_FIDELITY, match_colors: bool = False,
+        mask: Tensor | None = None, denoise: float = 1.0,
+    ) -> io.NodeOutput:  # fmt: skip
         """Return the enlarged images and mask. Raise InputError, ImageError or CheckpointError for bad inputs."""
         images.check(image)
-        upscaler = _load(model, fidelity)
+        upscaler = _load(model, fidelity, denoise)
         batch, height, width, channels = image.shape
         # first, so that a bad mask is reported at once rather than after minutes
         masks = None if mask is None else images.enlarge_masks(mask, height, width, upscaler.scale)
@@ -123,7 +144,7 @@ class LoadPerceptualUpscaler(io.ComfyNode):
             **search_aliases("upscale model", "super-resolution"),
             description="Loads an upscaler for Upscale Image (using Model) and for nodes of other packs that take an upscale "
             "model. Perceptual Upscale does not need it.",
-            inputs=[_model_input(), _fidelity_input()],
+            inputs=[_model_input(), _fidelity_input(), _denoise_input()],
             outputs=[
                 io.UpscaleModel.Output(
                     display_name="upscale_model", tooltip="The upscaler, in the form that Load Upscale Model returns."
@@ -142,10 +163,10 @@ class LoadPerceptualUpscaler(io.ComfyNode):
         return _UPSCALERS.fingerprint(model)
 
     @classmethod
-    def execute(cls, model: str, fidelity: float = 0.0) -> io.NodeOutput:
+    def execute(cls, model: str, fidelity: float = DEFAULT_FIDELITY, denoise: float = 1.0) -> io.NodeOutput:
         """Return the upscaler as an UPSCALE_MODEL. Raise InputError or CheckpointError if it cannot be loaded."""
         with torch.inference_mode(False):  # other packs could not use inference tensors outside of the host's mode
-            loaded = _load(model, fidelity)
+            loaded = _load(model, fidelity, denoise)
             from .upscale_descriptor import descriptor_of  # imports spandrel, which only this node needs
 
             return io.NodeOutput(descriptor_of(loaded))

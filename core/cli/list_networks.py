@@ -27,8 +27,9 @@ def _list(arguments: argparse.Namespace) -> str:
     lines, width = [], max(map(len, states))
     for entry in entries():
         artist = f", {entry.credit.get('artist', 'unknown')}" if entry.task == "style" else ""
+        replaced = f", replaced by {entry.replaced_by}" if entry.replaced_by else ""
         lines.append(
-            f"{entry.id:{width}} {states[entry.id]:12} {entry.task:13} {entry.title}{artist} ({entry.license})"
+            f"{entry.id:{width}} {states[entry.id]:12} {entry.task:13} {entry.title}{artist} ({entry.license}){replaced}"
         )
     return "\n".join(lines)
 

@@ -13,7 +13,8 @@ from .photos import add_photo_arguments, each_photo
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``upscale``."""
     command.description = (
-        "Enlarge photos with a super-resolution network. Orientation, color profile and EXIF are kept, and transparency is "
+        "Enlarge photos with a super-resolution network, or restore damaged ones. "
+        "Orientation, color profile and EXIF are kept, and transparency is "
         "enlarged, too."
     )
     command.add_argument(
@@ -26,8 +27,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="how many times to enlarge (default: the factor of --model; without it, 4)",
     )
     command.add_argument(
-        "--fidelity", type=float, default=0.0, metavar="F",
-        help="from 0 (crisp detail) to 1 (closest to the true pixels): blend the model with its partner (default: 0)",
+        "--fidelity", type=float, metavar="F",
+        help="from 0 (crisp detail) to 1 (closest to the true pixels): blend the model with its partner (default: 0.3, unless "
+        "the model states another, or has no partner)",
+    )  # fmt: skip
+    command.add_argument(
+        "--denoise", type=float, metavar="D",
+        help="for models that restore damaged photos, in place of --fidelity: from 0 (keep everything) to 1 (restore fully, the "
+        "default)",
     )  # fmt: skip
     command.add_argument("--match-colors", action="store_true", help="give the result the color histogram of the photo")
     add_photo_arguments(command)
@@ -43,5 +50,5 @@ def _upscale(arguments: argparse.Namespace) -> int:
     )
     if factor not in (None, model.scale):
         raise errors.InputError(f"{name} enlarges {model.scale} times, not {factor}; choose another model or factor")
-    model = model.blended(arguments.fidelity)
+    model = model.blended(arguments.fidelity, arguments.denoise)
     return each_photo(arguments, model, partial(model.upscale, match_colors=arguments.match_colors))

@@ -55,6 +55,8 @@ class Entry:
     digests: Mapping[str, str] = field(default_factory=dict)
     scale: int | None = None
     partner: str | None = None
+    dial: str | None = None
+    replaced_by: str | None = None
 
     @property
     def is_bundled(self) -> bool:

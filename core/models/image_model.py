@@ -36,8 +36,8 @@ class ImageModel(ABC):
 
     @staticmethod
     @abstractmethod
-    def takes(spec: ArchSpec) -> bool:
-        """Return whether a network of this architecture can do the task."""
+    def takes(spec: ArchSpec, facts: Mapping[str, Any]) -> bool:
+        """Return whether a network of this architecture, with these facts, can do the task."""
 
     @property
     def spec(self) -> ArchSpec:

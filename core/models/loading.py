@@ -87,7 +87,7 @@ def open_model(
         CheckpointError: If the file cannot be opened, or holds a network for something else.
     """
     network, pixels, facts = open_network(path, style=style, channel_order=channel_order, output=output)
-    if facts.get("task") != kind.task or not kind.takes(network.spec):
+    if facts.get("task") != kind.task or not kind.takes(network.spec, facts):
         scale = network.spec.scale
         held = f"an x{scale} upscaler" if scale > 1 else f"a network for {quoted(facts.get('task'))}"
         raise CheckpointError(f"{path} holds {held}, not {kind.what}")

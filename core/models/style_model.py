@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class StyleModel(ImageModel, BaseStyle):
     task, what = "style", "a style"
 
     @staticmethod
-    def takes(spec: ArchSpec) -> bool:
+    def takes(spec: ArchSpec, facts: Mapping[str, Any]) -> bool:
         """Return whether the network keeps the size of an image and has three channels out."""
         return spec.scale == 1 and spec.out_channels == 3
 

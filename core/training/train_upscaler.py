@@ -215,10 +215,11 @@ def _facts(run: UpscaleTraining, name: str, factor: int) -> dict[str, Any]:
     restores = run.recipe.degradation == REAL
     if restores:
         facts["dial"] = "denoise"
-    if run.init_from is not None and (restores or run.recipe.weights.layers):
+    if run.init_from is not None and factor > 1 and (restores or run.recipe.weights.layers):
         start = read_header(Path(run.init_from))  # a restorer's partner is a clean network, not an earlier restorer
         partner = start.get("partner") if restores and start.get("dial") == "denoise" else Path(run.init_from).stem
-        facts.setdefault("partner", partner)  # the network that this one can be blended with
+        if partner:
+            facts.setdefault("partner", partner)  # the network that this one can be blended with
     return {**facts, "recipe": training_state.as_json(run.recipe)}
 
 

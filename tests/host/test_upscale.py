@@ -16,7 +16,7 @@ EXAMPLE = json.loads((ROOT / "examples" / "api" / "stylize_then_upscale.json").r
 BUNDLED = [
     entry["id"]
     for entry in json.loads((ROOT / "weights_manifest.json").read_text(encoding="utf-8"))["entries"]
-    if entry["task"] == "upscale"
+    if entry["task"] == "upscale" and "replaced_by" not in entry
 ]
 
 
@@ -26,7 +26,7 @@ def _pixels(image) -> np.ndarray:
 
 def _graph(photo: str, model: str, **inputs) -> dict:
     """Connect LoadImage (1), PerceptualUpscale (2) and SaveImage (3). The mask is converted (4) and saved (5)."""
-    inputs = {"image": ["1", 0], "model": model, "fidelity": 0.0, "match_colors": False, **inputs}
+    inputs = {"image": ["1", 0], "model": model, "fidelity": 0.3, "match_colors": False, **inputs}
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
         "2": {"class_type": "PerceptualUpscale", "inputs": inputs},
@@ -134,6 +134,7 @@ def test_bad_fidelity_is_rejected(comfyui, put_upscaler):
     model, photo = put_upscaler("alone.safetensors"), comfyui.put_photo("any.png", 20, 20)
     (error,) = comfyui.refused(_graph(photo.name, model, fidelity=1.5))["node_errors"]["2"]["errors"]
     assert error["type"] == "value_bigger_than_max"
+    model = put_upscaler("orphan.safetensors", partner="elsewhere")
     entry = comfyui.wait(comfyui.submit(_graph(photo.name, model, fidelity=0.5)))
     error = entry["messages"]["execution_error"]
     assert "no partner" in error["exception_message"] and len(error["exception_message"].strip().splitlines()) == 1

@@ -57,8 +57,9 @@ INPUTS = {
         "fidelity": "FLOAT",
         "match_colors": "BOOLEAN",
         "mask": "MASK",
+        "denoise": "FLOAT",
     },
-    "LoadPerceptualUpscaler": {"model": "COMBO", "fidelity": "FLOAT"},
+    "LoadPerceptualUpscaler": {"model": "COMBO", "fidelity": "FLOAT", "denoise": "FLOAT"},
     "OptimizeStyle": {
         "content": "IMAGE",
         "style_image": "IMAGE",

@@ -116,8 +116,34 @@ def test_fidelity_blends_with_partner(pack, host, model, by_core):
         assert (result - by_core(image, fidelity=fidelity)).abs().max() <= LEVEL
     assert torch.equal(results[2], pack.run("PerceptualUpscale", image=image, model="pixel.safetensors")[0])
     assert (results[0] - results[2]).abs().max() > 0.01
-    with pytest.raises(pack.module("core.errors").InputError, match="no partner"):
-        pack.run("PerceptualUpscale", image=image, model="pixel.safetensors", fidelity=0.5)
+    default = pack.run("PerceptualUpscale", image=image, model=model)[0]
+    assert torch.equal(default, pack.run("PerceptualUpscale", image=image, model=model, fidelity=0.3)[0])
+
+
+def test_models_without_a_partner_ignore_fidelity_and_missing_ones_are_named(pack, host, model):
+    image = _photo(1, 12, 9, 3)
+    results = [
+        pack.run("PerceptualUpscale", image=image, model="pixel.safetensors", fidelity=f, denoise=0.5)[0]
+        for f in (0.0, 0.5)
+    ]
+    assert torch.equal(*results)
+    (host.upscalers / "pixel.safetensors").unlink()
+    with pytest.raises(pack.module("core.errors").InputError, match="no partner .* put its partner 'pixel' beside it"):
+        pack.run("PerceptualUpscale", image=image, model=model, fidelity=0.5)
+
+
+def test_denoise_blends_restorers_and_fidelity_does_not(pack, host, model):
+    image = _photo(1, 12, 9, 3)
+    name = pack.upscaler(host.upscalers / "restore.safetensors", partner="pixel", dial="denoise").name
+    full, half, none = (
+        pack.run("PerceptualUpscale", image=image, model=name, fidelity=f, denoise=d)[0]
+        for f, d in ((0.3, 1.0), (0.9, 0.5), (0.0, 0.0))
+    )
+    assert torch.equal(full, pack.run("PerceptualUpscale", image=image, model=name)[0])
+    assert torch.equal(none, pack.run("PerceptualUpscale", image=image, model="pixel.safetensors")[0])
+    loaded = pack.module("core.models.upscale_model").load_upscaler(host.upscalers / name)
+    expected = loaded.upscale(image.movedim(-1, 1), denoise=0.5).movedim(1, -1)
+    assert (half - expected).abs().max() <= LEVEL and (half - full).abs().max() > 0.01
 
 
 def test_match_colors_matches_core(pack, model, by_core):

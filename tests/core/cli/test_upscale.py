@@ -36,7 +36,21 @@ def test_upscale_writes_the_result_of_the_model(run, model, tmp_path):
     assert run("upscale", tmp_path / "photo.png", *arguments)[0] == 0
     blend = load_upscaler(model).upscale(pixels, fidelity=0.5)
     assert difference(tmp_path / "blend.png", blend) <= 0.5 / 255 + 1e-6
-    assert (blend - load_upscaler(model).upscale(pixels)).abs().max() > 0.01
+    assert (blend - load_upscaler(model).upscale(pixels, fidelity=0)).abs().max() > 0.01
+
+
+def test_denoise_blends_a_restorer_with_its_clean_partner(run, refused, model, tmp_path):
+    Image.fromarray(noise(9, 8, 3)).save(tmp_path / "photo.png")
+    pixels = read_image(tmp_path / "photo.png").pixels
+    restorer = model.with_name("restore.safetensors")
+    save_network(restorer, build_network(ARCH), {"task": "upscale", "dial": "denoise", "partner": "pixel"})
+    start = ["upscale", tmp_path / "photo.png", "-o", tmp_path / "out.png", "--model", restorer]
+    for options, denoise in ((["--denoise", "0.5"], 0.5), ([], 1)):
+        assert run(*start, *options)[0] == 0
+        expected = load_upscaler(restorer).upscale(pixels, denoise=denoise)
+        assert difference(tmp_path / "out.png", expected) <= 0.5 / 255 + 1e-6
+    assert "has no fidelity; use denoise" in refused(*start, "--fidelity", "0.5")
+    assert "has no denoise; use fidelity" in refused(*start[:-1], model, "--denoise", "0.5")
 
 
 def test_match_colors_gives_the_histogram_of_the_photo(run, model, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,14 +120,67 @@ def test_interpolate_blends_every_weight_linearly(scale):
 def test_fidelity_blends_from_network_to_partner(scale, rng):
     model, image = model_of(scale, partner=7), torch.rand(1, 3, 10, 12, generator=rng)
     before = {key: value.clone() for key, value in model.network.state_dict().items()}
-    assert model.blended(0) is model
+    assert torch.equal(model.blended(0).upscale(image), model.upscale(image, fidelity=0))
     pixel = UpscaleModel(model.partner, "pixel").upscale(image)
     assert torch.equal(model.upscale(image, fidelity=1), pixel)
     middle = model.upscale(image, fidelity=0.5, precision="fp32")
     expected = interpolate(model.network, model.partner, 0.5)(image).clamp(0, 1)
     torch.testing.assert_close(middle, expected)
-    assert (middle - pixel).abs().max() > 0.01 and (middle - model.upscale(image)).abs().max() > 0.01
+    plain = model.upscale(image, fidelity=0)
+    assert (middle - pixel).abs().max() > 0.01 and (middle - plain).abs().max() > 0.01
+    assert torch.equal(plain, UpscaleModel(model.network, "alone").upscale(image))
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
+
+
+def test_default_fidelity_is_three_tenths_with_a_partner_unless_stated(rng):
+    model, image = model_of(4, partner=7), torch.rand(1, 3, 6, 5, generator=rng)
+    assert torch.equal(model.upscale(image), model.upscale(image, fidelity=0.3))
+    assert torch.equal(model.blended().upscale(image), model.upscale(image)), "it is not blended twice"
+    assert (
+        model_of(4).default_fidelity == 0
+        and UpscaleModel(network_of(4), "a", partner=network_of(2)).default_fidelity == 0
+    )
+    for stated, expected in ((0, 0), (0.5, 0.5), (7, 0.3), ("much", 0.3), (float("nan"), 0.3)):
+        assert replace(model, facts={"fidelity": stated}).default_fidelity == expected
+
+
+RESTORER = {"task": "upscale", "dial": "denoise"}
+
+
+def test_denoise_blends_a_restorer_with_its_clean_partner(rng):
+    model = UpscaleModel(network_of(4), "r", RESTORER, partner=network_of(4, 7))
+    image = torch.rand(1, 3, 10, 12, generator=rng)
+    restored, clean = (UpscaleModel(each, "plain").upscale(image) for each in (model.network, model.partner))
+    assert torch.equal(model.upscale(image), restored) and torch.equal(model.upscale(image, denoise=1), restored)
+    assert torch.equal(model.upscale(image, denoise=0), clean)
+    expected = interpolate(model.network, model.partner, 0.75)(image).clamp(0, 1)
+    torch.testing.assert_close(model.upscale(image, denoise=0.25, precision="fp32"), expected)
+
+
+def test_each_dial_belongs_to_its_kind_of_model(rng):
+    image = torch.rand(1, 3, 6, 6, generator=rng)
+    with pytest.raises(InputError, match="r restores damaged photos and has no fidelity; use denoise"):
+        UpscaleModel(network_of(4), "r", RESTORER).upscale(image, fidelity=0.5)
+    with pytest.raises(InputError, match="test does not restore photos and has no denoise; use fidelity"):
+        model_of(4, partner=1).upscale(image, denoise=0.5)
+    with pytest.raises(InputError, match="r has no partner .* denoise 0.5; use 1$"):
+        UpscaleModel(network_of(4), "r", RESTORER).upscale(image, denoise=0.5)
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match="denoise is .*; expected a number from 0"):
+            UpscaleModel(network_of(4), "r", RESTORER).upscale(image, denoise=wrong)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 14)])
+def test_restorer_of_the_same_size_blends_with_the_image_itself(tmp_path, size, rng):
+    network = build_network("c3s1-8,R8,c3s1-3 norm=none padding=zero output=linear base=bicubic")
+    save_network(tmp_path / "restore_x1.safetensors", network, {**RESTORER, "name": "restore_x1"})
+    model, image = load_upscaler(tmp_path / "restore_x1.safetensors"), torch.rand(1, 3, *size, generator=rng)
+    assert model.scale == 1
+    restored = model.upscale(image, precision="fp32")
+    torch.testing.assert_close(restored, model.network(image).clamp(0, 1))
+    torch.testing.assert_close(model.upscale(image, denoise=0), image)
+    half = model.upscale(image, denoise=0.5, precision="fp32")
+    torch.testing.assert_close(half, (image + 0.5 * (model.network(image) - image)).clamp(0, 1))
 
 
 def test_partner_may_have_fewer_residual_blocks(rng):
@@ -138,7 +192,7 @@ def test_partner_may_have_fewer_residual_blocks(rng):
     torch.testing.assert_close(deepened(partner, deep)(image), partner(image))
     torch.testing.assert_close(model.upscale(image, fidelity=1), UpscaleModel(partner, "pixel").upscale(image))
     middle = model.upscale(image, fidelity=0.5)
-    assert (middle - model.upscale(image)).abs().max() > 0.01
+    assert (middle - model.upscale(image, fidelity=0)).abs().max() > 0.01
     assert deepened(deep, partner) is None, "the partner must have fewer blocks"
     assert deepened(network_of(2), deep) is None
     assert deepened(build_network(ARCHS[4].replace("R8x2", "R8x5").replace("none", "batch")), deep) is None
@@ -222,20 +276,23 @@ def test_networks_for_other_tasks_are_rejected(arch, task, held, tmp_path):
 
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
-    """Make a manifest of a perceptual upscaler, its partner and another one; return the folder of their files."""
+    """Make a manifest of a perceptual upscaler, a restorer, their partner and two others; return the folder of their files."""
     rows = []
-    for name, scale, seed, partner in (
-        ("pixel_x4", 4, 2, None),
-        ("perceptual_x4", 4, 1, "pixel_x4"),
-        ("x2", 2, 3, None),
+    for name, scale, seed, partner, more in (
+        ("restore_x4", 4, 4, "pixel_x4", {"dial": "denoise"}),
+        ("old_x2", 2, 5, None, {"replaced_by": "x2"}),
+        ("pixel_x4", 4, 2, None, {}),
+        ("perceptual_x4", 4, 1, "pixel_x4", {}),
+        ("x2", 2, 3, None, {}),
     ):
         facts = {"partner": partner} if partner else {}
+        facts |= {"dial": more["dial"]} if "dial" in more else {}
         path = put(tmp_path / "weights" / f"{name}.safetensors", scale, seed, **facts)
         rows.append(
             manifest.Entry(
                 name, name, "upscale", f"weights/{name}.safetensors", path.stat().st_size,
                 hashlib.sha256(path.read_bytes()).hexdigest(), ARCHS[scale], "MIT", {"artist": "nobody"},
-                scale=scale, partner=partner,
+                scale=scale, partner=partner, **more,
             )
         )  # fmt: skip
     text = json.dumps({"schema": 1, "entries": [row.as_json() for row in rows]})
@@ -247,13 +304,19 @@ def bundle(tmp_path, monkeypatch):
 
 
 def test_bundled_upscalers_load_by_name_with_partners(bundle, rng):
-    assert list_upscalers() == ["pixel_x4", "perceptual_x4", "x2"]
+    assert list_upscalers() == ["restore_x4", "old_x2", "pixel_x4", "perceptual_x4", "x2"]
     image = torch.rand(1, 3, 4, 7, generator=rng)
     model = load_upscaler("perceptual_x4")
     assert torch.equal(model.upscale(image, fidelity=1), load_upscaler("pixel_x4").upscale(image))
     assert load_upscaler("pixel_x4").partner is None
+    restorer = load_upscaler("restore_x4")
+    assert restorer.restores and torch.equal(
+        restorer.upscale(image, denoise=0), load_upscaler("pixel_x4").upscale(image)
+    )
+    assert load_upscaler("old_x2").scale == 2, "the names of replaced networks still work"
     with pytest.raises(
-        CheckpointError, match="no upscaler named 'x16'; expected pixel_x4, perceptual_x4, x2 or the path"
+        CheckpointError,
+        match="no upscaler named 'x16'; expected restore_x4, old_x2, pixel_x4, perceptual_x4, x2 or the path",
     ):
         load_upscaler("x16")
 
