@@ -146,6 +146,12 @@ def test_denoise_blends_restorers_and_fidelity_does_not(pack, host, model):
     assert (half - expected).abs().max() <= LEVEL and (half - full).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("node", NODES)
+def test_replaced_network_is_hidden_but_still_accepted(pack, node):
+    assert "perceptual_x8" not in _options(pack, node) and "pixel_x8" in _options(pack, node)
+    assert pack.nodes[node].validate_inputs(model="perceptual_x8") is True
+
+
 def test_match_colors_matches_core(pack, model, by_core):
     image = _photo(2, 12, 9, 3)
     result, _ = pack.run("PerceptualUpscale", image=image, model=model, match_colors=True)

@@ -144,6 +144,12 @@ def test_partner_is_bundled_and_fits(entry, rng):
     assert torch.equal(model.upscale(image, fidelity=1), load_upscaler(other.id).upscale(image))
 
 
+@pytest.mark.parametrize("entry", [each for each in ENTRIES if "replaced_by" in each], ids=lambda entry: entry["id"])
+def test_replaced_network_names_a_current_one_of_its_kind(entry):
+    other = manifest.find_entry(entry["replaced_by"], entry["task"])
+    assert other.replaced_by is None and other.is_bundled and other.scale == entry["scale"]
+
+
 @pytest.fixture
 def bundle(tmp_path, monkeypatch) -> Path:
     """Install a manifest with one style, tiny, in its own root folder. Return the style's file."""

@@ -30,6 +30,7 @@ def photo():
 def test_every_factor_has_an_upscaler():
     for factor in (2, 4, 8):
         assert load_upscaler(upscaler_for(factor)).scale == factor
+    assert [upscaler_for(factor) for factor in (2, 4, 8)] == ["perceptual_x2", "perceptual_x4", "pixel_x8"]
 
 
 def test_flat_areas_keep_their_color(model):
