@@ -38,8 +38,9 @@ def first_rows(positions: int, rows: int, tick: Callable[[], None] | None) -> It
 
 
 def read_band(
-    source: Map, dtype: torch.dtype, padding: str, first: int, rows: int, left: int, columns: int, scratch: Scratch
-) -> Tensor:
+    source: Map, dtype: torch.dtype, padding: str, first: int, rows: int, left: int, columns: int, scratch: Scratch,
+    wrap: bool = False,
+) -> Tensor:  # fmt: skip
     """Read rows of a map with padding and ReLU.
 
     Args:
@@ -51,19 +52,22 @@ def read_band(
         left: columns of padding at the left
         columns: columns to read, padding included
         scratch: memory for the result
+        wrap: whether columns outside the map are those of the opposite edge
 
     Returns:
         (1, C, rows, columns), channels last, in scratch memory. Scale and shift of ``source.affine`` are not applied.
     """
     device = source.device
-    shape = (1, source.channels, rows, columns)
-    band = scratch.get("band", shape, dtype, device)
+    held = (
+        max(columns, left + source.width) if wrap else columns
+    )  # what wraps must be read, even if it is not asked for
+    band = scratch.get("band", (1, source.channels, rows, held), dtype, device)
     top, bottom = max(first, 0), min(first + rows, source.height)
     threshold = None if source.affine.threshold is None else source.affine.threshold.to(dtype)
     for column, row, values in source.rows(top, bottom):
         n, m = values.shape[2:]
         s = source.phases
-        m = min(m, -(-(columns - left - column) // s))
+        m = min(m, -(-(held - left - column) // s))
         row -= first
         column += left
         target = band[:, :, row : row + s * (n - 1) + 1 : s, column : column + s * (m - 1) + 1 : s]
@@ -73,16 +77,18 @@ def read_band(
         else:
             torch.maximum(values, threshold, out=target)
     zero = source.affine.zero if padding == "zero" else 0.0
-    _fill(band, 3, left, min(left + source.width, columns), padding, zero)
+    _fill(band, 3, left, min(left + source.width, held), "wrap" if wrap else padding, zero)
     _fill(band, 2, top - first, bottom - first, padding, zero)
-    return band
+    return band[..., :columns]
 
 
 def _fill(band: Tensor, axis: int, start: int, stop: int, padding: str, zero: Tensor | float) -> None:
     """Fill what lies before ``start`` and from ``stop`` on along an axis."""
     for i in (*range(start - 1, -1, -1), *range(stop, band.shape[axis])):
         target = band.narrow(axis, i, 1)
-        if padding == "zero":
+        if padding == "wrap":
+            target.copy_(band.narrow(axis, start + (i - start) % (stop - start), 1))
+        elif padding == "zero":
             target.copy_(zero) if isinstance(zero, Tensor) else target.fill_(zero)
         else:
             edge = start if i < start else stop - 1

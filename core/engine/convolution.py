@@ -44,10 +44,11 @@ class BandConvolution:
 
     def __init__(self, window: Window, source: Map, dtype: torch.dtype) -> None:
         self.window, self.source, self.dtype = window, source, dtype
-        self.top, self.positions, self.height = window.geometry(source.height)
-        self.left, columns, self.width = window.geometry(source.width)
+        self.top, self.positions, self.height = window.geometry(source.height, 0)
+        self.left, columns, self.width = window.geometry(source.width, 1)
         self.columns = (columns - 1) * window.stride + window.kernel
         self.scratch = Scratch()
+        self.beyond = self._rows_beyond() if window.wrap[0] else []
         weight, bias = window.weight, window.bias
         affine = source.affine.with_zero() if window.padding == "zero" else source.affine
         if affine.shift is not None:
@@ -70,13 +71,36 @@ class BandConvolution:
         """Compute positions [first, stop): (1, S * S * C, stop - first, columns)."""
         window = self.window
         rows = (stop - 1 - first) * window.stride + window.kernel
-        row = first * window.stride - self.top
-        band = read_band(
-            self.source, self.dtype, window.padding, row, rows, self.left, self.columns, self.scratch
-        )  # fmt: skip
+        band = self._read(first * window.stride - self.top, rows)
         if window.stage.blur:  # its kernel adds up to 1, so the source's scale and shift can be applied after it
             band = blurred(band)
         return F.conv2d(band, self.weight, self.bias, window.stride)
+
+    def _read(self, row: int, rows: int) -> Tensor:
+        band = read_band(
+            self.source, self.dtype, self.window.padding, row, rows, self.left, self.columns, self.scratch,
+            wrap=self.window.wrap[1],
+        )  # fmt: skip
+        for start, known in self.beyond:
+            low, high = max(row, start), min(row + rows, start + known.shape[2])
+            if low < high:
+                band[:, :, low - row : high - row].copy_(known[:, :, low - start : high - start])
+        return band
+
+    def _rows_beyond(self) -> list[tuple[int, Tensor]]:
+        """Return the rows above the source and those below it, with the index of the first: those of the opposite edges.
+
+        They are read before the pass, which drops rows on its way.
+        """
+        height = self.source.height
+        below = (self.positions - 1) * self.window.stride - self.top + self.window.kernel - height
+        self.beyond = list[tuple[int, Tensor]]()
+        starts = [(-self.top, self.top), (height, below)]
+        return [
+            (start, torch.cat([self._read(row % height, 1).clone() for row in range(start, start + count)], dim=2))
+            for start, count in starts
+            if count > 0
+        ]
 
     def _over_phases(self, values: Tensor) -> Tensor:
         """Return the mean of (S * S * C) over phases, repeated for each phase."""

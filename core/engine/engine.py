@@ -16,12 +16,13 @@ from torch import Tensor
 
 from ..arithmetic import full_float32
 from ..devices import is_out_of_memory, release_memory
+from ..images.wrapping import wrapped_axes
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
 from .formats import NumberFormats, number_formats, without_float16
 from .graph import Graph
 from .kernels import kernels_for
-from .memory_plan import MemoryPlan, Planner
+from .memory_plan import MemoryPlan, Planner, run_axes
 from .passes import BandedNetwork
 from .ranges import fits_float16
 from .whole import WholeNetwork
@@ -39,6 +40,8 @@ class Engine:
         memory: bytes, see `Planner`
         band_rows: height of the bands, overriding the size that suits the device
         beside: bytes, see `Planner`
+        wrap: edges that meet, one of `wrapping.WRAPS`: every padding at them continues with the opposite edge. Sides that
+            wrap must be multiples of ``network.spec.multiple_of``, and may be as small
 
     Attributes:
         plan: the memory that a run will use
@@ -46,12 +49,13 @@ class Engine:
 
     def __init__(
         self, network: TransformNet, height: int, width: int, *, device: torch.device, precision: str = "auto",
-        memory: int | None = None, band_rows: int | None = None, beside: int = 0,
+        memory: int | None = None, band_rows: int | None = None, beside: int = 0, wrap: str = "none",
     ) -> None:  # fmt: skip
+        self.wrap = wrap
         self.network, self.height, self.width, self.device = network, height, width, device
         self._is_range_open = precision == "auto" and device.type != "cpu"  # of float16, until the first image is seen
         self._planner = Planner(
-            network, height, width, device, number_formats(device, precision), memory, band_rows, beside
+            network, height, width, device, number_formats(device, precision), memory, band_rows, beside, wrap
         )
         self._use(self._planner.best())
 
@@ -69,7 +73,7 @@ class Engine:
             return
         self._banded = BandedNetwork(
             self.network, self.formats, band_bytes=plan.band_bytes, band_rows=self._planner.band_rows,
-            store_ends=plan.store_ends, host_maps=plan.host_maps,
+            store_ends=plan.store_ends, host_maps=plan.host_maps, wrap=run_axes(self.wrap, plan.slab),
         )  # fmt: skip
 
     @torch.no_grad()
@@ -120,13 +124,19 @@ class Engine:
             return self._banded(image, self._ticker([self.height], progress))
         inner = self.plan.slab - 2 * spec.halo  # both are multiples of multiple_of
         firsts = range(0, self.height, inner)
-        parts = [(max(first - spec.halo, 0), min(first + inner + spec.halo, self.height)) for first in firsts]
+        stops = [min(first + inner, self.height) for first in firsts]
+        parts = [(first - spec.halo, stop + spec.halo) for first, stop in zip(firsts, stops, strict=True)]
+        around = wrapped_axes(self.wrap)[0]
+        if not around:
+            parts = [(max(low, 0), min(high, self.height)) for low, high in parts]
         tick = self._ticker([high - low for low, high in parts], progress)
         pieces = []
-        for first, (low, high) in zip(firsts, parts, strict=True):
-            result = self._banded(image[:, :, low:high], tick)
-            stop = (first + inner - low) * scale if first + inner < self.height else None
-            pieces.append(result[:, :, (first - low) * scale : stop].clone())
+        for first, stop, (low, high) in zip(firsts, stops, parts, strict=True):
+            rows = image[:, :, low:high]
+            if around:
+                rows = image.index_select(2, torch.arange(low, high, device=image.device) % self.height)
+            end = None if stop == high else (stop - low) * scale  # at the image's end, the result may be larger
+            pieces.append(self._banded(rows, tick)[:, :, (first - low) * scale : end].clone())
         return torch.cat(pieces, dim=2)
 
     def _run_whole(self, image: Tensor, progress: ProgressCallback | None) -> Tensor:

@@ -19,9 +19,10 @@ weights. The sign of an instance normalization's scale moves into the weights be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..network.stages import ConvStage, InstanceNorm, PadStage, ResidualStage, UpsampleStage
@@ -62,6 +63,7 @@ class Window:
         before_up: rows of padding before the input if ``up`` > 1
         norm: the normalization that follows, if any
         relu: whether a ReLU follows that
+        wrap: whether rows, and whether columns, outside the input are those of the opposite edge
     """
 
     weight: Tensor
@@ -75,6 +77,7 @@ class Window:
     before_up: int
     norm: Norm | None
     relu: bool
+    wrap: tuple[bool, bool] = (False, False)
 
     @property
     def kernel(self) -> int:
@@ -83,25 +86,32 @@ class Window:
 
     @property
     def padding(self) -> str:
-        """How rows outside the input are filled: reflect | replicate | zero."""
+        """How rows outside the input are filled where they do not wrap: reflect | replicate | zero."""
         if self.stage.transposed or self.stage.padding not in ("reflect", "replicate"):
             return "zero"
         return "replicate" if self.up > self.stage.shuffle else self.stage.padding
 
-    def geometry(self, side: int) -> tuple[int, int, int]:
-        """Return (rows of padding before, positions, output side) for an input side."""
+    def geometry(self, side: int, axis: int) -> tuple[int, int, int]:
+        """Return (rows of padding before, positions, output side) for an input side; axis is 0 for rows, 1 for columns."""
         if self.up > 1:
             return self.before_up, side + max(self.shifts), side * self.up
         before, after = self.stage.edges(side)
+        if self.wrap[axis] and self.stage.padding == "none":
+            before = after = (self.stage.extent - 1) // 2
         result = (side + before + after - self.stage.extent) // self.stage.stride + 1
         return before, -(-result // self.phases), result
 
 
 @dataclass(frozen=True)
 class Pad:
-    """A reflection of the image by ``pixels`` at each edge."""
+    """A reflection of the image by ``rows`` at top and bottom, and by ``columns`` at left and right."""
 
-    pixels: int
+    rows: int
+    columns: int
+
+    def reflected(self, image: Tensor) -> Tensor:
+        """Return the image with its reflection around it."""
+        return F.pad(image, (self.columns, self.columns, self.rows, self.rows), mode="reflect")
 
 
 @dataclass(frozen=True)
@@ -114,12 +124,12 @@ class Add:
     """The addition of the remembered feature map.
 
     Attributes:
-        crop: pixels that the remembered map loses at each edge
+        crop: rows, and columns, that the remembered map loses at each edge
         times: how often it is added
         relu: whether a ReLU follows
     """
 
-    crop: int
+    crop: tuple[int, int]
     times: int
     relu: bool
 
@@ -148,10 +158,15 @@ Operation = Window | Pad | Remember | Add | Normalize | Upsample
 
 
 @torch.no_grad()
-def lower(network: TransformNet) -> list[Operation]:
+def lower(network: TransformNet, wrap: tuple[bool, bool] = (False, False)) -> list[Operation]:
     """Return the operations that compute ``network`` up to its output function.
 
     Weights are float32 copies on the network's device.
+
+    Args:
+        network: the network
+        wrap: whether rows, and whether columns, wrap: every padding then continues with the opposite edge, and none is
+            made at the start
 
     Raises:
         InputError: for a network of several styles; `styles.select` makes a network of one
@@ -161,7 +176,7 @@ def lower(network: TransformNet) -> list[Operation]:
     stages = list(network.stages)
     for i, stage in enumerate(stages):
         if isinstance(stage, PadStage):
-            operations.append(Pad(stage.pixels))
+            operations.append(Pad(*_unless(wrap, stage.pixels)))
         elif isinstance(stage, UpsampleStage):
             if stage.norm is not None or stage.relu:
                 operations.append(Normalize(stage.norm, stage.relu))
@@ -169,13 +184,19 @@ def lower(network: TransformNet) -> list[Operation]:
             if not _takes_in(following):
                 operations.append(Upsample(stage.factor))
         elif isinstance(stage, ResidualStage):
-            operations += [Remember(), _plain(stage.first), _plain(stage.second)]
-            operations.append(Add(stage.crop, 2 if stage.kind == "twice" else 1, stage.kind == "relu"))
+            operations += [Remember(), *(replace(_plain(each), wrap=wrap) for each in (stage.first, stage.second))]
+            operations.append(Add(_unless(wrap, stage.crop), 2 if stage.kind == "twice" else 1, stage.kind == "relu"))
         elif isinstance(stage, ConvStage):
-            operations.append(_window(stage, stages[i - 1] if i else None))
+            operations.append(replace(_window(stage, stages[i - 1] if i else None), wrap=wrap))
         else:
             raise TypeError(f"expected a stage of a TransformNet, got {type(stage).__name__}")
     return operations
+
+
+def _unless(wrap: tuple[bool, bool], pixels: int) -> tuple[int, int]:
+    """Return pixels for the axes that do not wrap, 0 for those that do."""
+    rows, columns = wrap
+    return 0 if rows else pixels, 0 if columns else pixels
 
 
 def _window(stage: ConvStage, previous: nn.Module | None) -> Window:

@@ -23,7 +23,7 @@ def add(operation: Add, current: Map, skip: Map, step: Pass, dtype: torch.dtype,
     In half precision throughout, sums are rounded like everything else. Between half and full precision they are
     computed in full.
     """
-    crop, stored = operation.crop, current.chunks[0][1].dtype
+    (top, left), stored = operation.crop, current.chunks[0][1].dtype
     in_place = stored == dtype
     exact = dtype if in_place else torch.float32
     scale = None if current.affine.scale is None else current.affine.scale.to(exact)
@@ -34,8 +34,8 @@ def add(operation: Add, current: Map, skip: Map, step: Pass, dtype: torch.dtype,
     skip.release = True
     current.release = not in_place
     for first, piece in current.pieces(step.rows):
-        band = read_band(skip, exact, "zero", first + crop, piece.shape[2], 0, skip.width, scratch)
-        band = band[..., crop : crop + current.width]
+        band = read_band(skip, exact, "zero", first + top, piece.shape[2], 0, skip.width, scratch)
+        band = band[..., left : left + current.width]
         if factor is not None:
             band.mul_(factor)
         total = _converted(piece, exact, band.device, scratch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import InputError
+from ..images.wrapping import wrapped_axes
 from ..memory import free_memory
 from ..network.transform_net import TransformNet
 from . import torch_kernels
@@ -68,6 +69,7 @@ class Planner:
         memory: bytes for maps and bands, not counting input and result; if None, a share of the free memory
         band_rows: height of the bands, overriding the size that suits the device
         beside: bytes of the budget that are needed for something else
+        wrap: edges that meet, see `Engine`
     """
 
     network: TransformNet
@@ -78,6 +80,7 @@ class Planner:
     memory: int | None = None
     band_rows: int | None = None
     beside: int = 0
+    wrap: str = "none"
 
     def best(self) -> MemoryPlan:
         """Return the fastest plan that fits into the budget.
@@ -138,8 +141,11 @@ class Planner:
                 yield self._plan(budget, band >> halvings, host_maps=True)
 
     def _whole_plan(self, budget: int, band: int) -> MemoryPlan | None:
-        """Return the plan to hold all maps whole, or None on a CPU, where bands in the cache are faster."""
-        if self.device.type == "cpu" or self.band_rows is not None:
+        """Return the plan to hold all maps whole, or None on a CPU, where bands in the cache are faster.
+
+        Whole maps do not wrap.
+        """
+        if self.device.type == "cpu" or self.band_rows is not None or self.wrap != "none":
             return None
         fused = kernels_for(self.device) is not torch_kernels
         operations = lowered(self.network).operations
@@ -151,7 +157,8 @@ class Planner:
         self, budget: int, band_bytes: int, store_ends: bool = False, host_maps: bool = False, slab: int = 0
     ) -> MemoryPlan:
         banded = BandedNetwork(
-            self.network, self.formats, band_bytes=band_bytes, band_rows=self.band_rows, store_ends=store_ends
+            self.network, self.formats, band_bytes=band_bytes, band_rows=self.band_rows, store_ends=store_ends,
+            wrap=run_axes(self.wrap, slab),
         )  # fmt: skip
         passes = banded.plan(slab or self.height, self.width)
         bands = _BANDS
@@ -173,6 +180,7 @@ class Planner:
 def plan_memory(
     network: TransformNet, height: int, width: int, device: torch.device, *,
     formats: NumberFormats | None = None, memory: int | None = None, band_rows: int | None = None, beside: int = 0,
+    wrap: str = "none",
 ) -> MemoryPlan:  # fmt: skip
     """Return the plan for one image: the fastest way that fits into the budget. See `Planner` for the arguments.
 
@@ -180,7 +188,13 @@ def plan_memory(
         InputError: if a given budget does not even hold one band
     """
     formats = formats or NumberFormats.uniform(torch.float32)
-    return Planner(network, height, width, device, formats, memory, band_rows, beside).best()
+    return Planner(network, height, width, device, formats, memory, band_rows, beside, wrap).best()
+
+
+def run_axes(wrap: str, slab: int) -> tuple[bool, bool]:
+    """Return whether the rows and the columns of a run wrap. Those of a slab do not: its halo holds the opposite edge."""
+    rows, columns = wrapped_axes(wrap)
+    return rows and not slab, columns
 
 
 def _way(plan: MemoryPlan) -> tuple[int, bool, bool]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..network.transform_net import TransformNet
@@ -20,7 +19,7 @@ from .convolution import convolve
 from .feature_maps import Map, PinnedPool, Pool
 from .formats import NumberFormats
 from .lowered import lowered
-from .lowering import Add, Normalize, Pad, Remember, Upsample, Window
+from .lowering import Add, Normalize, Pad, Remember, Upsample, Window, lower
 from .map_operations import add, normalize, upsample
 from .output import write_output
 from .plan import Plan, plan_passes
@@ -36,17 +35,20 @@ class BandedNetwork:
         band_rows: height of the bands, overriding ``band_bytes``
         store_ends: whether the largest maps are stored, or else computed twice
         host_maps: whether maps stay in the host's memory, from where bands move to the device
+        wrap: whether rows, and whether columns, continue at the opposite edge; such sides must be multiples of
+            ``spec.multiple_of``
     """
 
     def __init__(
         self, network: TransformNet, formats: NumberFormats | torch.dtype = torch.float32, *,
         band_bytes: int = 2 << 20, band_rows: int | None = None, store_ends: bool = True, host_maps: bool = False,
+        wrap: tuple[bool, bool] = (False, False),
     ) -> None:  # fmt: skip
         self.spec = network.spec
         self.formats = NumberFormats.uniform(formats) if isinstance(formats, torch.dtype) else formats
         self.band_bytes, self.band_rows, self.store_ends = band_bytes, band_rows, store_ends
         self.host_maps = host_maps
-        self.operations = lowered(network).operations
+        self.operations = lower(network, wrap) if any(wrap) else lowered(network).operations
 
     def plan(self, height: int, width: int) -> Plan:
         """Plan a run over an image of H x W."""
@@ -87,7 +89,7 @@ class BandedNetwork:
                         raise ValueError("an addition needs a remembered map")
                     current, skip = add(operation, current, skip, step, self.formats.maps, pool), None
                 case Pad():
-                    current = Map.of_image(F.pad(image, (operation.pixels,) * 4, mode="reflect"))
+                    current = Map.of_image(operation.reflected(image))
                 case Normalize():
                     current = normalize(operation, current, step, self.formats.maps, pool)
                 case Upsample():

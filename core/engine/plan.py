@@ -144,13 +144,13 @@ def _results(
                 store = operation.norm is not None
             elif isinstance(following, Window):
                 store = store_ends or i not in ends
-            _, positions, height = operation.geometry(height)
-            _, columns, width = operation.geometry(width)
+            _, positions, height = operation.geometry(height, 0)
+            _, columns, width = operation.geometry(width, 1)
             band_bytes = max(band_bytes * operation.stride**2, len(operation.weight) * arithmetic.itemsize)
             channels, phases = operation.channels, operation.phases
         elif isinstance(operation, Pad):
-            positions = height = height + 2 * operation.pixels
-            columns = width = width + 2 * operation.pixels
+            positions = height = height + 2 * operation.rows
+            columns = width = width + 2 * operation.columns
         elif isinstance(operation, Upsample):
             positions = height = height * operation.factor
             columns = width = width * operation.factor

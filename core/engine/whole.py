@@ -85,10 +85,10 @@ class WholeNetwork:
                 case Add():
                     if remembered is None:
                         raise ValueError("an addition needs a remembered map")
-                    current.skip, current.times = _cropped(remembered, operation.crop), operation.times
+                    current.skip, current.times = _cropped(remembered, *operation.crop), operation.times
                     current.relu, remembered = operation.relu, None
                 case Pad():
-                    current = WholeMap.of(F.pad(image, (operation.pixels,) * 4, mode="reflect"))
+                    current = WholeMap.of(operation.reflected(image))
                 case Normalize():
                     current = self._normalized(operation, self.kernels.values(current, Frame(), dtype))
                 case Upsample():
@@ -110,7 +110,7 @@ class WholeNetwork:
         if self.watch is not None:
             self.watch(taken)
             self.watch(raw)
-        height, width = (window.geometry(side)[2] for side in sides)
+        height, width = (window.geometry(side, axis)[2] for axis, side in enumerate(sides))
         has_bias = window.norm is None or window.stage.shuffle > 1  # another one the norm would remove
         return WholeMap(
             raw, height, width, window.channels, window.phases, window.shifts, window.bias if has_bias else None,
@@ -132,8 +132,8 @@ class WholeNetwork:
 def _frame(window: Window, source: WholeMap) -> Frame:
     """Return the pixels around a map that a convolution reads."""
     edges = []
-    for side in (source.height, source.width):
-        before, positions, _ = window.geometry(side)
+    for axis, side in enumerate((source.height, source.width)):
+        before, positions, _ = window.geometry(side, axis)
         edges += [before, (positions - 1) * window.stride + window.kernel - before - side]
     return Frame(*edges, padding=window.padding)
 
@@ -144,5 +144,6 @@ def _without(values: Tensor, frame: Frame) -> Tensor:
     return values[:, :, frame.top : height - frame.bottom, frame.left : width - frame.right]
 
 
-def _cropped(values: Tensor, pixels: int) -> Tensor:
-    return values[:, :, pixels:-pixels, pixels:-pixels] if pixels else values
+def _cropped(values: Tensor, rows: int, columns: int) -> Tensor:
+    height, width = values.shape[2:]
+    return values[:, :, rows : height - rows, columns : width - columns]

@@ -43,7 +43,7 @@ def whole_bytes(
         size = channels * height * width  # elements of the current map
         if isinstance(operation, Window):
             (before_rows, rows, out_height), (before_columns, columns, out_width) = (
-                operation.geometry(side) for side in (height, width)
+                operation.geometry(side, axis) for axis, side in enumerate((height, width))
             )
             taken = channels * ((rows - 1) * operation.stride + operation.kernel)
             taken *= (columns - 1) * operation.stride + operation.kernel
@@ -65,7 +65,7 @@ def whole_bytes(
         elif isinstance(operation, Add):
             skip, remembered = remembered, 0
         elif isinstance(operation, Pad):
-            height, width = height + 2 * operation.pixels, width + 2 * operation.pixels
+            height, width = height + 2 * operation.rows, width + 2 * operation.columns
             raw = 4 * channels * height * width
         else:
             factor = operation.factor if isinstance(operation, Upsample) else 1

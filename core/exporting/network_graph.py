@@ -59,7 +59,7 @@ def _applied(graph: Graph, x: str, operation: Operation, last: bool) -> str:
         result = _convolved(graph, x, operation)
         return result if last or not _overshoots(operation) else graph.window(result, (0, 0), graph.sides(x))
     if isinstance(operation, Pad):
-        return graph.pad(x, operation.pixels, operation.pixels, "reflect")
+        return graph.pad(x, operation.rows, operation.rows, "reflect")
     if isinstance(operation, Normalize):
         return _normalized(graph, x, operation)
     if isinstance(operation, Upsample):
@@ -123,8 +123,9 @@ def _aligned(graph: Graph, x: str, window: Window) -> str:
 
 
 def _sum(graph: Graph, x: str, skip: str, operation: Add) -> str:
-    if operation.crop:
-        skip = graph.window(skip, (operation.crop,) * 2, (-operation.crop,) * 2)
+    rows, columns = operation.crop
+    if rows or columns:
+        skip = graph.window(skip, operation.crop, (-rows, -columns))
     for _ in range(operation.times):
         x = graph.add("Add", x, skip)
     return graph.add("Relu", x) if operation.relu else x

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 from .bicubic import enlarge
 from .filters import gaussian_blur
+from .wrapping import surround, trim
 
 MOST_FEATHER = 500  # px
 
@@ -22,15 +23,17 @@ def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:
     return mask
 
 
-def feathered(mask: Tensor, feather: float) -> Tensor:
+def feathered(mask: Tensor, feather: float, wrap: str = "none") -> Tensor:
     """Fade a mask (N, 1, H, W) in over ``feather`` px inside its edges, along a Gaussian's integral.
 
     Zeros stay exactly 0, so that any feather leaves a protected area protected. The edges of the image are not edges of
-    the mask.
+    the mask; those that ``wrap`` names meet (`wrapping.WRAPS`).
     """
     radius = math.ceil(feather / 2)
     if not radius:
         return mask
+    if wrap != "none":
+        return trim(feathered(surround(mask, wrap, 2 * radius), feather), wrap, 2 * radius)
     reached, eroded = 0, F.pad(-mask, (radius,) * 4, value=-math.inf)
     while reached < radius:  # builds a minimum over 2 r + 1 px from minima over three px, ever further apart
         step = min(2 * reached + 1, radius - reached)
@@ -39,12 +42,15 @@ def feathered(mask: Tensor, feather: float) -> Tensor:
     return gaussian_blur(-eroded, feather / 4, radius).clamp_(0, 1)
 
 
-def softened(mask: Tensor, feather: float) -> Tensor:
+def softened(mask: Tensor, feather: float, wrap: str = "none") -> Tensor:
     """Soften a mask half inside and half outside its edges, so that masks that add up to 1 still do.
 
-    Like `feathered`, the transition is ``feather`` px wide, along a Gaussian's integral.
+    Like `feathered`, the transition is ``feather`` px wide, along a Gaussian's integral, and edges that ``wrap`` names meet.
     """
-    return gaussian_blur(mask, feather / 4, math.ceil(feather / 2)).clamp_(0, 1) if feather else mask
+    radius = math.ceil(feather / 2)
+    if not radius:
+        return mask
+    return trim(gaussian_blur(surround(mask, wrap, radius), feather / 4, radius), wrap, radius).clamp(0, 1)
 
 
 def check_feather(feather: float) -> None:

@@ -12,25 +12,30 @@ from torch import Tensor
 
 from .filters import gaussian_blur
 from .tensors import row_bands
+from .wrapping import surround, trim
 
 SIGMA, RADIUS = 4.0, 12  # px; contrast is local: about the size of a stroke
 MOST_GAIN = 2.0  # limit on the factor that raises contrast, for places where two opposite edges cancel out
 LEAST_CONTRAST = 1e-3  # contrast that counts as none
 
 
-def mix(first: Tensor, second: Tensor, amount: float) -> Tensor:
+def mix(first: Tensor, second: Tensor, amount: float, wrap: str = "none") -> Tensor:
     """Blend images; the local mean and the local contrast are the blends of the two images'.
 
     Args:
         first: (N, 3, H, W) float32 in [0, 1]
         second: the same
         amount: from 0, which returns the first image itself, to 1, which returns the second
+        wrap: edges of the images that meet, one of `wrapping.WRAPS`
 
     Returns:
         (N, 3, H, W) float32 in [0, 1], computed in bands of rows
     """
     if amount in (0, 1):
         return second if amount else first
+    if wrap != "none":
+        wide = (surround(each, wrap, 2 * _RADIUS) for each in (first, second))
+        return trim(mix(*wide, amount), wrap, 2 * _RADIUS)
     result, height = torch.empty_like(first), first.shape[2]
     for rows in row_bands(height, first.shape[3], least=8 * RADIUS):
         low, high = max(rows.start - 2 * RADIUS, 0), min(rows.stop + 2 * RADIUS, height)

@@ -102,6 +102,11 @@ class _TwoStyles(BaseStyle):
         both = self.first.networks + self.second.networks
         return tuple({id(network): network for network in both}.values())
 
+    @property
+    def training_side(self) -> int:
+        """Short side in px of the photos that the first network was trained with."""
+        return self.first.training_side
+
     def painting_bytes(self, canvas: Canvas) -> int:
         """Return the memory for the style that needs more. The second one paints while the first painting is kept."""
         return max(self.first.painting_bytes(canvas), self.second.painting_bytes(_beside_another(canvas)))
@@ -128,18 +133,18 @@ class BlendedStyle(_TwoStyles):
 
     def painter(self, canvas: Canvas) -> Painter:
         """Return what blends both paintings."""
-        return _BlendPainter(*self._painters(canvas), self.amount)
+        return _BlendPainter(*self._painters(canvas), self.amount, canvas.wrap)
 
 
 class _BlendPainter:
-    def __init__(self, first: Painter, second: Painter, amount: float) -> None:
-        self.first, self.second, self.amount = first, second, amount
+    def __init__(self, first: Painter, second: Painter, amount: float, wrap: str) -> None:
+        self.first, self.second, self.amount, self.wrap = first, second, amount, wrap
 
     def __call__(
         self, photo: Tensor, index: int = 0, moved: tuple[int, int] = (0, 0), progress: ProgressCallback | None = None
     ) -> Tensor:
         one = self.first(photo, index, moved, part_of(progress, 0, 2))
-        return mix(one, self.second(photo, index, moved, part_of(progress, 1, 2)), self.amount)
+        return mix(one, self.second(photo, index, moved, part_of(progress, 1, 2)), self.amount, self.wrap)
 
     def coverage(self, index: int) -> Tensor | None:
         one, other = self.first.coverage(index), self.second.coverage(index)
@@ -201,4 +206,4 @@ class _RegionPainter:
 
     def _region(self, mask: Tensor, index: int) -> Tensor:
         mask = mask[min(index, len(mask) - 1), None].to(self.canvas.device)
-        return softened(fit_mask(mask, self.canvas.height, self.canvas.width), self.style.feather)
+        return softened(fit_mask(mask, self.canvas.height, self.canvas.width), self.style.feather, self.canvas.wrap)

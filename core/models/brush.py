@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..images.color import luma
-from ..images.filters import resize
+from ..images.wrapping import resize_wrapped, wrapped_axes
 from ..progress import ProgressCallback
 from .network_runner import NetworkRunner
 
@@ -37,6 +37,7 @@ class Canvas:
         precision: As in `StyleModel.stylize`.
         memory: As in `StyleModel.stylize`.
         beside: Bytes of ``memory`` that something other than painting needs.
+        wrap: Edges of the photos that meet, one of `wrapping.WRAPS`.
     """
 
     height: int
@@ -46,21 +47,25 @@ class Canvas:
     precision: str = "auto"
     memory: int | None = None
     beside: int = 0
+    wrap: str = "none"
 
-    @property
-    def painted(self) -> tuple[int, int]:
-        """Height and width of the photo that the network sees."""
-        return max(round(self.height / self.stroke_size), 1), max(round(self.width / self.stroke_size), 1)
+    def painted(self, unit: int) -> tuple[int, int]:
+        """Return height and width of the photo that the network sees. Sides that wrap become multiples of ``unit``."""
+        sides = (max(round(side / self.stroke_size), 1) for side in (self.height, self.width))
+        rows, columns = (
+            -(-side // unit) * unit if wraps else side
+            for side, wraps in zip(sides, wrapped_axes(self.wrap), strict=True)
+        )
+        return rows, columns
 
     @property
     def photo_bytes(self) -> int:
         """Memory of one photo, or of one painting."""
         return 12 * self.height * self.width
 
-    @property
-    def copies(self) -> int:
-        """Memory for the resized photo, its painting, and for bringing them back to the photo's size."""
-        height, width = self.painted
+    def copies(self, unit: int) -> int:
+        """Return the memory for the resized photo, its painting, and for bringing them back to the photo's size."""
+        height, width = self.painted(unit)
         if (height, width) == (self.height, self.width):
             return 0
         return 24 * height * width + self.photo_bytes
@@ -97,19 +102,28 @@ class Brush:
         self, photo: Tensor, index: int = 0, moved: tuple[int, int] = (0, 0), progress: ProgressCallback | None = None
     ) -> Tensor:
         """Return the painting, see `Painter`."""
-        sides, size = self.canvas.painted, photo.shape[-2:]
-        small = resize(photo, *sides)
+        unit, wrap = self.runner.spec.multiple_of, self.canvas.wrap
+        sides, size = self.canvas.painted(unit), photo.shape[-2:]
+        small = resize_wrapped(photo, *sides, wrap)
         small = small if small is photo else small.clamp_(0, 1)
-        unit = self.runner.spec.multiple_of
-        top, left = (round(-step * new / old) % unit for step, new, old in zip(moved, sides, size, strict=True))
-        framed = F.pad(small, (left, 0, top, 0), mode="replicate") if top or left else small
-        painting = self._prepared(framed)(framed, progress)[..., top:, left:]
+        shift = tuple(round(-step * new / old) % unit for step, new, old in zip(moved, sides, size, strict=True))
+        painting = self._painted(small, shift, progress)
         if painting.shape[-2:] == size:
             return painting
-        large = resize(painting, *size)
+        large = resize_wrapped(painting, *size, wrap)
         if self.canvas.stroke_size > 1:
-            large += luma(photo).sub_(resize(luma(small), *size))
+            large += luma(photo).sub_(resize_wrapped(luma(small), *size, wrap))
         return large.clamp_(0, 1)
+
+    def _painted(self, photo: Tensor, shift: tuple[int, ...], progress: ProgressCallback | None) -> Tensor:
+        """Run the network with its grid moved by rows and columns: an image that wraps is turned, others grow."""
+        wraps = wrapped_axes(self.canvas.wrap)
+        turn = tuple(step if around else 0 for step, around in zip(shift, wraps, strict=True))
+        top, left = (0 if around else step for step, around in zip(shift, wraps, strict=True))
+        framed = photo.roll(turn, (2, 3)) if any(turn) else photo
+        framed = F.pad(framed, (left, 0, top, 0), mode="replicate") if top or left else framed
+        painting = self._prepared(framed)(framed, progress)[..., top:, left:]
+        return painting.roll([-step for step in turn], (2, 3)) if any(turn) else painting
 
     def coverage(self, index: int) -> None:
         """Return None: the whole photo is painted."""
@@ -119,6 +133,8 @@ class Brush:
         height, width = photo.shape[-2:]
         if self._run is None or (height, width) != self._sides:
             canvas, self._sides = self.canvas, (height, width)
-            beside = canvas.beside + canvas.copies
-            self._run = self.runner.prepare(height, width, canvas.device, canvas.precision, canvas.memory, beside)
+            beside = canvas.beside + canvas.copies(self.runner.spec.multiple_of)
+            self._run = self.runner.prepare(
+                height, width, canvas.device, canvas.precision, canvas.memory, beside, canvas.wrap
+            )
         return self._run

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..engine.engine import Engine
 from ..engine.formats import number_formats
 from ..engine.memory_plan import SHARE, plan_memory
+from ..images.wrapping import wrapped_axes
 from ..network.arch import ArchSpec
 from ..network.pixels import PixelConvention
 from ..network.transform_net import TransformNet, extend
@@ -47,7 +48,7 @@ class NetworkRunner:
 
     def working_bytes(
         self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None,
-        beside: int = 0,
+        beside: int = 0, wrap: str = "none",
     ) -> int:  # fmt: skip
         """Return the memory planned for images of this size, beside network, input and result.
 
@@ -58,14 +59,18 @@ class NetworkRunner:
             precision: As in `StyleModel.stylize`.
             memory: As in `StyleModel.stylize`.
             beside: Bytes of ``memory`` that something else needs.
+            wrap: Edges of the images that meet, see `Engine`.
         """
-        height, width = self._sides(height, width)
+        height, width = self._sides(height, width, wrap)
         formats = number_formats(device, self._precision(precision))
-        return plan_memory(self.network, height, width, device, formats=formats, memory=memory, beside=beside).bytes
+        return plan_memory(
+            self.network, height, width, device, formats=formats, memory=memory, beside=beside, wrap=wrap
+        ).bytes
 
     def prepare(
-        self, height: int, width: int, device: torch.device, precision: str, memory: int | None, beside: int = 0
-    ) -> Callable[[Tensor, ProgressCallback | None], Tensor]:
+        self, height: int, width: int, device: torch.device, precision: str, memory: int | None, beside: int = 0,
+        wrap: str = "none",
+    ) -> Callable[[Tensor, ProgressCallback | None], Tensor]:  # fmt: skip
         """Return a function that runs the network on images of this size; arguments as in `working_bytes`.
 
         The function takes (1, 3, H, W) in [0, 1] and returns (1, 3, scale H, scale W) float32 in [0, 1]. It raises
@@ -73,13 +78,13 @@ class NetworkRunner:
         """
         self.network.to(device)
         engine = Engine(
-            self.network, *self._sides(height, width), device=device, precision=self._precision(precision),
-            memory=memory, beside=beside,
+            self.network, *self._sides(height, width, wrap), device=device, precision=self._precision(precision),
+            memory=memory, beside=beside, wrap=wrap,
         )  # fmt: skip
-        least, scale = self.spec.smallest_side, self.spec.scale
+        least, scale = self._least_sides(wrap), self.spec.scale
 
         def run(image: Tensor, progress: ProgressCallback | None = None) -> Tensor:
-            out = self.pixels.from_network(engine(self.pixels.to_network(extend(image, least)), progress))
+            out = self.pixels.from_network(engine(self.pixels.to_network(extend(image, *least)), progress))
             out = out[..., : scale * height, : scale * width]
             self._check(out, precision)  # clamping would hide infinite values
             return out.clamp_(0, 1)
@@ -92,10 +97,15 @@ class NetworkRunner:
         why += ", or precision fp16 overflowed; use fp32" if in_fp16 else "; download or train it again"
         check_finite(result, f"{self.name} gave nan or infinite values for this image: {why}")
 
-    def _sides(self, height: int, width: int) -> tuple[int, int]:
+    def _sides(self, height: int, width: int, wrap: str) -> tuple[int, int]:
         """Height and width of an image once `extend` has made it large enough for the network."""
-        least = self.spec.smallest_side
-        return max(height, least), max(width, least)
+        least_height, least_width = self._least_sides(wrap)
+        return max(height, least_height), max(width, least_width)
+
+    def _least_sides(self, wrap: str) -> tuple[int, int]:
+        """Smallest height and width that the network takes: any that wraps."""
+        rows, columns = (1 if wraps else self.spec.smallest_side for wraps in wrapped_axes(wrap))
+        return rows, columns
 
     def _precision(self, precision: str) -> str:
         return "fp32" if precision == "auto" and self.exact else precision

@@ -17,6 +17,9 @@ from .image_model import ImageModel
 from .loading import network_file, open_model
 from .stylizer import BaseStyle
 
+_USUAL_SIDE = 256  # px of training crops, in the paper and in the programs that follow it
+_TRAINING_SIDES = range(32, 4097)
+
 
 class StyleModel(ImageModel, BaseStyle):
     """A style network and its facts."""
@@ -28,14 +31,22 @@ class StyleModel(ImageModel, BaseStyle):
         """Return whether the network keeps the size of an image and has three channels out."""
         return spec.scale == 1 and spec.out_channels == 3
 
+    @property
+    def training_side(self) -> int:
+        """Side in px of the crops that the network was trained with, as far as its facts tell."""
+        recipe = self.facts.get("recipe")
+        side = recipe.get("size") if isinstance(recipe, Mapping) else None
+        return side if isinstance(side, int) and side in _TRAINING_SIDES else _USUAL_SIDE
+
     def painter(self, canvas: Canvas) -> Painter:
         """Return the network as a brush for this canvas."""
         return Brush(self.runner, canvas)
 
     def painting_bytes(self, canvas: Canvas) -> int:
         """Return the memory for painting on this canvas, see `BaseStyle`."""
-        beside = canvas.beside + canvas.copies
-        sizes = (*canvas.painted, canvas.device, canvas.precision, canvas.memory, beside)
+        unit = self.spec.multiple_of
+        beside = canvas.beside + canvas.copies(unit)
+        sizes = (*canvas.painted(unit), canvas.device, canvas.precision, canvas.memory, beside, canvas.wrap)
         return beside + self.runner.working_bytes(*sizes)
 
 

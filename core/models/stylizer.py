@@ -15,6 +15,7 @@ from ..images.color import keep_colors, match_palette
 from ..images.masks import check_feather, feathered
 from ..images.mixing import mix
 from ..images.tensors import check_image
+from ..images.wrapping import wrapped_axes
 from ..network.arch import ArchSpec
 from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback, part_of
@@ -24,6 +25,7 @@ from .temporal import Steady
 
 COLORS = ("style", "keep", "match")
 SMALLEST_STROKE, LARGEST_STROKE = 0.25, 4.0
+AUTO = "auto"  # the stroke size that depends on the size of the photo
 _REACH = 9  # px around motion within which strokes of size 1 change
 
 
@@ -32,22 +34,25 @@ class Controls:
     """Checked settings for stylizing, named and explained as in `BaseStyle.stylize`. A wrong one raises InputError."""
 
     strength: float = 1.0
-    stroke_size: float = 1.0
+    stroke_size: float | str = 1.0
     color: str = "style"
     feather: float = 0.0
     temporal: float = 0.0
+    wrap: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("strength", "temporal"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
-        if not SMALLEST_STROKE <= self.stroke_size <= LARGEST_STROKE:
+        size = self.stroke_size
+        if size != AUTO and (isinstance(size, str) or not SMALLEST_STROKE <= size <= LARGEST_STROKE):
             raise InputError(
-                f"stroke size is {self.stroke_size}; expected a number from {SMALLEST_STROKE} to {LARGEST_STROKE:g}"
+                f"stroke size is {size}; expected a number from {SMALLEST_STROKE} to {LARGEST_STROKE:g}, or {AUTO}"
             )
         if self.color not in COLORS:
             raise InputError(f"color is {self.color!r}; expected one of {', '.join(COLORS)}")
         check_feather(self.feather)
+        wrapped_axes(self.wrap)
 
 
 class BaseStyle(ABC):
@@ -69,6 +74,11 @@ class BaseStyle(ABC):
     def networks(self) -> tuple[TransformNet, ...]:
         """The networks that paint, each once."""
 
+    @property
+    @abstractmethod
+    def training_side(self) -> int:
+        """Short side in px of the photos that the (first) network was trained with."""
+
     @abstractmethod
     def painter(self, canvas: Canvas) -> Painter:
         """Return what paints the photos of a canvas."""
@@ -79,11 +89,21 @@ class BaseStyle(ABC):
 
     def working_bytes(
         self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None,
-        *, stroke_size: float = 1.0, temporal: float = 0.0,
+        *, stroke_size: float | str = 1.0, temporal: float = 0.0, wrap: str = "none",
     ) -> int:  # fmt: skip
         """Return the memory planned for photos of this size, beside networks, input and result."""
-        controls = Controls(stroke_size=stroke_size, temporal=temporal)
-        return self.painting_bytes(_canvas(controls, height, width, device, precision, memory))
+        controls = Controls(stroke_size=stroke_size, temporal=temporal, wrap=wrap)
+        return self.painting_bytes(self.canvas(controls, height, width, device, precision, memory))
+
+    def canvas(
+        self, controls: Controls, height: int, width: int, device: torch.device, precision: str, memory: int | None
+    ) -> Canvas:
+        """Return the canvas for photos of this size."""
+        size = controls.stroke_size
+        stroke_size = size if not isinstance(size, str) else min(height, width) / self.training_side
+        canvas = Canvas(height, width, device, stroke_size, precision, memory, wrap=controls.wrap)
+        # for a video: the last frame and its painting, and the intermediate results for the new ones
+        return replace(canvas, beside=4 * canvas.photo_bytes) if controls.temporal else canvas
 
     def stylizer(
         self, *, mask: Tensor | None = None, precision: str = "auto", memory: int | None = None, **controls: Any
@@ -93,9 +113,9 @@ class BaseStyle(ABC):
 
     @torch.no_grad()
     def stylize(
-        self, image: Tensor, *, strength: float = 1.0, stroke_size: float = 1.0, color: str = "style",
-        mask: Tensor | None = None, feather: float = 0.0, temporal: float = 0.0, precision: str = "auto",
-        memory: int | None = None, progress: ProgressCallback | None = None,
+        self, image: Tensor, *, strength: float = 1.0, stroke_size: float | str = 1.0, color: str = "style",
+        mask: Tensor | None = None, feather: float = 0.0, temporal: float = 0.0, wrap: str = "none",
+        precision: str = "auto", memory: int | None = None, progress: ProgressCallback | None = None,
     ) -> Tensor:  # fmt: skip
         """Stylize images.
 
@@ -104,13 +124,18 @@ class BaseStyle(ABC):
                 unchanged. Give `fill_transparent` images with alpha first.
             strength: From 0, the photo, to 1, the style. Values in between blend both and keep the local contrast
                 (images/mixing.py).
-            stroke_size: Size of the strokes relative to the strokes that the network was trained for, 0.25 to 4.
+            stroke_size: Size of the strokes relative to the strokes that the network was trained for, 0.25 to 4. "auto":
+                as large, compared with the image's short side, as in training, so that a preview and a print look alike.
             color: "style" | "keep": Cb and Cr of the photo, Y of the style, where such a color exists | "match": the
                 style's colors, shifted to the mean and covariance of the photo's.
             mask: (N or 1, 1, H, W) in [0, 1], the share of the result in each pixel. Where it is 0, the photo stays
                 unchanged.
             feather: Width in px over which the mask fades in, measured inward from its edges.
             temporal: From 0, off, to 1: reduce flicker between N consecutive frames of a video (temporal.py).
+            wrap: Edges that meet: "none" | "x", left and right, as of a 360-degree panorama | "xy", also top and bottom, as
+                of a texture that tiles a plane. The result has no seam there. An image that is rolled around by a
+                multiple of ``spec.multiple_of`` gives the rolled result, if its sides are such multiples and
+                ``stroke_size`` is 1. (Others are resized to such multiples, and back.)
             precision: "auto" | "fp32" | "bf16" | "fp16". With "auto", residual blocks may be computed in bf16 on a CPU,
                 and all but the first convolution in fp16 on a GPU (`formats.number_formats` states how far that is from
                 fp32). For other people's networks "auto" is fp32, so that they give the pictures of their own programs.
@@ -129,7 +154,7 @@ class BaseStyle(ABC):
         check_image(image)
         stylizer = self.stylizer(
             mask=mask, precision=precision, memory=memory, strength=strength, stroke_size=stroke_size, color=color,
-            feather=feather, temporal=temporal,
+            feather=feather, temporal=temporal, wrap=wrap,
         )  # fmt: skip
         if mask is not None and len(mask) not in (1, len(image)):
             raise ImageError(f"expected one mask or {len(image)}, one for each image, got {len(mask)}")
@@ -183,7 +208,8 @@ class Stylizer:
                 progress(Progress(1, 1))
             return photo.clamp(0, 1)
         frame = photo.float()
-        result = mix(frame, setup.paint(frame, index, progress=progress), self.controls.strength)
+        painting = setup.paint(frame, index, progress=progress)
+        result = mix(frame, painting, self.controls.strength, self.controls.wrap)
         if self.controls.color != "style":
             result = (keep_colors if self.controls.color == "keep" else match_palette)(result, frame)
         if amount is not None:
@@ -193,13 +219,13 @@ class Stylizer:
     def _setup_for(self, photo: Tensor) -> _Setup:
         """Return the setup for photos of this size; a new size starts anew."""
         height, width = photo.shape[-2:]
-        canvas = _canvas(self.controls, height, width, photo.device, self.precision, self.memory)
+        canvas = self.style.canvas(self.controls, height, width, photo.device, self.precision, self.memory)
         if self._setup is None or canvas != self._setup.canvas:
             self._check_mask(photo)
             painter = self.style.painter(canvas)
             paint: Callable[..., Tensor] = painter
             if self.controls.temporal:
-                paint = Steady(painter, self.controls.temporal, round(_REACH * self.controls.stroke_size))
+                paint = Steady(painter, self.controls.temporal, round(_REACH * canvas.stroke_size))
             self._setup = _Setup(canvas, painter, paint)
         return self._setup
 
@@ -218,14 +244,6 @@ class Stylizer:
         index = min(index, len(self.mask) - 1)
         if setup.faded is None or setup.faded[0] != index:
             mask = self.mask[index, None].to(photo.device, torch.float32).clamp(0, 1)
-            setup.faded = index, feathered(mask, self.controls.feather)
+            setup.faded = index, feathered(mask, self.controls.feather, self.controls.wrap)
         mask = setup.faded[1]
         return mask if covered is None else mask * covered
-
-
-def _canvas(
-    controls: Controls, height: int, width: int, device: torch.device, precision: str, memory: int | None
-) -> Canvas:
-    canvas = Canvas(height, width, device, controls.stroke_size, precision, memory)
-    # for a video: the last frame and its painting, and the intermediate results for the new ones
-    return replace(canvas, beside=4 * canvas.photo_bytes) if controls.temporal else canvas

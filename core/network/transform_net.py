@@ -140,12 +140,15 @@ def forward_any_size(network: TransformNet, image: Tensor) -> Tensor:
     return network(extend(image, spec.smallest_side))[..., : height * spec.scale, : width * spec.scale]
 
 
-def extend(image: Tensor, smallest: int) -> Tensor:
-    """Extend bottom and right to at least ``smallest`` px: mirrored as often as needed; a single row is repeated."""
-    for axis in (-2, -1):
+def extend(image: Tensor, smallest: int, smallest_width: int | None = None) -> Tensor:
+    """Extend bottom and right to at least ``smallest`` px: mirrored as often as needed; a single row is repeated.
+
+    If ``smallest_width`` is given, it counts for the width.
+    """
+    for axis, least in ((-2, smallest), (-1, smallest if smallest_width is None else smallest_width)):
         side = image.shape[axis]
-        if side < smallest:
+        if side < least:
             period = max(2 * side - 2, 1)
-            index = torch.arange(smallest, device=image.device) % period
+            index = torch.arange(least, device=image.device) % period
             image = image.index_select(axis, torch.minimum(index, period - index).clamp(max=side - 1))
     return image

@@ -184,7 +184,8 @@ def test_progress_is_reported_with_every_control(photo):
     [
         ({"strength": 1.1}, "strength is 1.1; expected a number from 0 to 1"),
         ({"strength": float("nan")}, "strength is nan"),
-        ({"stroke_size": 0.2}, "stroke size is 0.2; expected a number from 0.25 to 4"),
+        ({"stroke_size": 0.2}, "stroke size is 0.2; expected a number from 0.25 to 4, or auto"),
+        ({"stroke_size": "big"}, "stroke size is big; expected a number from 0.25 to 4, or auto"),
         ({"color": "grey"}, "color is 'grey'; expected one of style, keep, match"),
         ({"feather": -1}, "feather is -1; expected a number of pixels from 0 to 500"),
         ({"temporal": 2}, "temporal is 2; expected a number from 0 to 1"),
@@ -198,3 +199,28 @@ def test_wrong_controls_are_one_line_errors(options, message, photo):
     with pytest.raises((InputError, ImageError)) as caught:
         model_of().stylize(photo, **options)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "side"), [((41, 53), 41), ((20, 36), 20)])
+def test_automatic_stroke_size_shows_the_network_a_photo_of_its_training_size(size, side, rng):
+    photo, model = torch.rand(1, 3, *size, generator=rng), model_of(facts={"recipe": {"size": 32}})
+    assert torch.equal(model.stylize(photo, stroke_size="auto"), model.stylize(photo, stroke_size=side / 32))
+    plan = model.working_bytes(*size, photo.device, stroke_size="auto")
+    assert plan == model.working_bytes(*size, photo.device, stroke_size=side / 32)
+
+
+def test_preview_and_print_look_alike_with_automatic_stroke_size(rng):
+    small = F.interpolate(torch.rand(1, 3, 6, 7, generator=rng), (48, 60), mode="bicubic").clamp(0, 1)
+    large = F.interpolate(small, (480, 600), mode="bicubic").clamp(0, 1)
+    model = model_of(facts={"recipe": {"size": 48}})
+
+    def apart(stroke_size):
+        preview, print_ = (model.stylize(each, stroke_size=stroke_size) for each in (small, large))
+        return float((F.interpolate(print_, (48, 60), mode="area") - preview).abs().mean())
+
+    assert apart("auto") < 0.02 and apart("auto") < 0.3 * apart(1.0)
+
+
+@pytest.mark.parametrize("facts", [{}, {"recipe": "quick"}, {"recipe": {"size": "large"}}, {"recipe": {"size": 10**9}}])
+def test_training_size_is_the_usual_one_where_facts_do_not_tell(facts):
+    assert model_of(facts=facts).training_side == 256
