@@ -22,10 +22,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``train-style``."""
     command.description = (
         "Train a style network from a painting and a folder of photos. Several paintings give one network with several "
-        "styles. An interrupted training run resumes when you run the same command again. To share the work between GPUs "
-        "or machines, start it with torchrun: torchrun --nproc-per-node=2 -m perceptual_style.core.cli train-style ..."
+        "styles, or one style with --as-one. An interrupted training run resumes when you run the same command again. To "
+        "share the work between GPUs or machines, start it with torchrun: torchrun --nproc-per-node=2 -m "
+        "perceptual_style.core.cli train-style ..."
     )
     command.add_argument("style_images", metavar="STYLE_IMAGE", nargs="+", help="the painting, or several paintings")
+    command.add_argument(
+        "--as-one",
+        action="store_true",
+        help="train one style from all paintings, such as several by one artist: from the mean of their statistics",
+    )
     command.add_argument(
         "--names",
         metavar="A,B,...",
@@ -96,20 +102,25 @@ def _train_style(arguments: argparse.Namespace) -> int:
 
 
 def _paintings(arguments: argparse.Namespace) -> Any:
-    """Return the style image, or a dict by name if there are several or one is added to a network."""
+    """Return the style image, a list of several for one style, or a dict by name for several styles or an added one."""
     paths = [Path(path) for path in arguments.style_images]
-    alone = len(paths) == 1 and arguments.add_to is None
+    as_one = arguments.as_one or len(paths) == 1
+    alone = as_one and arguments.add_to is None
     names = [name_from(path.stem) for path in paths]
+    if as_one:
+        names = [name_from(Path(arguments.output).stem)] if len(paths) > 1 else names
     if arguments.names is not None:
         if alone:
             raise errors.InputError(
                 "--names is for networks with several styles; a single style has the name of its file"
             )
         names = [name.strip() for name in arguments.names.split(",")]
-    if len(names) != len(paths) or len(set(names)) < len(names):
-        raise errors.InputError(
-            f"the names of the styles are {', '.join(names)}; expected {len(paths)} different ones: --names A,B,..."
-        )
-    if alone:
-        return read_image(paths[0]).filled
-    return {name: read_image(path).filled for name, path in zip(names, paths, strict=True)}
+    styles = 1 if as_one else len(paths)
+    if len(names) != styles or len(set(names)) < styles:
+        wanted = f"{styles} different ones: --names A,B,..." if styles > 1 else "one: --names A"
+        raise errors.InputError(f"the names of the styles are {', '.join(names)}; expected {wanted}")
+    images = [read_image(path).filled for path in paths]
+    if as_one:
+        together = images if len(images) > 1 else images[0]
+        return together if alone else {names[0]: together}
+    return dict(zip(names, images, strict=True))

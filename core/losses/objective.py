@@ -92,8 +92,9 @@ class Objective:
     Args:
         network: the loss network. May be None if ``weights`` name no layer.
         weights: weights of the parts.
-        style_image: (1, 3, H, W) RGB in [0, 1], or several of them. Their Gram matrices are computed once, here. May be
-            None if ``weights`` have no style.
+        style_image: (1, 3, H, W) RGB in [0, 1], or several targets. A target is such an image, or a sequence of images of
+            any size, whose mean Gram matrices count. They are computed once, here. May be None if ``weights`` have no
+            style.
 
     Raises:
         InputError: The weights need a loss network or a style image that is missing, or an image is too small.
@@ -103,7 +104,7 @@ class Objective:
         self,
         network: LossNetwork | None,
         weights: ObjectiveWeights,
-        style_image: Tensor | Sequence[Tensor] | None = None,
+        style_image: Tensor | Sequence[Tensor | Sequence[Tensor]] | None = None,
     ) -> None:
         if network is None and weights.layers:
             raise InputError(f"weights of {', '.join(weights.layers)} need a loss network; got none")
@@ -112,7 +113,7 @@ class Objective:
         self.network, self.weights = network, weights
         images = [style_image] if isinstance(style_image, Tensor) else style_image or ()
         with torch.no_grad():
-            grams = [self._grams(image) for image in images] if weights.style else []
+            grams = [self._target(each) for each in images] if weights.style else []
             self.grams = {layer: torch.cat([each[layer] for each in grams]) for layer in weights.style}
         # Content images pass through the loss network only down to the deepest layer where content is compared.
         self._deepest_content = None if network is None else max(weights.content, key=network.depth, default=None)
@@ -122,6 +123,12 @@ class Objective:
         if self.network is None or not self.weights.layers:
             return {}
         return self.network(image, until=until)
+
+    def _target(self, style_images: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the Gram matrices of an image, or the means over several, (1, C, C) by layer."""
+        images = [style_images] if isinstance(style_images, Tensor) else style_images
+        grams = [self._grams(image) for image in images]
+        return {layer: torch.cat([each[layer] for each in grams]).mean(dim=0, keepdim=True) for layer in grams[0]}
 
     def _grams(self, style_image: Tensor) -> dict[str, Tensor]:
         features = self._features(style_image)

@@ -29,11 +29,9 @@ from .saved_state import AVERAGE, DISCRIMINATOR, HISTORY, NETWORK, OPTIMIZER, na
 CHECKPOINT_SUFFIX = ".training.safetensors"
 _PIECES, _PIECE = 4, 2**14  # parts of a large photo that identify it, and bytes of each
 _DIGITS = 16  # of a digest in the facts of a run
-_ADDED_TERMS = (
-    "steadiness",
-    "low_pass",
-    "adversarial",
-)  # a run without them must equal the same run of an earlier version
+_ADDED_TERMS = ("steadiness", "low_pass", "adversarial")  # a run without them must equal that of an earlier version
+#: The style image of one style, (1, 3, H, W), or several, whose mean statistics make the style
+StyleImages = torch.Tensor | Sequence[torch.Tensor]
 History = list[list[float]]  # the parts of the objective at each step
 
 
@@ -52,7 +50,7 @@ def identity(
     seed: int,
     loss_weights: str | Path | None,
     init_from: str | Path | None,
-    style_image: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+    style_image: StyleImages | Mapping[str, StyleImages] | None = None,
 ) -> dict[str, Any]:
     """Return the facts that identify a training run. A checkpoint belongs to it if its facts are equal.
 
@@ -63,7 +61,7 @@ def identity(
         seed: random seed.
         loss_weights: file of the loss network, or None.
         init_from: file of the base, or None.
-        style_image: (1, 3, H, W), or several by the names of their styles, or None.
+        style_image: (1, 3, H, W), or a sequence of them for one style, or either by the names of several styles, or None.
     """
     same = {
         "recipe": as_json(recipe),
@@ -73,10 +71,10 @@ def identity(
         "seed": seed,
         "precision": str(amp or torch.float32).removeprefix("torch."),
     }
-    if isinstance(style_image, torch.Tensor):
-        same["style image"] = image_digest(style_image)
-    elif style_image is not None:  # a list, because their order is the order of the rows
-        same["style images"] = [[name, image_digest(image)] for name, image in style_image.items()]
+    if isinstance(style_image, Mapping):  # a list, because their order is the order of the rows
+        same["style images"] = [[name, _images_digest(images)] for name, images in style_image.items()]
+    elif style_image is not None:
+        same["style image"] = _images_digest(style_image)
     return same
 
 
@@ -103,6 +101,20 @@ def _photo_digest(path: Path) -> str:
             return f"{size} {_digest(b''.join(parts))}"
     except (OSError, ImageError):  # skipped, like any other photo that cannot be read
         return "unreadable"
+
+
+def images_of(images: StyleImages) -> Sequence[torch.Tensor]:
+    """Return the style images of one style as a sequence. Raise InputError if it is empty."""
+    found = [images] if isinstance(images, torch.Tensor) else images
+    if not found:
+        raise InputError("a style has no style image; expected at least one painting")
+    return found
+
+
+def _images_digest(images: StyleImages) -> str | list[str]:
+    """Return the digest of the only image of a style, or those of several."""
+    digests = [image_digest(image) for image in images_of(images)]
+    return digests[0] if len(digests) == 1 else digests
 
 
 def image_digest(image: torch.Tensor) -> str:

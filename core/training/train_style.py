@@ -29,6 +29,7 @@ from . import state as training_state
 from .disturbances import disturbed
 from .identity_pretraining import learn_identity
 from .photos import PhotoFolder, StyledPhotos, fit_style_image, loader_workers, on_device
+from .state import StyleImages, images_of
 from .style_recipes import StyleRecipe, get_recipe
 from .style_start import begin, names_of
 from .trainer import Training, check_name, checkpoint_path, prepare, train
@@ -39,7 +40,8 @@ class StyleTraining:
     """Everything that defines a training run. Runs with equal settings give equal weights (on one kind of CPU).
 
     Attributes:
-        style_image: (1, 3, H, W) RGB in [0, 1], or several by the names of their styles, which one network then holds.
+        style_image: (1, 3, H, W) RGB in [0, 1]; or a sequence of such images of any size, from whose mean statistics one
+            style is learned; or either of them by the names of several styles, which one network then holds.
         content: folder of photos.
         out: the file to write, .safetensors.
         recipe: numbers of the run.
@@ -58,7 +60,7 @@ class StyleTraining:
         add_to: file of a trained network to add the styles to. Only their rows are learned, see style_start.py.
     """
 
-    style_image: Tensor | Mapping[str, Tensor]
+    style_image: StyleImages | Mapping[str, StyleImages]
     content: str | Path
     out: str | Path
     recipe: StyleRecipe
@@ -75,11 +77,11 @@ class StyleTraining:
     add_to: str | Path | None = None
 
     @property
-    def paintings(self) -> dict[str, Tensor]:
+    def paintings(self) -> dict[str, StyleImages]:
         """The style images by the names of their styles."""
-        if isinstance(self.style_image, Tensor):
-            return {name_from(str(self.facts.get("name", Path(self.out).stem))): self.style_image}
-        return dict(self.style_image)
+        if isinstance(self.style_image, Mapping):
+            return dict(self.style_image)
+        return {name_from(str(self.facts.get("name", Path(self.out).stem))): self.style_image}
 
     @property
     def checkpoint(self) -> Path:
@@ -88,8 +90,9 @@ class StyleTraining:
 
 
 def train_style(
-    style_image: Tensor | Mapping[str, Tensor], content: str | Path, out: str | Path, *, loss_weights: str | Path | None = None,
-    recipe: StyleRecipe | str = "standard", progress: ProgressCallback | None = None, **settings: Any,
+    style_image: StyleImages | Mapping[str, StyleImages], content: str | Path, out: str | Path, *,
+    loss_weights: str | Path | None = None, recipe: StyleRecipe | str = "standard",
+    progress: ProgressCallback | None = None, **settings: Any,
 ) -> Path:  # fmt: skip
     """Train styles from paintings and a folder of photos.
 
@@ -172,9 +175,11 @@ def _objective(run: StyleTraining, device: torch.device) -> Objective:
     recipe = run.recipe
     loss_network = LossNetwork(recipe.loss_network, run.loss_weights, recipe.weights.layers)
     loss_network.to(device).to(memory_format=torch.channels_last)
-    paintings = [
-        fit_style_image(each.detach().clone().float(), recipe.style_size).to(device) for each in run.paintings.values()
-    ]
+
+    def fit(image: Tensor) -> Tensor:
+        return fit_style_image(image.detach().clone().float(), recipe.style_size).to(device)
+
+    paintings = [[fit(image) for image in images_of(images)] for images in run.paintings.values()]
     return Objective(loss_network, recipe.weights, paintings)
 
 

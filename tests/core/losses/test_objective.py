@@ -177,3 +177,16 @@ def test_missing_loss_network_or_style_image_is_rejected(network):
     assert list(Objective(None, ObjectiveWeights(pixel=1.0))(torch.zeros(1, 3, 9, 9), torch.ones(1, 3, 9, 9))) == [
         "pixel"
     ]
+
+
+def test_target_of_several_style_images_is_the_mean_of_their_statistics(network, images):
+    output, content, style = images
+    weights = ObjectiveWeights({}, {"relu1_2": 1.0, "relu2_1": 2.0})
+    other = style.flip(1)[..., :-7]
+    together = Objective(network, weights, [[style, other]])
+    for layer, gram in together.grams.items():
+        alone = [Objective(network, weights, each).grams[layer] for each in (style, other)]
+        torch.testing.assert_close(gram, (alone[0] + alone[1]) / 2)
+    twice = Objective(network, weights, [[style, style]])(output, content)
+    for part, value in Objective(network, weights, style)(output, content).items():
+        torch.testing.assert_close(twice[part], value)

@@ -151,6 +151,28 @@ def test_other_style_images_or_another_order_are_another_run(many, stop_at):
             run_training(many(style_image=style_image))
 
 
+def test_one_style_of_several_paintings_learns_their_mean(many, loss_weights, training_photos, same):
+    run = many(style_image=[*TWO.values()], steps=6)
+    expected = run_training(run)
+    assert load_network(expected)[0].spec.styles == 1
+    alone = many("alone", style_image=[PAINTINGS["wave"]], steps=6)
+    assert same(run_training(alone), load_file(run_training(many("plain", style_image=PAINTINGS["wave"], steps=6))))
+    assert not same(expected, load_file(alone.out))
+    with pytest.raises(InputError, match="no style image"):
+        run_training(many("none", style_image=[]))
+
+
+def test_resumed_run_of_several_paintings_gives_same_weights(many, same, stop_at):
+    paintings = [*TWO.values()]
+    expected = load_file(run_training(many("whole", style_image=paintings)))
+    run = many(style_image=paintings)
+    with pytest.raises(Cancelled):
+        run_training(run, stop_at(3))
+    with pytest.raises(TrainingError, match="another style image;"):
+        run_training(dataclasses.replace(run, style_image=paintings[:1]))
+    assert same(run_training(run), expected)
+
+
 def test_rows_start_equal_after_identity_pretraining(many, stop_at):
     run = many(steps=3, identity_steps=5, learning_rate=1e-9)
     with pytest.raises(Cancelled):
@@ -345,6 +367,21 @@ def test_command_trains_several_styles_and_adds_more(run, refused, training, tmp
     )
     assert "--names is for" in refused("train-style", wave, "--names", "a", "-o", tmp_path / "y.safetensors", *training)
     assert "not allowed with" in refused(*named, "--init-from", two)
+
+
+def test_command_trains_one_style_from_several_paintings(run, refused, training, tmp_path):
+    paths = [tmp_path / f"{name}.png" for name in ("wave", "candy", "night")]
+    out = tmp_path / "artist.safetensors"
+    status, said, _ = run("train-style", *paths, "--as-one", "-o", out, *training)
+    assert status == 0 and said.strip() == str(out)
+    network, facts = load_network(out)
+    assert network.spec.styles == 1 and facts["name"] == "artist" and len(facts["run"]["style image"]) == 3
+    base, more = tmp_path / "two.safetensors", tmp_path / "more.safetensors"
+    assert run("train-style", *paths[:2], "-o", base, *training)[0] == 0
+    assert run("train-style", *paths, "--as-one", "-o", more, "--add-to", base, *training)[0] == 0
+    assert style_names(more) == ("wave", "candy", "more")
+    line = refused("train-style", *paths, "--as-one", "--names", "a", "-o", tmp_path / "x.safetensors", *training)
+    assert "--names is for" in line
 
 
 def test_command_finds_networks_by_name(run, refused, training, tmp_path):
