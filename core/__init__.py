@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .training.train_style import train_style
     from .training.train_upscaler import train_upscaler
     from .training.upscale_recipes import UpscaleRecipe
+    from .video.process import process_video
 
 _MODULES = {
     "ArchSpec": "network.arch",
@@ -45,6 +46,7 @@ _MODULES = {
     "load_style": "models.style_model",
     "load_upscaler": "models.upscale_model",
     "optimize_image": "training.optimize_image",
+    "process_video": "video.process",
     "style_regions": "models.blend",
     "train_style": "training.train_style",
     "train_upscaler": "training.train_upscaler",
@@ -70,6 +72,7 @@ __all__ = [
     "load_style",
     "load_upscaler",
     "optimize_image",
+    "process_video",
     "style_regions",
     "train_style",
     "train_upscaler",

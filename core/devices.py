@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import re
-from contextlib import suppress
+from collections.abc import Iterator
 
 import torch
 
@@ -72,6 +73,41 @@ def _directml() -> torch.device | None:
     return directml.device() if directml.is_available() else None
 
 
+def pick_devices(name: str = "auto", workers: int | None = None) -> list[torch.device]:
+    """Return one device for each image that is computed at the same time.
+
+    Args:
+        name: "auto" for every GPU, or the name of a device. A CPU is returned once for each core.
+        workers: Number of images at the same time, instead of the number of GPUs or cores.
+
+    Raises:
+        InputError: If there is no such device, or the number is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"the number of workers is {workers}; expected 1 or more")
+    device = pick_device(name)
+    devices = [device]
+    if name == "auto" and device.type == "cuda":
+        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if workers is None:
+        workers = torch.get_num_threads() if device.type == "cpu" else len(devices)
+    return [devices[i % len(devices)] for i in range(workers)]
+
+
+@contextlib.contextmanager
+def torch_threads(count: int, usual: int) -> Iterator[None]:
+    """Let torch use ``count`` threads for the calling thread.
+
+    OpenMP keeps the number for each thread. New threads start with the number that was set last, so it is reset to
+    ``usual``, which must be read while no other thread has changed it.
+    """
+    torch.set_num_threads(count)  # noqa: TID251 - for one thread, and reset below
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)  # noqa: TID251
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether the hardware has bfloat16 arithmetic."""
     if device.type == "cuda":
@@ -109,7 +145,9 @@ def release_memory(device: torch.device) -> None:
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
     if device.type == "cpu":
-        with suppress(AttributeError, OSError, TypeError):  # glibc has this function, other systems do not need it
+        with contextlib.suppress(
+            AttributeError, OSError, TypeError
+        ):  # glibc has this function, other systems do not need it
             ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -11,7 +11,7 @@ from ..core.images.masks import fit_mask
 from ..core.models.stylizer import BaseStyle, Controls, Stylizer
 from ..core.models.transfers import Transfers
 from ..core.progress import ProgressCallback
-from ..core.video.stylize import stylize_video
+from ..core.video.process import process_video
 from ..core.video.writing import QUALITY
 from . import images
 from .fast_stylize import feather_input, look_inputs, slider
@@ -76,7 +76,7 @@ class StylizeVideo(io.ComfyNode):
         function = _FrameFunction(style_model, None if mask is None else images.mask_to_core(mask), controls)
         result = temporary_video()
         with stream_source(video) as source:
-            stylize_video(
+            process_video(
                 source.file, result, function, start=source.start, end=source.end, crf=crf, name="the video",
                 progress=progress_callback(1),
             )  # fmt: skip

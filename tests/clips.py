@@ -64,6 +64,16 @@ def contents(path: Path, decode: bool = True) -> Contents:
         )
 
 
+def sound_tracks(path: Path) -> list[tuple[str, list[bytes]]]:
+    """Return the language and the packets of each track of sound."""
+    with av.open(str(path)) as container:
+        tracks = {each.index: (each.language, []) for each in container.streams.audio}
+        for packet in container.demux(*container.streams.audio):
+            if packet.dts is not None:
+                tracks[packet.stream.index][1].append(bytes(packet))
+    return list(tracks.values())
+
+
 def scene(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """Return frame ``index`` of the clips, (H, W, 3) uint8: a gradient, with a bright corner at the top left."""
     pixels = np.empty((height, width, 3), np.uint8)
@@ -77,7 +87,7 @@ def scene(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 def write_clip(
     path: Path, *, times: list[int] = CONSTANT, size: tuple[int, int] = (HEIGHT, WIDTH),
     sound: str | None = "aac", codec: str = "h264", pix_fmt: str = "yuv420p", rotation: int = 0,
-    matrix: int = 2, value_range: int = 0, aspect: Fraction | None = None, subtitles: bool = False,
+    matrix: int = 2, value_range: int = 0, aspect: Fraction | None = None, subtitles: bool = False, tracks: int = 1,
 ) -> Path:  # fmt: skip
     """Write a clip of 12 frames, with sound and whatever else is asked for, and return its path."""
     height, width = size
@@ -98,10 +108,11 @@ def write_clip(
             if not hasattr(video, "set_display_rotation"):
                 pytest.skip("this PyAV writes no rotation")
             video.set_display_rotation(rotation)
-        if sound:
-            audio = container.add_stream(sound, rate=48_000)
-            audio.layout = "stereo"
-            audio.metadata["language"] = "fra"
+        audios = []
+        for language in ("fra", "deu")[: tracks if sound else 0]:
+            audios.append(container.add_stream(sound, rate=48_000))
+            audios[-1].layout = "stereo"
+            audios[-1].metadata["language"] = language
         if subtitles:
             if not hasattr(container, "add_mux_stream"):
                 pytest.skip("this PyAV writes no subtitles")
@@ -114,7 +125,7 @@ def write_clip(
             frame = frame.reformat(format=pix_fmt, src_color_range=2, **how)
             frame.pts, frame.time_base = time, Fraction(1, 12_800)
             container.mux(video.encode(frame))
-            if sound:
+            for audio in audios:
                 noise = random.uniform(-0.2, 0.2, (1, 2 * samples)).astype(np.float32)
                 piece = av.AudioFrame.from_ndarray(noise, format="flt", layout="stereo")
                 piece.sample_rate, piece.pts, piece.time_base = 48_000, samples * index, Fraction(1, 48_000)
@@ -126,6 +137,6 @@ def write_clip(
                 packet.duration = 120
                 container.mux(packet)
         container.mux(video.encode())
-        if sound:
+        for audio in audios:
             container.mux(audio.encode())
     return path

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..devices import is_out_of_memory, pick_device
-from ..errors import Cancelled, ImageError, InputError, NetworkError, PerceptualStyleError
+from ..devices import is_out_of_memory, torch_threads
+from ..errors import Cancelled, ImageError, NetworkError, PerceptualStyleError
 from ..files import remove_leftovers
 from ..images.masks import enlarge_alpha
 from ..images.reading import ImageFile, count_frames, decode_frames, decode_image, image_size
@@ -80,27 +80,6 @@ class Outcome:
     error: str | None = None
     warning: str | None = None
     note: str | None = None
-
-
-def pick_devices(name: str = "auto", workers: int | None = None) -> list[torch.device]:
-    """Return one device for each photo that is computed at the same time.
-
-    Args:
-        name: "auto" for every GPU, or the name of a device. A CPU is returned once for each core.
-        workers: Number of photos at the same time, instead of the number of GPUs or cores.
-
-    Raises:
-        InputError: If there is no such device, or the number is below 1.
-    """
-    if workers is not None and workers < 1:
-        raise InputError(f"the number of workers is {workers}; expected 1 or more")
-    device = pick_device(name)
-    devices = [device]
-    if name == "auto" and device.type == "cuda":
-        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    if workers is None:
-        workers = torch.get_num_threads() if device.type == "cpu" else len(devices)
-    return [devices[i % len(devices)] for i in range(workers)]
 
 
 def process_photos(
@@ -261,7 +240,7 @@ class Processor:
         with checked_later():
             slot = device, treatment, transfers = self._free.get()
             try:
-                with self._budget.take(working), _torch_threads(threads, self._usual_threads):
+                with self._budget.take(working), torch_threads(threads, self._usual_threads):
                     self._check()
                     result = treatment.compute(
                         transfers.upload(image.filled),
@@ -282,19 +261,6 @@ class Processor:
     def _check(self, progress: Progress | None = None) -> None:
         if self._stopped.is_set():
             raise Cancelled("stopped")
-
-
-@contextlib.contextmanager
-def _torch_threads(count: int, usual: int) -> Iterator[None]:
-    """Let torch use ``count`` threads for the calling thread.
-
-    OpenMP keeps the number for each thread. New threads start with the number that was set last, so it is reset.
-    """
-    torch.set_num_threads(count)  # noqa: TID251 (for this module's own threads, reset below)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)  # noqa: TID251
 
 
 class Room:

@@ -24,9 +24,9 @@ from .terminal import plain, prepare_streams, stopped_by_signals
 COMMANDS = {
     "list": ("list_networks", "list networks: bundled, downloaded, and available for download"),
     "download": ("download", "download a network by name and verify it"),
-    "stylize": ("stylize", "repaint photos in the style of a painting"),
+    "stylize": ("stylize", "repaint photos or videos in the style of a painting"),
     "sheet": ("sheet", "show one photo in all styles, with their names"),
-    "upscale": ("upscale", "enlarge photos two, four or eight times"),
+    "upscale": ("upscale", "enlarge photos or videos two, four or eight times"),
     "describe": ("describe", "show what a file of weights contains, including other programs' files"),
     "convert": ("convert", "convert another program's checkpoint to this project's format"),
     "export": ("export", "export networks for other programs, or as a web page"),

@@ -13,10 +13,12 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import errors
-from ..batch.local import Outcome, Treatment, pick_devices, process_photos
-from ..batch.places import left_out, plan_jobs
+from ..batch.local import Outcome, Treatment, process_photos
+from ..batch.places import is_uri, left_out, plan_jobs
 from ..batch.ray_cluster import process_on_ray
+from ..devices import pick_devices
 from ..images.folders import HEIF_SUFFIXES
+from ..video.reading import VIDEO_SUFFIXES
 from .options import add_device, add_overrides
 from .terminal import one_line
 
@@ -30,7 +32,7 @@ def add_photo_arguments(command: argparse.ArgumentParser) -> None:
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="image files or folders of them; paths, or URIs such as s3://bucket/photos",
+        help="image files, folders of them, or video files; images also by URIs such as s3://bucket/photos",
     )
     command.add_argument(
         "-o", "--output", required=True, metavar="OUT",
@@ -60,7 +62,7 @@ def add_photo_arguments(command: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="photos to process at the same time (default: one for each GPU or, without a GPU, for each core)",
+        help="photos, or frames of a video, at the same time (default: one for each GPU or, without a GPU, for each core)",
     )
     command.add_argument(
         "--ray", metavar="ADDRESS|local",
@@ -140,11 +142,10 @@ def _left_out(others: Sequence[PurePath]) -> str:
     named = ", ".join(each.name for each in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
     heif = any(each.suffix.lower() in HEIF_SUFFIXES for each in others)
     hint = "; HEIC photos need pillow-heif: pip install pillow-heif" if heif else ""
-    why = (
-        "in unsupported formats"
-        if all(each.suffix for each in others)
-        else "without a suffix or in unsupported formats"
-    )
+    if any(each.suffix.lower() in VIDEO_SUFFIXES for each in others):
+        hint += "; give videos by their names"
+    named_kinds = all(each.suffix for each in others)
+    why = "in unsupported formats" if named_kinds else "without a suffix or in unsupported formats"
     return f"skipped {len(others)} file{'s' if len(others) > 1 else ''} {why}: {named}{hint}"
 
 

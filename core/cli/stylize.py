@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..images.color import mask_of
 from ..images.masks import fit_mask
 from ..images.reading import read_image
+from ..images.wrapping import WRAPS
 from ..models.style_model import load_style
-from ..models.stylizer import Controls
+from ..models.stylizer import AUTO, Controls
 from .photos import add_photo_arguments, each_photo
+from .videos import add_video_arguments, each_video, takes_videos
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``stylize``."""
     command.description = (
-        "Repaint photos in the style of a painting. Orientation, color profile, EXIF and transparency are kept."
+        "Repaint photos or videos in the style of a painting. Photos keep orientation, color profile, EXIF and transparency; "
+        "videos keep sound, subtitles, the time of each frame and 10 bits per channel."
     )
     command.add_argument(
         "--style", default="starry_night", metavar="NAME|FILE",
@@ -27,6 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     _add_controls(command)
     add_photo_arguments(command)
+    add_video_arguments(command)
     command.set_defaults(run=_stylize)
 
 
@@ -39,8 +44,9 @@ def _add_controls(command: Any) -> None:
         help="strength of the style, from 0 (the photo) to 1 (default: 1)",
     )
     command.add_argument(
-        "--stroke-size", type=float, default=1.0, metavar="S",
-        help="size of the strokes, from 0.25 to 4 times the usual size (default: 1)",
+        "--stroke-size", type=_stroke_size, default=1.0, metavar="S|auto",
+        help="size of the strokes, from 0.25 to 4 times the usual size; auto: as large, compared with the picture, as in "
+        "training, so that a preview and a print look alike (default: 1)",
     )  # fmt: skip
     command.add_argument(
         "--color", default="style", choices=("style", "keep", "match"),
@@ -61,10 +67,22 @@ def _add_controls(command: Any) -> None:
         help="width of the soft edge in px, measured inward from the mask's edge (default: 0)",
     )
     command.add_argument(
-        "--temporal", type=float, default=0.0, metavar="T",
-        help="reduce flicker, from 0 (off) to 1; the photos must be the frames of one video, in the order of their names "
-        "(default: 0)",
+        "--temporal", type=float, metavar="T",
+        help="reduce flicker, from 0 (off) to 1; photos must then be the frames of one video, in the order of their names "
+        "(default: 1 for videos, 0 for photos)",
     )  # fmt: skip
+    command.add_argument(
+        "--wrap", default="none", choices=WRAPS,
+        help="edges of the picture that meet, where no seam may show: x for 360-degree panoramas, xy for textures that tile "
+        "a plane (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _stroke_size(text: str) -> float | str:
+    try:
+        return AUTO if text == AUTO else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a stroke size; expected a number, or {AUTO}") from None
 
 
 def _fitted(mask: Any, photo: Any) -> Any:
@@ -101,12 +119,17 @@ class _Filming:
 
 
 def _stylize(arguments: argparse.Namespace) -> int:
-    names = ("strength", "stroke_size", "color", "feather", "temporal")
+    videos = takes_videos(arguments)
+    if arguments.temporal is None:
+        arguments.temporal = 1.0 if videos else 0.0
+    names = ("strength", "stroke_size", "color", "feather", "temporal", "wrap")
     controls = {name: getattr(arguments, name) for name in names}
     Controls(**controls)  # report a mistake once, not for each photo
     mask = None if arguments.mask is None else mask_of(read_image(arguments.mask))
     model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
-    compute = (_Filming if arguments.temporal else _Stylizing)(model, mask, controls)
-    planned = {"stroke_size": arguments.stroke_size, "temporal": arguments.temporal}
-    kept = [arguments.mask] if arguments.mask else []
-    return each_photo(arguments, model, compute, in_order=bool(arguments.temporal), kept=kept, **planned)
+    compute = partial(_Filming if arguments.temporal else _Stylizing, model, mask, controls)
+    options = {name: getattr(arguments, name) for name in ("stroke_size", "temporal", "wrap")}
+    options |= {"in_order": bool(arguments.temporal), "kept": [arguments.mask] if arguments.mask else []}
+    if videos:
+        return each_video(arguments, model, compute, **options)
+    return each_photo(arguments, model, compute(), **options)

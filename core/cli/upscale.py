@@ -8,14 +8,14 @@ from functools import partial
 from .. import errors
 from ..models.upscale_model import SCALES, load_upscaler, upscaler_for
 from .photos import add_photo_arguments, each_photo
+from .videos import add_video_arguments, each_video, takes_videos
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``upscale``."""
     command.description = (
-        "Enlarge photos with a super-resolution network, or restore damaged ones. "
-        "Orientation, color profile and EXIF are kept, and transparency is "
-        "enlarged, too."
+        "Enlarge photos or videos with a super-resolution network, or restore damaged photos. Photos keep orientation, color "
+        "profile and EXIF, and transparency is enlarged, too. Videos keep sound, subtitles and the time of each frame."
     )
     command.add_argument(
         "--model", metavar="NAME|FILE", help="an upscaler by name, or a file (default: a bundled one for the factor)"
@@ -38,10 +38,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument("--match-colors", action="store_true", help="give the result the color histogram of the photo")
     add_photo_arguments(command)
+    add_video_arguments(command)
     command.set_defaults(run=_upscale)
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
+    videos = takes_videos(arguments)
     name, factor = arguments.model, arguments.factor
     model = load_upscaler(
         name or upscaler_for(factor or 4),
@@ -51,4 +53,5 @@ def _upscale(arguments: argparse.Namespace) -> int:
     if factor not in (None, model.scale):
         raise errors.InputError(f"{name} enlarges {model.scale} times, not {factor}; choose another model or factor")
     model = model.blended(arguments.fidelity, arguments.denoise)
-    return each_photo(arguments, model, partial(model.upscale, match_colors=arguments.match_colors))
+    compute = partial(model.upscale, match_colors=arguments.match_colors)
+    return each_video(arguments, model, lambda: compute) if videos else each_photo(arguments, model, compute)

@@ -40,6 +40,7 @@ class BandConvolution:
         width: of the result in pixels
         affine: the meaning of the result before its norm
         removed: (C) constants left out of the result, because the norm would remove them
+        beyond: rows outside the source, where they wrap, each with the index of the first
     """
 
     def __init__(self, window: Window, source: Map, dtype: torch.dtype) -> None:
@@ -48,7 +49,9 @@ class BandConvolution:
         self.left, columns, self.width = window.geometry(source.width, 1)
         self.columns = (columns - 1) * window.stride + window.kernel
         self.scratch = Scratch()
-        self.beyond = self._rows_beyond() if window.wrap[0] else []
+        self.beyond: list[tuple[int, Tensor]] = []
+        if window.wrap[0]:
+            self.beyond = self._rows_beyond()
         weight, bias = window.weight, window.bias
         affine = source.affine.with_zero() if window.padding == "zero" else source.affine
         if affine.shift is not None:
@@ -94,7 +97,6 @@ class BandConvolution:
         """
         height = self.source.height
         below = (self.positions - 1) * self.window.stride - self.top + self.window.kernel - height
-        self.beyond = list[tuple[int, Tensor]]()
         starts = [(-self.top, self.top), (height, below)]
         return [
             (start, torch.cat([self._read(row % height, 1).clone() for row in range(start, start + count)], dim=2))

@@ -15,9 +15,8 @@ from ..progress import ProgressCallback
 from .brush import Brush, Canvas, Painter
 from .image_model import ImageModel
 from .loading import network_file, open_model
-from .stylizer import BaseStyle
+from .stylizer import USUAL_SIDE, BaseStyle
 
-_USUAL_SIDE = 256  # px of training crops, in the paper and in the programs that follow it
 _TRAINING_SIDES = range(32, 4097)
 
 
@@ -36,7 +35,7 @@ class StyleModel(ImageModel, BaseStyle):
         """Side in px of the crops that the network was trained with, as far as its facts tell."""
         recipe = self.facts.get("recipe")
         side = recipe.get("size") if isinstance(recipe, Mapping) else None
-        return side if isinstance(side, int) and side in _TRAINING_SIDES else _USUAL_SIDE
+        return side if isinstance(side, int) and side in _TRAINING_SIDES else USUAL_SIDE
 
     def painter(self, canvas: Canvas) -> Painter:
         """Return the network as a brush for this canvas."""

@@ -26,6 +26,7 @@ from .temporal import Steady
 COLORS = ("style", "keep", "match")
 SMALLEST_STROKE, LARGEST_STROKE = 0.25, 4.0
 AUTO = "auto"  # the stroke size that depends on the size of the photo
+USUAL_SIDE = 256  # px of training crops, in the paper and in the programs that follow it
 _REACH = 9  # px around motion within which strokes of size 1 change
 
 
@@ -75,9 +76,9 @@ class BaseStyle(ABC):
         """The networks that paint, each once."""
 
     @property
-    @abstractmethod
     def training_side(self) -> int:
         """Short side in px of the photos that the (first) network was trained with."""
+        return USUAL_SIDE
 
     @abstractmethod
     def painter(self, canvas: Canvas) -> Painter:

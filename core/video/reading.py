@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 #: A path, or an open binary file that can seek
 Source = str | Path | IO[bytes]
 
+#: Suffixes of files that count as videos
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp",
+    ".ogv", ".vob",
+)  # fmt: skip
 _DAMAGED = "the file is damaged or is not a video: "
 _MICROSECONDS = 1_000_000  # FFmpeg's unit of a container's times
 _KEPT_STREAMS = ("audio", "subtitle")

@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from ..errors import InputError, VideoError
-from ..files import atomic_write, check_writable
+from ..files import atomic_write, check_writable, remove_leftovers
 from .colors import Converter
 from .failures import explained, load_av
 from .reading import Frame, VideoReader
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Constant rate factors at which the encoding is hard to see, by codec
 QUALITY = {"h264": 18.0, "hevc": 20.0, "av1": 24.0, "vp9": 24.0}
+_WORST = 63  # the largest constant rate factor of any encoder
+_CODECS = {".webm": "vp9"}  # of containers that cannot hold H.264
 _MP4 = (".mp4", ".m4v", ".mov")
 # These describe the old file.
 _FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration", "bps"}
@@ -40,8 +40,11 @@ class VideoWriter:
         notes: Lines for the user about streams that could not be copied.
     """
 
-    def __init__(self, path: Path, name: str, video: VideoReader, codec: str, crf: float | None) -> None:
+    def __init__(
+        self, path: Path, name: str, video: VideoReader, scale: int, codec: str | None, crf: float | None
+    ) -> None:
         self.name, self.notes = name, list[str]()
+        self._height, self._width = scale * video.height, scale * video.width
         self._av = load_av(f"cannot write {name}")
         # FFmpeg drops unknown tags, such as ComfyUI's workflow, and puts the index last, unless told otherwise.
         options = {"movflags": "use_metadata_tags+faststart"} if path.suffix.lower() in _MP4 else {}
@@ -50,24 +53,29 @@ class VideoWriter:
         except ValueError:
             raise VideoError(f"cannot write {name}: unknown suffix; use .mp4, .mov, .mkv or .webm") from None
         self.container.metadata.update(_tags(video.container))
-        self._stream = self._video_stream(video, codec, crf)
-        self._converter = Converter(video.colors, min(video.height, video.width))
+        self._stream = self._video_stream(video, codec or _CODECS.get(path.suffix.lower(), "h264"), crf)
+        self._converter = Converter(video.colors, min(self._height, self._width))
         self._durations: dict[int, int] = {}
         self._copies: dict[int, Any] = {}
         self._encoders: dict[int, Any] = {}
         for stream in video.others:
             self._add_other(stream, path.suffix)
 
-    def write(self, pixels: Tensor, frame: Frame) -> None:
-        """Encode (1, 3, H, W) in [0, 1] in place of a frame that was read."""
-        made = self._converter.to_frame(pixels, self._stream.pix_fmt)
+    def write(self, item: Frame | av.Packet) -> None:
+        """Encode a frame, or copy a packet of another stream of the video."""
+        if isinstance(item, Frame):
+            self._encode(item)
+        else:
+            self._copy(item)
+
+    def _encode(self, frame: Frame) -> None:
+        made = self._converter.to_frame(frame.pixels, self._stream.pix_fmt)
         made.pts, made.time_base = frame.time, self._stream.codec_context.time_base
         self._durations[frame.time] = frame.duration
         with self._explained():
             self._mux_video(made)
 
-    def copy(self, packet: av.Packet) -> None:
-        """Write a packet of another stream of the video."""
+    def _copy(self, packet: av.Packet) -> None:
         index = packet.stream.index
         with self._explained():
             if index in self._copies:
@@ -99,11 +107,14 @@ class VideoWriter:
             encoder = self._av.Codec(codec, "w")
         except ValueError:
             raise InputError(f"there is no encoder {codec!r} in this build of PyAV; use h264, or another one") from None
+        if crf is not None and not 0 <= crf <= _WORST:
+            raise InputError(f"crf is {crf:g}; expected a number from 0 to {_WORST}")
         crf = QUALITY.get(encoder.canonical_name) if crf is None else crf
         options = {**_LOOKAHEAD.get(encoder.name, {}), **({} if crf is None else {"crf": f"{crf:g}"})}
         with self._explained():
             stream = self.container.add_stream(codec, rate=video.rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = video.width, video.height, _pixel_format(encoder, video)
+        stream.width, stream.height = self._width, self._height
+        stream.pix_fmt = _pixel_format(encoder, video.colors.bits, whole=bool(self._height % 2 or self._width % 2))
         stream.metadata.update(_tags(video.stream))
         context = stream.codec_context
         context.time_base = video.time_base  # so that each frame keeps its time exactly
@@ -144,24 +155,26 @@ class VideoWriter:
 
 @contextlib.contextmanager
 def write_video(
-    destination: str | Path, video: VideoReader, *, codec: str = "h264", crf: float | None = None
+    destination: str | Path, video: VideoReader, *, scale: int = 1, codec: str | None = None, crf: float | None = None
 ) -> Iterator[VideoWriter]:
     """Open a video file for writing. It appears at its place only once it is complete.
 
     Args:
         destination: The file. Its suffix chooses the container.
         video: The video that frames and packets come from.
-        codec: Codec or encoder, as FFmpeg calls it.
+        scale: Side of the frames to write divided by the side of the video's frames.
+        codec: Codec or encoder, as FFmpeg calls it. By default H.264, and VP9 for .webm.
         crf: Constant rate factor, smaller is better. By default from `QUALITY`.
 
     Raises:
         VideoError: If the file cannot be written, or the suffix is unknown.
-        InputError: If there is no such encoder.
+        InputError: If there is no such encoder, or the factor is out of range.
     """
     with explained(f"cannot write {destination}"):
         check_writable(destination)
+    remove_leftovers(destination)
     with atomic_write(destination) as temporary:
-        writer = VideoWriter(temporary, str(destination), video, codec, crf)
+        writer = VideoWriter(temporary, str(destination), video, scale, codec, crf)
         try:
             yield writer
             writer.finish()
@@ -179,10 +192,10 @@ def _tags(source: Any) -> dict[str, str]:
     return {key: text for key, text in tags if key.lower() not in _FILE_TAGS and not key.startswith("_")}
 
 
-def _pixel_format(encoder: Any, video: VideoReader) -> str:
-    """Return the encoder's best format for the video's bit depth. Sides that are odd need whole color planes."""
-    chroma = "444" if video.height % 2 or video.width % 2 else "420"
-    wanted = [f"yuv{chroma}p10le", "p010le"] if video.colors.bits > 8 else []
+def _pixel_format(encoder: Any, bits: int, whole: bool) -> str:
+    """Return the encoder's best format for a bit depth; ``whole``: with whole color planes, which odd sides need."""
+    chroma = "444" if whole else "420"
+    wanted = [f"yuv{chroma}p10le", "p010le"] if bits > 8 else []
     wanted += [f"yuv{chroma}p", "yuv420p"]
     known = [each.name for each in encoder.video_formats or ()]
     found = next((each for each in wanted if each in known), None)

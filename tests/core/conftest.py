@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 
 import numpy as np
@@ -107,7 +108,7 @@ def run(capsys):
         return (
             status,
             out,
-            [line for line in lines if line.strip() and "photo/s" not in line and "s/photo" not in line],
+            [line for line in lines if line.strip() and not re.search("photo/s|s/photo|frame/s", line)],
         )
 
     return run

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from perceptual_style.core.batch import local
-from perceptual_style.core.batch.local import Processor, Room, Treatment, pick_devices, process_photos
+from perceptual_style.core.batch.local import Processor, Room, Treatment, process_photos
 from perceptual_style.core.batch.places import plan_jobs
+from perceptual_style.core.devices import pick_devices
 from perceptual_style.core.errors import InputError
 from perceptual_style.core.images.reading import read_image
 from perceptual_style.core.models.style_model import StyleModel

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
+import time
 import weakref
 from fractions import Fraction
 
@@ -10,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 from helpers import hide_optional_packages
+from perceptual_style.core import files
 from perceptual_style.core.errors import Cancelled, InputError, VideoError
 from perceptual_style.core.progress import Progress
+from perceptual_style.core.video.colors import Converter
+from perceptual_style.core.video.process import process_video
 from perceptual_style.core.video.reading import Frame, open_video
-from perceptual_style.core.video.stylize import stylize_video
+from PIL import Image
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
-from clips import FRAMES, HEIGHT, VARIABLE, WIDTH, contents, scene, write_clip  # noqa: E402
+from clips import FRAMES, HEIGHT, VARIABLE, WIDTH, contents, scene, sound_tracks, write_clip  # noqa: E402
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def _close(first: np.ndarray, second: np.ndarray) -> bool:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_frames_times_sound_and_tags_are_kept(clip, tmp_path, suffix):
     source, out = clip(aspect=Fraction(4, 3)), tmp_path / f"out{suffix}"
-    assert stylize_video(source, out, same) == FRAMES
+    assert process_video(source, out, same) == FRAMES
     before, after = contents(source), contents(out)
     assert np.allclose(np.diff(after.times), np.diff(before.times), atol=0.001)
     assert [content for content, _ in after.packets["audio"]] == [content for content, _ in before.packets["audio"]]
@@ -47,9 +53,27 @@ def test_frames_times_sound_and_tags_are_kept(clip, tmp_path, suffix):
     assert _close(after.pixels, before.pixels)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_all_tracks_of_sound_are_copied(clip, tmp_path, suffix):
+    source, out = clip(tracks=2), tmp_path / f"out{suffix}"
+    process_video(source, out, same)
+    before, after = sound_tracks(source), sound_tracks(out)
+    assert [language for language, _ in after] == ["fra", "deu"] and after == before
+    assert before[0][1] != before[1][1] and len(before[0][1]) > 10
+
+
+def test_variable_frame_rate_with_rotation_and_ten_bits(clip, tmp_path):
+    source, out = clip(times=VARIABLE, rotation=90, pix_fmt="yuv420p10le", tracks=2), tmp_path / "out.mp4"
+    process_video(source, out, same)
+    before, after = contents(source), contents(out)
+    assert after.times == before.times and after.end == before.end
+    assert (after.stream["format"], after.stream["size"]) == ("yuv420p10le", (HEIGHT, WIDTH))
+    assert sound_tracks(out) == sound_tracks(source)
+
+
 def test_variable_frame_rate_survives(clip, tmp_path):
     source, out = clip(times=VARIABLE), tmp_path / "out.mp4"
-    stylize_video(source, out, same)
+    process_video(source, out, same)
     before, after = contents(source), contents(out)
     assert after.times == before.times == [time / 12_800 for time in VARIABLE]
     assert after.end == before.end
@@ -58,7 +82,7 @@ def test_variable_frame_rate_survives(clip, tmp_path):
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])
 def test_result_is_upright(clip, tmp_path, rotation):
     source, out, seen = clip(rotation=rotation), tmp_path / "out.mp4", []
-    stylize_video(source, out, lambda frame, progress: seen.append(frame) or frame)
+    process_video(source, out, lambda frame, progress: seen.append(frame) or frame)
     expected = np.rot90(scene(0), rotation // 90)  # both count counterclockwise
     assert _close(seen[0][0].movedim(0, -1).mul(255).numpy(), expected)
     after = contents(out)
@@ -69,7 +93,7 @@ def test_result_is_upright(clip, tmp_path, rotation):
 @pytest.mark.parametrize(("matrix", "value_range"), [(1, 1), (1, 2), (6, 1), (9, 1)])
 def test_color_matrix_and_range(clip, tmp_path, matrix, value_range):
     source, out, seen = clip(matrix=matrix, value_range=value_range), tmp_path / "out.mp4", []
-    stylize_video(source, out, lambda frame, progress: seen.append(frame) or frame)
+    process_video(source, out, lambda frame, progress: seen.append(frame) or frame)
     assert _close(seen[3][0].movedim(0, -1).mul(255).numpy(), scene(3)), "the function does not see the clip's colors"
     after = contents(out)
     assert (after.stream["matrix"], after.stream["range"]) == (matrix, value_range)
@@ -78,7 +102,7 @@ def test_color_matrix_and_range(clip, tmp_path, matrix, value_range):
 
 def test_ten_bits_are_kept(clip, tmp_path):
     source, out, seen = clip(pix_fmt="yuv420p10le"), tmp_path / "out.mp4", []
-    stylize_video(source, out, lambda frame, progress: seen.append(frame) or frame)
+    process_video(source, out, lambda frame, progress: seen.append(frame) or frame)
     assert contents(out).stream["format"] == "yuv420p10le"
     levels = seen[0][0, 0, -1].mul(255)
     assert (levels - levels.round()).abs().max() > 0.2, "the function sees only 8 bits"
@@ -87,7 +111,7 @@ def test_ten_bits_are_kept(clip, tmp_path):
 @pytest.mark.parametrize(("codec", "pix_fmt"), [("png", "rgb24"), ("mjpeg", "yuvj420p"), ("ffv1", "yuv444p")])
 def test_odd_sizes_and_other_codecs(clip, tmp_path, codec, pix_fmt):
     source, out = clip("clip.avi", size=(35, 53), codec=codec, pix_fmt=pix_fmt, sound=None), tmp_path / "out.mp4"
-    stylize_video(source, out, same)
+    process_video(source, out, same)
     after = contents(out)
     assert after.stream["size"] == (53, 35) and len(after.times) == FRAMES
     assert np.abs(after.pixels[0].astype(int) - scene(0, 35, 53)).mean() < (8 if codec == "mjpeg" else 2)
@@ -95,7 +119,7 @@ def test_odd_sizes_and_other_codecs(clip, tmp_path, codec, pix_fmt):
 
 def test_sound_that_container_cannot_hold_is_encoded(clip, tmp_path):
     source, out, notes = clip("clip.mkv", sound="wavpack"), tmp_path / "out.mp4", []
-    stylize_video(source, out, same, progress=lambda one: notes.extend(one.notes))
+    process_video(source, out, same, progress=lambda one: notes.extend(one.notes))
     assert len(contents(out).packets["audio"]) > 10
     (note,) = notes
     assert "wavpack" in note and ".mkv" in note
@@ -106,24 +130,24 @@ def test_sound_that_container_cannot_hold_is_encoded(clip, tmp_path):
 
 def test_subtitles_are_copied_or_reported(clip, tmp_path):
     source, notes = clip("clip.mkv", subtitles=True), []
-    stylize_video(source, tmp_path / "out.mkv", same)
+    process_video(source, tmp_path / "out.mkv", same)
     assert contents(tmp_path / "out.mkv").packets["subtitle"] == contents(source).packets["subtitle"]
-    stylize_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
+    process_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
     assert notes == ["left out subtitles (stream 2): .mp4 cannot hold subrip; .mkv can"]
 
 
 def test_part_of_a_video(clip, tmp_path):
     source, out = clip("clip.mkv", subtitles=True), tmp_path / "out.mkv"
-    assert stylize_video(source, out, same, start=0.12, end=0.32) == 5
+    assert process_video(source, out, same, start=0.12, end=0.32) == 5
     before, after = contents(source), contents(out)
     assert _close(after.pixels, before.pixels[3:8])
     within = [content for content, time in before.packets["audio"] if 0.12 <= time < 0.32]
     assert [content for content, _ in after.packets["audio"]] == within != []
     assert [content for content, _ in after.packets["subtitle"]] == [b"line 2", b"line 7"]
     with pytest.raises(InputError, match="0 <= start < end"):
-        stylize_video(source, out, same, start=1, end=1)
+        process_video(source, out, same, start=1, end=1)
     with pytest.raises(VideoError, match="no frames in this part"):
-        stylize_video(source, tmp_path / "none.mp4", same, start=100)
+        process_video(source, tmp_path / "none.mp4", same, start=100)
 
 
 def test_function_gets_frames_in_order_and_its_results_are_written(clip, tmp_path):
@@ -133,15 +157,123 @@ def test_function_gets_frames_in_order_and_its_results_are_written(clip, tmp_pat
         seen.append(frame.clone())
         return 1 - frame
 
-    stylize_video(source, out, inverted)
+    process_video(source, out, inverted)
     assert {(tuple(each.shape), each.dtype) for each in seen} == {((1, 3, HEIGHT, WIDTH), torch.float32)}
     assert all(_close(each[0].movedim(0, -1).mul(255).numpy(), scene(index)) for index, each in enumerate(seen))
     assert _close(contents(out).pixels, 255 - np.stack([scene(index) for index in range(FRAMES)]))
 
 
+@pytest.mark.parametrize("count", [2, 5])
+def test_several_functions_share_the_frames(clip, tmp_path, count):
+    source, out, barrier, used = clip(), tmp_path / "out.mp4", threading.Barrier(2, timeout=20), set()
+
+    def shared(number):
+        def function(frame, progress):
+            used.add(number)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                barrier.wait(0.2 if len(used) > 1 else 20)  # two frames are computed at the same time
+            if number:
+                time.sleep(0.02)  # later frames are often finished first
+            return 1 - frame
+
+        return function
+
+    assert process_video(source, out, [shared(number) for number in range(count)]) == FRAMES
+    assert len(used) >= 2
+    assert _close(contents(out).pixels, 255 - np.stack([scene(index) for index in range(FRAMES)]))
+    assert contents(out).times == contents(source).times
+
+
+def test_error_of_one_of_several_functions_stops_the_others(clip, tmp_path):
+    calls = []
+
+    def function(frame, progress):
+        calls.append(1)
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        return frame
+
+    threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        process_video(clip(), tmp_path / "out.mp4", [function, function])
+    assert len(calls) <= 6 and threading.active_count() == threads
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_next_frame_is_decoded_and_last_one_encoded_during_computation(clip, tmp_path, monkeypatch):
+    seen = []
+    read, write = Converter.to_rgb, Converter.to_frame
+    progressed = threading.Condition()
+    numbers = {"decoded": 0, "encoded": 0}
+
+    def counted(name, method):
+        def call(*arguments):
+            result = method(*arguments)
+            with progressed:
+                numbers[name] += 1
+                progressed.notify_all()
+            return result
+
+        return call
+
+    monkeypatch.setattr(Converter, "to_rgb", counted("decoded", read))
+    monkeypatch.setattr(Converter, "to_frame", counted("encoded", write))
+
+    def function(frame, progress):
+        index = len(seen)
+        seen.append(index)
+        with progressed:
+            ready = progressed.wait_for(
+                lambda: numbers["decoded"] > min(index + 1, FRAMES - 1) and numbers["encoded"] >= index, timeout=20
+            )
+        assert ready, (index, numbers)
+        return frame
+
+    process_video(clip(), tmp_path / "out.mp4", function)
+    assert len(seen) == FRAMES
+
+
+def test_final_name_appears_only_at_the_end(clip, tmp_path):
+    source, folder, names = clip(), tmp_path / "out", []
+    folder.mkdir()
+    dead = folder / f".perceptual-style-{files._host()}-99999999-00000000.out.mp4"  # of a process that was killed
+    dead.write_bytes(b"half a film")
+    process_video(
+        source, folder / "out.mp4", same, progress=lambda one: names.append({each.name for each in folder.iterdir()})
+    )
+    assert all("out.mp4" not in each and dead.name not in each and len(each) == 1 for each in names[:-1])
+    assert names[-1] == {"out.mp4"}
+
+
+def test_frames_may_be_enlarged(clip, tmp_path):
+    source, out = clip(), tmp_path / "out.mp4"
+
+    def doubled(frame, progress):
+        return frame.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    process_video(source, out, doubled, scale=2)
+    after = contents(out)
+    assert after.stream["size"] == (2 * WIDTH, 2 * HEIGHT)
+    assert _close(after.pixels[:, ::2, ::2], contents(source).pixels)
+
+
+def test_webm_gets_a_codec_that_it_can_hold(clip, tmp_path):
+    process_video(clip(sound=None), tmp_path / "out.webm", same)
+    assert contents(tmp_path / "out.webm").stream["codec"] == "vp9"
+    with pytest.raises(InputError, match="crf is 99; expected a number from 0 to 63"):
+        process_video(clip(), tmp_path / "out.mp4", same, crf=99)
+
+
+def test_animation_becomes_a_video(tmp_path):
+    frames = [Image.fromarray(scene(index)) for index in range(4)]
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:], duration=[40, 120, 200, 80])
+    assert process_video(tmp_path / "clip.gif", tmp_path / "out.mp4", same) == 4
+    assert np.allclose(contents(tmp_path / "out.mp4").times, [0, 0.04, 0.16, 0.36])
+
+
 def test_open_file_as_source(clip, tmp_path):
     file = io.BytesIO(clip().read_bytes())
-    assert stylize_video(file, tmp_path / "out.mp4", same) == FRAMES
+    assert process_video(file, tmp_path / "out.mp4", same) == FRAMES
     assert not file.closed
 
 
@@ -155,7 +287,7 @@ def test_only_a_few_frames_are_held(clip, tmp_path):
         most = max(most, len(alive))
         return result
 
-    stylize_video(clip(times=[512 * n for n in range(40)], sound=None), tmp_path / "out.mp4", watched)
+    process_video(clip(times=[512 * n for n in range(40)], sound=None), tmp_path / "out.mp4", watched)
     assert most <= 4
 
 
@@ -171,7 +303,7 @@ def test_progress_rises_to_the_end(clip, tmp_path):
         shares.append(one.done / one.total)
         previews.append(one.preview)
 
-    stylize_video(clip(), tmp_path / "out.mp4", in_two_steps, progress=report)
+    process_video(clip(), tmp_path / "out.mp4", in_two_steps, progress=report)
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1 and shares.count(1) == 1
     assert sum(each is not None and each.shape == (1, 3, HEIGHT, WIDTH) for each in previews) == FRAMES
 
@@ -193,7 +325,7 @@ def test_failure_leaves_nothing(clip, tmp_path, error, existing):
             raise error
 
     with pytest.raises(error):
-        stylize_video(source, folder / "out.mp4", same, progress=stop)
+        process_video(source, folder / "out.mp4", same, progress=stop)
     assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("out.mp4", b"old")] * existing
 
 
@@ -206,7 +338,7 @@ def test_damaged_files_give_one_line(clip, tmp_path):
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(VideoError, match=f"^cannot read .*{name}: ") as raised:
-            stylize_video(path, tmp_path / "out.mp4", same)
+            process_video(path, tmp_path / "out.mp4", same)
         assert "\n" not in str(raised.value)
     sound = tmp_path / "sound.wav"
     with av.open(str(sound), "w") as container:
@@ -215,7 +347,7 @@ def test_damaged_files_give_one_line(clip, tmp_path):
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
     with pytest.raises(VideoError, match="no video stream"):
-        stylize_video(sound, tmp_path / "out.mp4", same)
+        process_video(sound, tmp_path / "out.mp4", same)
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -225,7 +357,7 @@ def test_damaged_packets_are_skipped_and_reported(clip, tmp_path):
     places = [at for at in range(len(content) - 8) if content[at : at + 8] == b"\x89PNG\r\n\x1a\n"]
     content[places[4] : places[4] + 40] = bytes(40)
     source.write_bytes(content)
-    count = stylize_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
+    count = process_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
     assert count == FRAMES - 2  # FFmpeg joins it with the next
     assert len(notes) == 1 and "skipped damaged packets" in notes[0] and notes[0].endswith(": 1")
 
@@ -239,9 +371,9 @@ def test_bad_destinations_are_rejected_before_work(clip, tmp_path):
 
     for destination, message in ((tmp_path, "Is a directory|Permission"), (tmp_path / "out.xyz", "unknown suffix")):
         with pytest.raises(VideoError, match=message):
-            stylize_video(source, destination, count)
+            process_video(source, destination, count)
     with pytest.raises(InputError, match="no encoder 'nothing'"):
-        stylize_video(source, tmp_path / "out.mp4", count, codec="nothing")
+        process_video(source, tmp_path / "out.mp4", count, codec="nothing")
     assert calls == [] and sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4"]
 
 
@@ -249,10 +381,10 @@ def test_other_codecs_and_quality(clip, tmp_path):
     source = clip()
     sizes = []
     for crf in (5, 45):
-        stylize_video(source, tmp_path / "out.mp4", same, crf=crf)
+        process_video(source, tmp_path / "out.mp4", same, crf=crf)
         sizes.append((tmp_path / "out.mp4").stat().st_size)
     assert sizes[0] > sizes[1]
-    stylize_video(source, tmp_path / "out.webm", same, codec="vp9")
+    process_video(source, tmp_path / "out.webm", same, codec="vp9")
     after = contents(tmp_path / "out.webm")
     assert (after.stream["codec"], len(after.times)) == ("vp9", FRAMES) and after.packets["audio"]
 
@@ -269,4 +401,4 @@ def test_reader_counts_frames_and_finds_sizes(clip):
 def test_missing_pyav_is_reported_with_command(monkeypatch, tmp_path):
     hide_optional_packages(monkeypatch)
     with pytest.raises(VideoError, match=r"PyAV|package av.*perceptual-style\[video\]"):
-        stylize_video(tmp_path / "clip.mp4", tmp_path / "out.mp4", same)
+        process_video(tmp_path / "clip.mp4", tmp_path / "out.mp4", same)
