@@ -6,9 +6,10 @@ from torch import Tensor
 
 from ..core.errors import ImageError
 from ..core.images.masks import MOST_FEATHER, fit_mask
-from ..core.models.stylizer import COLORS, LARGEST_STROKE, SMALLEST_STROKE, BaseStyle
+from ..core.images.wrapping import WRAPS
+from ..core.models.stylizer import AUTO, COLORS, LARGEST_STROKE, SMALLEST_STROKE, BaseStyle
 from . import images
-from .host import HostedModel, StyleModelType, io, search_aliases
+from .host import HostedModel, StyleModelType, advanced, io, search_aliases
 
 
 def feather_input(
@@ -67,18 +68,23 @@ class FastStylize(io.ComfyNode):
         mask: Tensor | None = None,
         feather: float = 0.0,
         temporal: float = 0.0,
+        auto_stroke_size: bool = False,
+        wrap: str = "none",
     ) -> io.NodeOutput:
         """Return the stylized images. Raise ImageError for bad images or masks, InputError for a bad option."""
         images.check(image)
+        strokes = AUTO if auto_stroke_size else stroke_size
         stylizer = style_model.model.stylizer(
             mask=None if mask is None else _fitted_mask(mask, image),
             strength=strength,
-            stroke_size=stroke_size,
+            stroke_size=strokes,
             color=color,
             feather=feather,
             temporal=temporal,
+            wrap=wrap,
         )
-        result = images.process(image, style_model, stylizer.stylized, stroke_size=stroke_size, temporal=temporal)
+        options = {"stroke_size": strokes, "temporal": temporal, "wrap": wrap}
+        result = images.process(image, style_model, stylizer.stylized, **options)
         return io.NodeOutput(result)
 
 
@@ -106,6 +112,22 @@ def look_inputs(photo: str = "photo") -> list[io.Input]:
     ]  # fmt: skip
 
 
+def picture_inputs(photo: str = "photo") -> list[io.Input]:
+    """Return the inputs that relate strokes and edges to the whole picture. They were added later, so they come last."""
+    return [
+        advanced(
+            io.Boolean.Input, "auto_stroke_size", default=False, optional=True,
+            tooltip=f"Strokes as large, compared with the {photo}, as in training, so that a preview and a print look alike. "
+            "stroke_size is then ignored.",
+        ),
+        advanced(
+            io.Combo.Input, "wrap", options=list(WRAPS), default=WRAPS[0], optional=True,
+            tooltip="Edges that meet, where no seam shows. none: ordinary pictures. x: left and right, for 360-degree "
+            "panoramas. xy: also top and bottom, for textures that tile.",
+        ),
+    ]  # fmt: skip
+
+
 def _control_inputs() -> list[io.Input]:
     return [
         *look_inputs(),
@@ -120,6 +142,7 @@ def _control_inputs() -> list[io.Input]:
             "For the frames of a video, given as one batch. Above 0, they flicker less: still parts are averaged over time, "
             "and strokes follow a pan. 0: each image is stylized on its own.",
         ),
+        *picture_inputs(),
     ]  # fmt: skip
 
 

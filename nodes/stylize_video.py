@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.images.masks import fit_mask
-from ..core.models.stylizer import BaseStyle, Controls, Stylizer
+from ..core.models.stylizer import AUTO, BaseStyle, Controls, Stylizer
 from ..core.models.transfers import Transfers
 from ..core.progress import ProgressCallback
 from ..core.video.process import process_video
 from ..core.video.writing import QUALITY
 from . import images
-from .fast_stylize import feather_input, look_inputs, slider
+from .fast_stylize import feather_input, look_inputs, picture_inputs, slider
 from .host import (
     HostedModel,
     advanced,
@@ -44,6 +44,7 @@ class StylizeVideo(io.ComfyNode):
                 io.Video.Input("video", tooltip="The video, from Load Video, Trim Video or Create Video."),
                 *look_inputs("video"),
                 *_film_inputs(),
+                *picture_inputs("video"),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The stylized video, for Save Video.")],
         )
@@ -60,6 +61,8 @@ class StylizeVideo(io.ComfyNode):
         feather: float = 0.0,
         temporal: float = 1.0,
         crf: float = QUALITY["h264"],
+        auto_stroke_size: bool = False,
+        wrap: str = "none",
     ) -> io.NodeOutput:
         """Return the stylized video, a file in the host's temporary folder.
 
@@ -71,7 +74,8 @@ class StylizeVideo(io.ComfyNode):
         if not 0 <= crf <= 51:
             raise InputError(f"crf is {crf}; expected a number from 0 to 51")
         controls = {
-            "strength": strength, "stroke_size": stroke_size, "color": color, "feather": feather, "temporal": temporal,
+            "strength": strength, "stroke_size": AUTO if auto_stroke_size else stroke_size, "color": color,
+            "feather": feather, "temporal": temporal, "wrap": wrap,
         }  # fmt: skip
         function = _FrameFunction(style_model, None if mask is None else images.mask_to_core(mask), controls)
         result = temporary_video()
@@ -121,8 +125,8 @@ class _FrameFunction:
     def __call__(self, frame: Tensor, progress: ProgressCallback | None) -> Tensor:
         height, width = frame.shape[-2:]
         if self.stylizer is None:
-            stroke_size, temporal = self.controls["stroke_size"], self.controls["temporal"]
-            self.device = self.hosted.load(height, width, stroke_size=stroke_size, temporal=temporal)
+            options = {name: self.controls[name] for name in ("stroke_size", "temporal", "wrap")}
+            self.device = self.hosted.load(height, width, **options)
             self.transfers = Transfers(self.device)
             mask = None if self.mask is None else fit_mask(self.mask, height, width)
             self.stylizer = self.hosted.model.stylizer(mask=mask, **self.controls)

@@ -34,10 +34,10 @@ from .training_inputs import (
     only,
     photo_folder,
     photos_fingerprint,
-    single_style_image,
     start_file,
     start_options,
     style_file,
+    style_images,
     validate_start,
 )
 
@@ -92,7 +92,7 @@ class TrainStyle(io.ComfyNode):
         """Train a style, or resume its training run. Return the style, its losses and a preview.
 
         Args:
-            style_image: The style image, as a list of one.
+            style_image: The style images, as a list of IMAGEs.
             photos: IMAGEs to train on, or none to use the folder.
             **inputs: The inputs of `Settings`, each as a list of one value.
 
@@ -101,14 +101,16 @@ class TrainStyle(io.ComfyNode):
         """
         settings = Settings.of(inputs)
         out = style_file(settings.name)
-        photo = _train(settings, out, single_style_image(style_image), photos, cls.hidden.unique_id)
+        photo = _train(settings, out, style_images(style_image), photos, cls.hidden.unique_id)
         hosted = HostedModel.of(load_style(out))
         preview = _stylized(hosted, photo)
         losses = [value for _, value in hosted.model.facts["loss curve"]]
         return io.NodeOutput(hosted, {"loss": losses}, preview, ui=ui.PreviewImage(preview, cls=cls))
 
 
-def _train(settings: Settings, out: Path, style_image: Tensor, photos: Sequence[Tensor], node_id: str | None) -> Tensor:
+def _train(
+    settings: Settings, out: Path, paintings: list[Tensor], photos: Sequence[Tensor], node_id: str | None
+) -> Tensor:
     """Train a style, and return the first photo that it was trained on."""
     recipe = settings.recipe()
     base = start_file(settings.start_from, recipe, settings.width or None)
@@ -119,7 +121,7 @@ def _train(settings: Settings, out: Path, style_image: Tensor, photos: Sequence[
         if not settings.resume and not out.exists():
             checkpoint_path(out).unlink(missing_ok=True)
         train_style(
-            style_image.clone(),  # gradients need a normal tensor, and this may be an inference tensor
+            [each.clone() for each in paintings],  # gradients need normal tensors; these may be inference tensors
             folder,
             out,
             recipe=recipe,
@@ -147,7 +149,11 @@ def _stylized(hosted: HostedModel[StyleModel], photo: Tensor) -> Tensor:
 
 def _main_inputs() -> list[io.Input]:
     return [
-        io.Image.Input("style_image", tooltip="The painting, at least 64 px on each side. Crop off the picture frame."),
+        io.Image.Input(
+            "style_image",
+            tooltip="The painting, at least 64 px on each side. Crop off the picture frame. Several paintings, as a batch or a "
+            "list, give one style: the mean of their statistics.",
+        ),
         io.Combo.Input(
             "content",
             options=content_options(),

@@ -215,14 +215,14 @@ def photos_fingerprint(content: str | None) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def single_style_image(style_images: Sequence[Tensor]) -> Tensor:
-    """Return the only style image as (1, 3, H, W), without alpha. Raise ImageError if there is not exactly one."""
-    for image in style_images:
+def style_images(paintings: Sequence[Tensor]) -> list[Tensor]:
+    """Return all style images, each (1, 3, H, W) without alpha. Raise ImageError if there is none."""
+    for image in paintings:
         images.check(image)
-    count = sum(map(len, style_images))
-    if count != 1:
-        raise ImageError(f"expected one style image, got {count}; connect a single image")
-    return images.to_core(style_images[0][0], torch.device("cpu"))
+    found = [images.to_core(frame, torch.device("cpu")) for image in paintings for frame in image]
+    if not found:
+        raise ImageError("there is no style image; connect a painting")
+    return found
 
 
 def first_photo(folder: Path) -> Tensor:

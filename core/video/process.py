@@ -79,31 +79,6 @@ def process_video(
     return done
 
 
-def _results(video: Any, function: FrameFunction, report: _Report) -> Iterator[tuple[Any, Tensor | None]]:
-    """Yield the items of a video with the results of its frames, None for other items, in order.
-
-    A CUDA device computes a frame while the caller writes the one before it.
-    """
-    transfers: Transfers | None = None
-    waiting: deque[tuple[Any, Callable[[], Tensor] | None]] = deque()
-    done = started = ahead = 0
-    for item in video:
-        arrived: Callable[[], Tensor] | None = None
-        if isinstance(item, Frame):
-            result = function(item.pixels, report.of_frame(started))
-            started += 1
-            transfers = transfers or Transfers(result.device)
-            ahead = result.device.type == "cuda"  # frames that are computed while one is written
-            arrived = transfers.download(result)
-        waiting.append((item, arrived))
-        while waiting and (waiting[0][1] is None or started - done > ahead):
-            earlier, there = waiting.popleft()
-            done += there is not None
-            yield earlier, None if there is None else there()
-    for earlier, there in waiting:
-        yield earlier, None if there is None else there()
-
-
 @dataclass(frozen=True)
 class _Report:
     """Progress in frames, of which the number is only estimated, and one more step to complete the file."""

@@ -21,7 +21,7 @@ def _by_core(hosted, image: torch.Tensor, **options) -> torch.Tensor:
 def test_controls_are_optional_with_tooltips(pack):
     inputs = {each.id: each for each in pack.schema("FastStylize").inputs}
     assert list(inputs)[:2] == ["image", "style_model"]
-    for name in ("strength", "stroke_size", "color", "mask", "feather", "temporal"):
+    for name in ("strength", "stroke_size", "color", "mask", "feather", "temporal", "auto_stroke_size", "wrap"):
         assert inputs[name].optional and inputs[name].tooltip
     assert (inputs["strength"].default, inputs["stroke_size"].default, inputs["color"].default) == (1.0, 1.0, "style")
     assert (inputs["stroke_size"].min, inputs["stroke_size"].max) == (0.25, 4.0)
@@ -38,6 +38,8 @@ def test_controls_are_optional_with_tooltips(pack):
         {"color": "keep"},
         {"color": "match"},
         {"temporal": 1.0},
+        {"wrap": "x"},
+        {"wrap": "xy", "strength": 0.5, "stroke_size": 1.5},
         {"strength": 0.5, "stroke_size": 1.5, "color": "match", "temporal": 0.5},
     ],
 )
@@ -46,6 +48,14 @@ def test_options_match_core(pack, tiny, options):
     result = pack.run("FastStylize", image=image, style_model=tiny, **options)
     assert torch.equal(result[..., 3], image[..., 3])
     torch.testing.assert_close(result[..., :3], _by_core(tiny, image, **options))
+
+
+def test_automatic_stroke_size_replaces_the_number(pack, host, tiny):
+    image = _photo(2, 24, 33, 3)
+    result = pack.run("FastStylize", image=image, style_model=tiny, stroke_size=3.0, auto_stroke_size=True)
+    torch.testing.assert_close(result, _by_core(tiny, image, stroke_size="auto"))
+    (_, memory), *_ = host.loads
+    assert memory == tiny.model.working_bytes(24, 33, torch.device("cpu"), stroke_size="auto")
 
 
 def test_hidden_colors_do_not_matter(pack, tiny):

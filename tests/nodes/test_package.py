@@ -38,6 +38,8 @@ INPUTS = {
         "mask": "MASK",
         "feather": "FLOAT",
         "temporal": "FLOAT",
+        "auto_stroke_size": "BOOLEAN",
+        "wrap": "COMBO",
     },
     "BlendStyles": {
         "style_model_1": "PERCEPTUAL_STYLE_MODEL",
@@ -83,6 +85,8 @@ INPUTS = {
         "feather": "FLOAT",
         "temporal": "FLOAT",
         "crf": "FLOAT",
+        "auto_stroke_size": "BOOLEAN",
+        "wrap": "COMBO",
     },
     "StyleSheet": {"image": "IMAGE", "styles": "STRING", "size": "INT", "columns": "INT"},
     "TrainStyle": {
@@ -121,8 +125,9 @@ OUTPUTS = {
 #: Hidden by newer hosts until the user asks for them. Not what error messages send the user to.
 ADVANCED = {
     "LoadStyleModel": {"download", "channel_order", "output"},
+    "FastStylize": {"auto_stroke_size", "wrap"},
     "OptimizeStyle": {"style_size"},
-    "StylizeVideo": {"crf"},
+    "StylizeVideo": {"crf", "auto_stroke_size", "wrap"},
     "TrainStyle": {
         "steps", "size", "batch", "width", "content_weight", "style_weight", "tv_weight", "style_size",
     },

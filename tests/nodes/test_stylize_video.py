@@ -114,7 +114,14 @@ def test_masks_per_frame(pack, tiny, clip):
 def test_bad_options_are_rejected_before_the_video_is_read(pack, tiny):
     errors = pack.module("core.errors")
     video = VideoFromFile("/nowhere/clip.mp4")
-    for options in ({"strength": 2.0}, {"stroke_size": 9.0}, {"color": "blue"}, {"temporal": -1.0}, {"crf": 99.0}):
+    for options in (
+        {"strength": 2.0},
+        {"stroke_size": 9.0},
+        {"color": "blue"},
+        {"temporal": -1.0},
+        {"crf": 99.0},
+        {"wrap": "y"},
+    ):
         with pytest.raises(errors.InputError, match="expected"):
             pack.run("StylizeVideo", video=video, style_model=tiny, **options)
     with pytest.raises(errors.VideoError, match="cannot read the video: there is no such file"):
