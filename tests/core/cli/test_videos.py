@@ -26,8 +26,8 @@ def clip(tmp_path):
     return write_clip(tmp_path / "clip.mp4", tracks=2, times=VARIABLE, rotation=90)
 
 
-def _close(first: np.ndarray, second: np.ndarray) -> bool:
-    return np.abs(first.astype(int) - second.astype(int)).mean() < 2
+def _close(first: np.ndarray, second: np.ndarray, most: float = 2) -> bool:
+    return np.abs(first.astype(int) - second.astype(int)).mean() < most
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_frames_are_as_in_python_and_the_rest_is_kept(arguments, controls, run, 
     assert run("stylize", clip, "-o", out, "--style", style, *arguments) == (0, "", [])
     process_video(clip, expected, load_style(style).stylizer(**controls))
     before, after = contents(clip), contents(out)
-    assert np.array_equal(after.pixels, contents(expected).pixels)
+    assert _close(after.pixels, contents(expected).pixels, 0.1)
     assert after.times == before.times and sound_tracks(out) == sound_tracks(clip)
     assert after.stream["size"] == (HEIGHT, WIDTH) and after.stream["rotation"] == 0
 

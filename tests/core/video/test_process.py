@@ -224,7 +224,7 @@ def test_next_frame_is_decoded_and_last_one_encoded_during_computation(clip, tmp
         seen.append(index)
         with progressed:
             ready = progressed.wait_for(
-                lambda: numbers["decoded"] > min(index + 1, FRAMES - 1) and numbers["encoded"] >= index, timeout=20
+                lambda: numbers["decoded"] > min(index + 1, FRAMES - 1) and numbers["encoded"] >= index, timeout=60
             )
         assert ready, (index, numbers)
         return frame
