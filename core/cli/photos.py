@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .. import errors
 from ..batch.local import Outcome, Treatment, process_photos
-from ..batch.places import is_uri, left_out, plan_jobs
+from ..batch.places import left_out, plan_jobs
 from ..batch.ray_cluster import process_on_ray
 from ..devices import pick_devices
 from ..images.folders import HEIF_SUFFIXES
