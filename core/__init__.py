@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .images.transparency import fill_transparent
     from .losses.loss_network import LossNetwork
     from .models.blend import blend_styles, style_regions
+    from .models.predict import predict_style
     from .models.style_model import StyleModel, list_styles, load_style
     from .models.upscale_model import UpscaleModel, list_upscalers, load_upscaler
     from .network.arch import ArchSpec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .training.optimize_image import optimize_image
     from .training.style_recipes import RECIPES, StyleRecipe
+    from .training.train_predictor import train_predictor
     from .training.train_style import train_style
     from .training.train_upscaler import train_upscaler
     from .training.upscale_recipes import UpscaleRecipe
@@ -46,8 +48,10 @@ _MODULES = {
     "load_style": "models.style_model",
     "load_upscaler": "models.upscale_model",
     "optimize_image": "training.optimize_image",
+    "predict_style": "models.predict",
     "process_video": "video.process",
     "style_regions": "models.blend",
+    "train_predictor": "training.train_predictor",
     "train_style": "training.train_style",
     "train_upscaler": "training.train_upscaler",
 }
@@ -72,8 +76,10 @@ __all__ = [
     "load_style",
     "load_upscaler",
     "optimize_image",
+    "predict_style",
     "process_video",
     "style_regions",
+    "train_predictor",
     "train_style",
     "train_upscaler",
 ]

@@ -3,7 +3,7 @@
 The metadata's ``perceptual_style`` entry is JSON with these keys:
 
 - format: 1 (2 in checkpoints of training runs)
-- task: style | upscale
+- task: style | upscale | style-predictor (models/predictor_file.py)
 - arch: an arch string
 - pixels: a pixel convention, left out for RGB in [0, 1]
 - facts: name, title, license, credit, recipe, figures and whatever else is known
@@ -189,15 +189,17 @@ def save_network(
     check_styles(facts, network.spec)
     tensors = network.state_dict()
     if half:
-        tensors = {key: _halved(t) if t.is_floating_point() else t for key, t in tensors.items()}
+        tensors = {key: halved(t) for key, t in tensors.items()}
     header = {**facts, "format": _FORMAT, "arch": str(network.spec)}
     if pixels != OURS:
         header["pixels"] = str(pixels)
     save_tensors(path, tensors, header)
 
 
-def _halved(tensor: Tensor) -> Tensor:
-    """Return a tensor in float16, or unchanged if float16 cannot hold its values, such as large variances."""
+def halved(tensor: Tensor) -> Tensor:
+    """Return a tensor in float16, or unchanged if it holds integers, or values too large for float16."""
+    if not tensor.is_floating_point():
+        return tensor
     half = tensor.half()
     return half if bool(half.isfinite().all()) else tensor
 
@@ -216,6 +218,8 @@ def load_network(path: str | Path) -> tuple[TransformNet, dict[str, Any]]:
     tensors, header = load_tensors(path)
     if header.get("task") == "training":
         raise CheckpointError(f"{path} is the checkpoint of an unfinished training run; resume it to get the network")
+    if header.get("task") == "style-predictor":
+        raise CheckpointError(f"{path} is a predictor of styles, not a network; it needs a painting: predict_style")
     if not isinstance(header.get("arch"), str):
         raise CheckpointError(f"{path} does not say its architecture (no arch string in its metadata)")
     network = network_from(tensors, header["arch"], str(path))

@@ -55,7 +55,9 @@ def network_file(
         return found
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
-        what = {"style": "style", "upscale": "upscaler"}.get(str(task), "network")
+        what = {"style": "style", "upscale": "upscaler", "style-predictor": "predictor of styles"}.get(
+            str(task), "network"
+        )
         known = " or ".join(filter(None, [", ".join(names(task)), "the path of a file"]))
         raise CheckpointError(f"there is no {what} named {str(name_or_path)!r}; expected {known}")
     return path
