@@ -32,6 +32,7 @@ COMMANDS = {
     "export": ("export", "export networks for other programs, or as a web page"),
     "push": ("push", "upload a style to the Hugging Face Hub, with a model card"),
     "train-style": ("train_style", "train a network on the style of a painting"),
+    "train-predictor": ("train_predictor", "train a network that finds the style of any painting at once"),
     "train-upscaler": ("train_upscaler", "train a network to enlarge photos"),
     "optimize": ("optimize", "stylize one photo by optimizing its pixels: slow, needs no trained style"),
     "evaluate": ("evaluate", "measure styles and upscalers as the papers do"),

@@ -7,10 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ..checkpoints.own_format import read_header
 from ..files import sha256_of
 from ..hub.fetch import find, is_downloaded
 from ..hub.manifest import Entry, find_entry
 from ..models.loading import network_file, open_network
+from ..models.predictor_file import TASK as PREDICTOR
+from ..models.predictor_file import load_predictor
 from ..network.styles import split, styles_in
 from .options import add_json, add_overrides, prints
 
@@ -34,9 +37,14 @@ def _describe(arguments: argparse.Namespace) -> str:
     if entry is not None and (entry.task == "loss-network" or not is_downloaded(entry)):
         return _as_text(_facts_of_entry(entry), arguments.json)
     path = network_file(name)
-    network, pixels, facts = open_network(
-        path, style=style, channel_order=arguments.channel_order, output=arguments.output_function
-    )
+    if read_header(path).get("task") == PREDICTOR:
+        predictor, pixels, facts = load_predictor(path)
+        network, parameters = predictor.trunk, predictor.parameters()
+    else:
+        network, pixels, facts = open_network(
+            path, style=style, channel_order=arguments.channel_order, output=arguments.output_function
+        )
+        parameters = network.parameters()
     answer = {
         "name": facts.get("name", path.stem),
         "task": facts.get("task"),
@@ -44,7 +52,7 @@ def _describe(arguments: argparse.Namespace) -> str:
         "arch": str(network.spec),
         "width": network.spec.width,
         "scale": network.spec.scale,
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": sum(p.numel() for p in parameters),
         "pixels": str(pixels),
         "license": facts.get("license", entry.license if entry else "unknown"),
     }

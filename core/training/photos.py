@@ -43,12 +43,15 @@ class TrainingData(Protocol):
     Attributes:
         files: the photos.
         batch_size: photos in a batch, over all processes.
-        skipped: files that could not be used, with the reason.
     """
 
     files: list[Path]
     batch_size: int
-    skipped: dict[Path, str]
+
+    @property
+    def skipped(self) -> dict[Path, str]:
+        """Files that could not be used, with the reason."""
+        ...
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[Any]:
         """Yield the batches from start to stop - 1, or a share of each."""
@@ -71,11 +74,14 @@ class PhotoFolder:
         files: the photos.
         skipped: files that could not be read, with the reason.
         workers: number of batches that are prepared at once.
+        kind: what messages call the files.
 
     Raises:
         ImageError: The folder is missing or has no images.
         InputError: The seed is out of range.
     """
+
+    kind = "photos"
 
     def __init__(self, folder: str | Path, size: int, batch_size: int, seed: int = 0, shadows: float = 0.0) -> None:
         if not 0 <= seed < 2**63:
@@ -103,13 +109,16 @@ class PhotoFolder:
                 # A new generator: the crop must not depend on whether an unreadable photo was met before or only now.
                 random = np.random.default_rng([self.seed, 2, position])
                 try:
-                    crop = random_crop(path, self.size, random)
-                    return shaded(crop, random) if random.random() < self.shadows else crop
+                    return self._read(path, random)
                 except Exception as error:  # on damaged data decoders raise nearly anything
                     self.skipped[path] = first_line(error)
         raise ImageError(
-            f"none of the {len(self.files)} photos can be read; the first: {next(iter(self.skipped.items()))}"
+            f"none of the {len(self.files)} {self.kind} can be read; the first: {next(iter(self.skipped.items()))}"
         )
+
+    def _read(self, path: Path, random: np.random.Generator) -> Tensor:
+        crop = random_crop(path, self.size, random)
+        return shaded(crop, random) if random.random() < self.shadows else crop
 
 
 class StyledPhotos:
@@ -193,7 +202,7 @@ def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
     from torchvision.transforms.v2 import functional as transforms
 
     zoom, x, y, flip = random.random(4)
-    image = _decode(path, size)
+    image = decoded(path, size)
     short = round(size * (1 + zoom * (_LARGEST_ZOOM - 1)))
     scale = short / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
@@ -207,7 +216,7 @@ def random_crop(path: Path, size: int, random: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-def _decode(path: Path, size: int) -> Image.Image:
+def decoded(path: Path, size: int) -> Image.Image:
     """Return a photo, upright and in RGB, at least 2 ``size`` px wide and high if its file is."""
     with open_file(path) as file:
         image = None

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ..checkpoints.own_format import digest_of
 from ..errors import CheckpointError, quoted, shortened
-from ..network.transform_net import TransformNet
 
 FORMAT = 2  # 1 had no digest, and identified photos by name and size
 NETWORK, AVERAGE, OPTIMIZER, HISTORY = "network.", "average.", "optimizer.", "history"
@@ -46,7 +45,7 @@ def with_current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check(
-    tensors: Mapping[str, Tensor], header: Mapping[str, Any], network: TransformNet,
+    tensors: Mapping[str, Tensor], header: Mapping[str, Any], network: nn.Module,
     discriminator: nn.Module | None = None, *, steps: int, averaged: bool,
 ) -> None:  # fmt: skip
     """Check that a checkpoint is undamaged and fits a training run.

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..checkpoints.own_format import load_tensors, save_tensors
 from ..errors import CheckpointError, ImageError, InputError, TrainingError, shortened
 from ..files import sha256_of
 from ..images.reading import open_file
 from ..losses.objective import ObjectiveWeights
-from ..network.transform_net import TransformNet
 from . import saved_state
 from .saved_state import AVERAGE, DISCRIMINATOR, HISTORY, NETWORK, OPTIMIZER, named_parameters
 
@@ -65,7 +65,7 @@ def identity(
     """
     same = {
         "recipe": as_json(recipe),
-        "photos": _digest("\n".join(map(_photo_digest, photos)).encode()),
+        "photos": files_digest(photos),
         "loss network": "" if loss_weights is None else file_digest(loss_weights),
         "start": "" if init_from is None else file_digest(init_from),
         "seed": seed,
@@ -76,6 +76,11 @@ def identity(
     elif style_image is not None:
         same["style image"] = _images_digest(style_image)
     return same
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """Return the digest of the content and order of photos or paintings."""
+    return _digest("\n".join(map(_photo_digest, files)).encode())
 
 
 def _as_of_format_1(run: Mapping[str, Any], photos: Sequence[Path]) -> dict[str, Any]:
@@ -160,7 +165,7 @@ def is_finished(out: Path, run: Mapping[str, Any], photos: Sequence[Path] = ()) 
 
 
 def save_checkpoint(
-    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer, step: int,
+    path: Path, run: Mapping[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, step: int,
     history: History, average: Mapping[str, torch.Tensor] | None = None,
     discriminator: torch.nn.Module | None = None,
 ) -> None:  # fmt: skip
@@ -193,8 +198,8 @@ def save_checkpoint(
 
 
 def resume(
-    path: Path, run: Mapping[str, Any], network: TransformNet, optimizer: torch.optim.Optimizer, *, steps: int,
-    averaged: bool = False, photos: Sequence[Path] = (), discriminator: torch.nn.Module | None = None,
+    path: Path, run: Mapping[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, *, steps: int,
+    averaged: bool = False, photos: Sequence[Path] = (), discriminator: nn.Module | None = None,
 ) -> tuple[int, History, dict[str, torch.Tensor] | None]:  # fmt: skip
     """Load the checkpoint, if there is one, into network, optimizer and discriminator.
 

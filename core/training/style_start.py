@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ..checkpoints.own_format import read_header
 from ..errors import InputError, listed
 from ..models.loading import open_network
+from ..models.predict import open_predictor
+from ..models.predictor_file import TASK as PREDICTOR
 from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
@@ -59,7 +63,13 @@ class Start:
 
 
 def begin(
-    arch: str, names: Sequence[str], seed: int, *, init_from: str | Path | None, add_to: str | Path | None
+    arch: str,
+    names: Sequence[str],
+    seed: int,
+    *,
+    init_from: str | Path | None,
+    add_to: str | Path | None,
+    paintings: Sequence[Tensor] = (),
 ) -> Start:
     """Return the start of a training run of styles with these names.
 
@@ -67,13 +77,16 @@ def begin(
         arch: arch string of a new network. A trained one only takes over its blurs.
         names: names of the styles.
         seed: random seed of a new network.
-        init_from: trained style to start from, see `train_style.StyleTraining`.
+        init_from: trained style or predictor to start from, see `train_style.StyleTraining`.
         add_to: trained network to add the styles to, see `train_style.StyleTraining`.
+        paintings: (1, 3, H, W) RGB in [0, 1] for each style, for a start from a predictor.
 
     Raises:
         CheckpointError: A file cannot be used.
         InputError: The arguments do not fit together.
     """
+    if add_to is None and init_from is not None and is_predictor(init_from):
+        return predicted_start(init_from, names, arch, paintings)
     if add_to is None:
         return new_start(arch, names, seed) if init_from is None else trained_start(init_from, names, arch)
     if init_from is not None:
@@ -120,6 +133,27 @@ def trained_start(source: str | Path, names: Sequence[str], arch: str) -> Start:
     return Start(network.requires_grad_(True), names, pixels=pixels, origin=_origin(facts))
 
 
+def is_predictor(path: str | Path) -> bool:
+    """Return whether a file holds a predictor of styles."""
+    return read_header(path).get("task") == PREDICTOR
+
+
+def predicted_start(source: str | Path, names: Sequence[str], arch: str, paintings: Sequence[Tensor]) -> Start:
+    """Return the start with the rows that a predictor finds for the paintings, in its shared network.
+
+    Raises:
+        CheckpointError: The file cannot be used.
+        ImageError: A painting is no image.
+        InputError: A painting is too small.
+        ArchError: The arch string is invalid, or the network cannot take over its blurs.
+    """
+    predictor = open_predictor(source)
+    predicted = [rows_of(predictor.predict(painting).network)[0] for painting in paintings]
+    network = with_rows(predictor.network.trunk, predicted)
+    network = with_weights(network.spec.with_blurs_of(ArchSpec.parse(arch)), network.state_dict())
+    return Start(network.requires_grad_(True), names, pixels=predictor.pixels)
+
+
 def added_start(source: str | Path, names: Sequence[str]) -> Start:
     """Return the start that adds rows to a trained network of one or more styles.
 
@@ -146,6 +180,16 @@ def added_start(source: str | Path, names: Sequence[str]) -> Start:
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in learning)
     return Start(network, names, base, kept, pixels, _origin(facts))
+
+
+def check_fit(spec: ArchSpec, size: int) -> None:
+    """Raise InputError for a network that does not return crops of ``size`` px in their own size."""
+    if spec.scale != 1 or spec.out_channels != 3:
+        raise InputError(f"{spec} gives {spec.out_channels} channels at {spec.scale} times the size; expected 3 and 1")
+    if size % spec.multiple_of or size < spec.smallest_side:
+        raise InputError(
+            f"size is {size}; for {spec} expected a multiple of {spec.multiple_of} and at least {spec.smallest_side} px"
+        )
 
 
 def names_of(names: Sequence[str]) -> list[str]:

@@ -14,12 +14,10 @@ from torch import Tensor, nn
 
 from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
-from ..errors import InputError
 from ..hub.loss_networks import loss_weights_file
 from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, total
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
-from ..network.arch import ArchSpec
 from ..network.pixels import PixelConvention
 from ..network.stages import ResidualStage
 from ..network.styles import name_from, rows_of, split, with_rows
@@ -31,7 +29,7 @@ from .identity_pretraining import learn_identity
 from .photos import PhotoFolder, StyledPhotos, fit_style_image, loader_workers, on_device
 from .state import StyleImages, images_of
 from .style_recipes import StyleRecipe, get_recipe
-from .style_start import begin, names_of
+from .style_start import begin, check_fit, names_of
 from .trainer import Training, check_name, checkpoint_path, prepare, train
 
 
@@ -48,7 +46,8 @@ class StyleTraining:
         loss_weights: file of the loss network. If None, the weights downloaded by name are used.
         init_from: file of a trained style to start from, of this or another program, which also sets the architecture and
             the pixel convention; only blurs of the recipe's architecture (``bd64``) are added. FILE#STYLE chooses one of
-            several styles. None starts from a new network.
+            several styles. From the file of a predictor, the start is what it predicts for the paintings. None starts from
+            a new network.
         seed: random seed of initialization, crops and flips.
         facts: facts to save in the finished file: name, title, license, credit, ...
         half: write the finished network as float16.
@@ -145,9 +144,16 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
         return out
 
     objective = _objective(run, device)
-    start = begin(recipe.arch, names, run.seed, init_from=run.init_from, add_to=run.add_to)
+    start = begin(
+        recipe.arch,
+        names,
+        run.seed,
+        init_from=run.init_from,
+        add_to=run.add_to,
+        paintings=[*run.paintings.values()],
+    )
     network = start.network
-    _check_fit(network.spec, recipe.size)
+    check_fit(network.spec, recipe.size)
     network.to(device).to(memory_format=torch.channels_last).train()
     facts = {"task": "style", "name": out.stem, **start.facts(run.facts), "recipe": training_state.as_json(recipe)}
     return train(
@@ -256,16 +262,6 @@ def _identity(run: StyleTraining, photos: list[Path], amp: torch.dtype | None) -
     if run.add_to is not None:
         identity["kind of training"] = "a style is added"
     return identity
-
-
-def _check_fit(spec: ArchSpec, size: int) -> None:
-    """Raise InputError for a network that does not return crops of ``size`` px in their own size."""
-    if spec.scale != 1 or spec.out_channels != 3:
-        raise InputError(f"{spec} gives {spec.out_channels} channels at {spec.scale} times the size; expected 3 and 1")
-    if size % spec.multiple_of or size < spec.smallest_side:
-        raise InputError(
-            f"size is {size}; for {spec} expected a multiple of {spec.multiple_of} and at least {spec.smallest_side} px"
-        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The training loop for styles and upscalers: it trains a network on batches and writes it to a file.
+"""The training loop for styles, predictors and upscalers: it trains a network on batches and writes it to a file.
 
 One checkpoint beside the result, NAME.training.safetensors, holds the state that an interruption must not change: network,
 optimizer and step. Batches depend only on seed and step (photos.py). A resumed run therefore ends with the same weights,
@@ -27,7 +27,6 @@ from ..files import remove_leftovers
 from ..losses.functional import total
 from ..network.pixels import OURS, PixelConvention
 from ..network.stages import ConvStage
-from ..network.transform_net import TransformNet
 from ..progress import Progress, ProgressCallback
 from . import processes
 from . import state as training_state
@@ -65,12 +64,13 @@ class Training:
         pixels: pixel convention of the network.
         discriminator: a network that is trained with this one, by parts of the objective that reach it alone. It is saved
             in checkpoints, but not in the result.
+        save: writes the result, with the arguments of `save_network`.
     """
 
     out: Path
     identity: Mapping[str, Any]
     schedule: Schedule
-    network: TransformNet
+    network: nn.Module
     data: TrainingData
     losses: Losses
     sums: Set[str] = frozenset()
@@ -80,9 +80,10 @@ class Training:
     half: bool = False
     average: float = 0.0
     checkpoint_seconds: float = 30.0
-    result: Callable[[TransformNet], TransformNet] | None = None
+    result: Callable[[Any], nn.Module] | None = None
     pixels: PixelConvention = OURS
     discriminator: nn.Module | None = None
+    save: Callable[..., None] = save_network
 
 
 def checkpoint_path(out: str | Path) -> Path:
@@ -384,7 +385,7 @@ class _Loop:
             network = copy.deepcopy(network)
             network.load_state_dict(self.average)
         network = network if run.result is None else run.result(network)
-        save_network(run.out, network, facts, half=run.half, pixels=run.pixels)
+        run.save(run.out, network, facts, half=run.half, pixels=run.pixels)
 
     def _figures(self) -> dict[str, dict[str, float]]:
         if not self.parts:  # resumed after the last step
@@ -406,7 +407,7 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return rate
 
 
-def _freeze_cancelled_biases(network: TransformNet) -> None:
+def _freeze_cancelled_biases(network: nn.Module) -> None:
     """Freeze the biases that the following normalization cancels.
 
     Their gradient is rounding noise, which Adam scales up to steps of full size. They would drift, and differ between any
@@ -423,7 +424,7 @@ def _freeze_cancelled_biases(network: TransformNet) -> None:
 
 
 @torch.no_grad()
-def _follow(average: dict[str, Tensor], network: TransformNet, decay: float, step: int) -> None:
+def _follow(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
     """Move the average towards the network's weights, faster in the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
     for key, value in network.state_dict().items():

@@ -372,6 +372,25 @@ def test_errors_for_bad_style_training_options_are_one_line(refused, training, t
     assert not list(tmp_path.glob("mine*"))
 
 
+def test_train_predictor_writes_a_predictor_that_training_a_style_starts_from(run, refused, training, tmp_path):
+    painting, photos, out = training[1], training[3], tmp_path / "any.safetensors"
+    (tmp_path / "paintings").mkdir()
+    (tmp_path / "paintings" / "p.png").write_bytes(painting.read_bytes())
+    small = ["--arch", ARCH.split()[0], "--size", "32", "--style-size", "32", "--batch-size", "1", "--steps", "2"]
+    arguments = ["train-predictor", tmp_path / "paintings", "--content", photos, "-o", out, "--half", *small]
+    assert "multiple of 2" in refused(*arguments, "--size", "33")
+    assert "average is 1.0; expected a decay" in refused(*arguments, "--average", "1")
+    assert "nothing does not exist" in refused("train-predictor", tmp_path / "nothing", *arguments[2:])
+    status, printed, _ = run(*arguments, "--license", "MIT")
+    assert status == 0 and printed.strip() == str(out)
+    assert run(*arguments)[0] == 0  # finished already
+    facts = json.loads(run("describe", out, "--json")[1])
+    assert facts["task"] == "style-predictor" and facts["license"] == "MIT" and facts["encoder"]["vector"] == 100
+    assert "is a predictor of styles, not a network" in refused("convert", out, "-o", tmp_path / "x.safetensors")
+    better = [*small, "--init-from", out, "-o", tmp_path / "better.safetensors"]
+    assert run("train-style", painting, "--content", photos, *better)[0] == 0
+
+
 @pytest.fixture
 def upscaler_training(tmp_path) -> list:
     """Arguments of a training run of three steps on a tiny network."""
