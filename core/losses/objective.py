@@ -92,9 +92,9 @@ class Objective:
     Args:
         network: the loss network. May be None if ``weights`` name no layer.
         weights: weights of the parts.
-        style_image: (1, 3, H, W) RGB in [0, 1], or several targets. A target is such an image, or a sequence of images of
-            any size, whose mean Gram matrices count. They are computed once, here. May be None if ``weights`` have no
-            style.
+        style_image: (N, 3, H, W) RGB in [0, 1], one for each of N output images or one for all, or several targets. A target
+            is such an image, or a sequence of images of any size, whose mean Gram matrices count. They are computed once,
+            here. May be None if ``weights`` have no style.
 
     Raises:
         InputError: The weights need a loss network or a style image that is missing, or an image is too small.
@@ -125,9 +125,10 @@ class Objective:
         return self.network(image, until=until)
 
     def _target(self, style_images: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the Gram matrices of an image, or the means over several, (1, C, C) by layer."""
-        images = [style_images] if isinstance(style_images, Tensor) else style_images
-        grams = [self._grams(image) for image in images]
+        """Return the Gram matrices of each image (N, C, C), or the means over a sequence of images (1, C, C), by layer."""
+        if isinstance(style_images, Tensor):
+            return self._grams(style_images)
+        grams = [self._grams(image) for image in style_images]
         return {layer: torch.cat([each[layer] for each in grams]).mean(dim=0, keepdim=True) for layer in grams[0]}
 
     def _grams(self, style_image: Tensor) -> dict[str, Tensor]:
@@ -155,7 +156,8 @@ class Objective:
             output: (N, 3, H, W) RGB in [0, 1].
             content: the same shape as output.
             targets: `content_targets` of content. If None, they are computed.
-            rows: (N,) index of the style image that each output is compared with. If None, all use the same one.
+            rows: (N,) index of the style image that each output is compared with. If None, all use the same one, or each
+                its own.
 
         Returns:
             The parts by name: ``content relu4_1``, ``style relu1_1``, ..., ``tv``, ``pixel``.

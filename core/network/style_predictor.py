@@ -70,10 +70,8 @@ class StyleEncoder(nn.Module):
             {layer: nn.Parameter(torch.empty(spec.reduced, channels[layer])) for layer in spec.layers}
         )
         for layer, mixtures in self.mixtures.items():
-            bound = (
-                3 / channels[layer]
-            ) ** 0.5  # of unit variance; on the meta device, normal_ would import torch._dynamo
-            nn.init.uniform_(mixtures, -bound, bound)
+            bound = (3 / channels[layer]) ** 0.5
+            nn.init.uniform_(mixtures, -bound, bound)  # on the meta device, normal_ would import torch._dynamo
         numbers = sum(2 * channels[layer] + spec.reduced * (spec.reduced + 1) // 2 for layer in spec.layers)
         self.center, self.spread = nn.Parameter(torch.zeros(numbers)), nn.Parameter(torch.ones(numbers))
         self.hidden = nn.Linear(numbers, spec.hidden)
@@ -146,7 +144,8 @@ class StylePredictor(nn.Module):
 
     def rows(self, vectors: Tensor) -> dict[str, Tensor]:
         """Return the rows of vectors (N, vector): scales and shifts (N, C) by their names in the network."""
-        own = {key: value for key, value in self.trunk.named_parameters() if key in rows_of(self.trunk)[0]}
+        learned = rows_of(self.trunk)[0].keys()
+        own = {key: value for key, value in self.trunk.named_parameters() if key in learned}
         parts = self.head(vectors).split([value.numel() for value in own.values()], dim=1)
         return {key: value + part for (key, value), part in zip(own.items(), parts, strict=True)}
 

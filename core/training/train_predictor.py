@@ -177,5 +177,4 @@ class _Losses:
         with torch.autocast(self.device.type, dtype=self.amp or torch.bfloat16, enabled=self.amp is not None):
             raw = self.predictor(self.pixels.to_network(photos), paintings, raw=True).float()
             pictures = self.pixels.from_network(output_function(raw, self.predictor.trunk.spec.output))
-            objective = Objective(self.loss_network, self.recipe.weights, list(paintings.split(1)))
-            return objective(pictures, photos, None, torch.arange(len(photos), device=self.device))
+            return Objective(self.loss_network, self.recipe.weights, paintings)(pictures, photos)

@@ -112,6 +112,18 @@ def test_precomputed_targets_give_same_parts(network, images):
     assert all(torch.equal(with_targets[name], without[name]) for name in without)
 
 
+def test_each_output_can_have_its_own_style_image(network, images):
+    _, content, output = images
+    paintings = torch.rand(2, 3, 40, 32, generator=torch.Generator().manual_seed(3))
+    together = Objective(network, WEIGHTS, paintings)(output, content)
+    alone = [
+        Objective(network, WEIGHTS, painting)(picture, photo)
+        for painting, picture, photo in zip(paintings.split(1), output.split(1), content.split(1), strict=True)
+    ]
+    for name, value in together.items():
+        torch.testing.assert_close(value, torch.stack([parts[name] for parts in alone]).mean(), msg=name)
+
+
 def test_content_layers_may_come_in_any_order(loss_weights, images):
     style, content, output = images
     weights = ObjectiveWeights(content={"relu1_2": 1.0, "relu2_2": 2.0, "relu1_1": 4.0}, style={"relu2_1": 1.0})
