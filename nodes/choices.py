@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.checkpoints.own_format import is_readable, style_names
+from ..core.checkpoints.own_format import is_readable, style_names, task_of
 from ..core.errors import InputError
 from ..core.hub.fetch import is_downloaded
 from ..core.hub.manifest import Entry, bundled_path, find_entry, names
 from ..core.hub.places import place_of
+from ..core.models.predictor_file import TASK as PREDICTOR
 from .host import listed_path, model_files, model_folders, model_path
 
 _TO_DOWNLOAD, _UNREADABLE = " (download)", " (unreadable)"
@@ -46,7 +47,7 @@ class Choices:
         downloads = {
             place_of(entry, folders).name for entry in entries if not entry.is_bundled and entry.id not in missing
         }
-        files = [name for name in model_files(self.folder) if name not in downloads]
+        files = [name for name in model_files(self.folder) if name not in downloads and self._is_ours(name)]
         options = []
         for entry in (each for each in entries if each.replaced_by is None):
             if entry.id in missing:
@@ -61,6 +62,11 @@ class Choices:
     def options_here(self) -> list[str]:
         """Return the options that can be used without a download. Unreadable files are left out, too."""
         return [option for option in self.options() if not option.endswith((_TO_DOWNLOAD, _UNREADABLE))]
+
+    def _is_ours(self, name: str) -> bool:
+        """Return whether a file can be of this task: styles and predictors share a folder."""
+        path = listed_path(self.folder, name)
+        return (path is not None and task_of(path) == PREDICTOR) == (self.task == PREDICTOR)
 
     def chosen(self, name: str) -> Entry | Path:
         """Return the network that an option stands for: a named network, or a file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 from hostile_files import many_styles, nested_metadata, safetensors
 
 
@@ -39,6 +40,16 @@ def test_lists_only_style_files_and_subfolders(pack, host):
     for name in (*styles, "photos.tar", "wave.training.safetensors", "readme.txt", "photo.png"):
         (host.styles / name).write_bytes(safetensors({}))
     assert set(_options(pack)) - set(_named(pack)) == styles
+
+
+def test_predictors_are_not_listed_as_styles(pack, host):
+    pack.style(host.styles / "good.safetensors")
+    save = pack.module("core.checkpoints.own_format").save_tensors
+    save(host.styles / "any.safetensors", {"head.weight": torch.zeros(1)}, {"task": "style-predictor", "format": 1})
+    save(host.styles / "odd.safetensors", {"head.weight": torch.zeros(1)}, {"task": 3, "format": 1})
+    assert set(_options(pack)) - set(_named(pack)) == {"good.safetensors", "odd.safetensors"}
+    with pytest.raises(ValueError, match="is a predictor of styles, not a network; it needs a painting"):
+        pack.run("LoadStyleModel", style="any.safetensors")
 
 
 def test_unreadable_files_are_marked_and_hide_no_others(pack, host):
