@@ -167,7 +167,7 @@ def test_closed_streams_are_no_obstacle(closed, run_python, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_answer_that_cannot_be_written_is_one_line(start_python, tmp_path):
     path = save_style(tmp_path / "a.safetensors")
-    with open("/dev/full", "w") as full, start_python(MAIN, "describe", path, stdout=full) as process:
+    with open("/dev/full", "w") as full, start_python(MAIN, "describe", path, stdout=full.fileno()) as process:
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (2, "perceptual-style: [Errno 28] No space left on device\n")
 
