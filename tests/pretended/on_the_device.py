@@ -130,7 +130,7 @@ def test_without_float64_sums_are_float32() -> None:
 
 
 def test_auto_gives_up_fp16_where_values_leave_its_range() -> None:
-    network = randomized(ARCHS[2])  # without instance norms, which would undo the factor
+    network = randomized("c3s1-8,c3s1-8,c3s1-3 norm=none padding=zero")  # a norm would undo the factor
     image = 0.5 * torch.ones(1, 3, 24, 24)
     assert fits_float16(network, image)
     network.stages[0].conv.weight.mul_(1e6)
@@ -190,6 +190,8 @@ def test_two_styles() -> None:
     for model in there:
         put(model.network)
     images = frames()
-    assert differs(blend_styles(*here, 0.4).stylize, blend_styles(*there, 0.4).stylize, images) < 2e-5
+    with Pretended():
+        blend = blend_styles(*there, 0.4)
+    assert differs(blend_styles(*here, 0.4).stylize, blend.stylize, images) < 2e-5
     regions, regions_there = (style_regions(one, MASK, other) for one, other in (here, there))
     assert differs(regions.stylize, regions_there.stylize, images) < 2e-5
