@@ -83,8 +83,9 @@ class FastStylize(io.ComfyNode):
             temporal=temporal,
             wrap=wrap,
         )
-        options = {"stroke_size": strokes, "temporal": temporal, "wrap": wrap}
-        result = images.process(image, style_model, stylizer.stylized, **options)
+        result = images.process(
+            image, style_model, stylizer.stylized, stroke_size=strokes, temporal=temporal, wrap=wrap
+        )
         return io.NodeOutput(result)
 
 

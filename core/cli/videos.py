@@ -178,7 +178,7 @@ def _targets(sources: Sequence[str], output: str, kept: Sequence[str]) -> list[t
         pairs = [(path, place / _name(path)) for path in paths]
     targets: dict[Path, Path] = {}
     for path, target in pairs:
-        if any(is_same_file(target, each) for each in (*paths, *kept)):
+        if any(is_same_file(target, each) for each in [*map(str, paths), *kept]):
             raise errors.InputError(f"{target} is read and would be replaced; choose another output")
         if targets.setdefault(target, path) != path:
             raise errors.InputError(f"{path} and {targets[target]} would both go to {target}; process them separately")

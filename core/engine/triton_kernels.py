@@ -84,7 +84,8 @@ def _tile(channels: int) -> tuple[int, int]:
 
 
 def _strides(tensor: Tensor) -> tuple[int, int, int]:
-    return tensor.stride()[1:]
+    _, channels, rows, columns = tensor.stride()
+    return channels, rows, columns
 
 
 def _packed(shifts: tuple[int, ...]) -> int:

@@ -134,8 +134,9 @@ def _frame(window: Window, source: WholeMap) -> Frame:
     edges = []
     for axis, side in enumerate((source.height, source.width)):
         before, positions, _ = window.geometry(side, axis)
-        edges += [before, (positions - 1) * window.stride + window.kernel - before - side]
-    return Frame(*edges, padding=window.padding)
+        edges.append((before, (positions - 1) * window.stride + window.kernel - before - side))
+    (top, bottom), (left, right) = edges
+    return Frame(top, bottom, left, right, window.padding)
 
 
 def _without(values: Tensor, frame: Frame) -> Tensor:

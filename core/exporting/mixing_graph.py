@@ -14,7 +14,7 @@ def add_mix(graph: Graph, first: str, second: str, amount: float) -> str:
     with graph.float32():
         plain = _lerp(graph, first, second, amount)
         means = [_blurred(graph, each, 3) for each in (first, second)]
-        mean = _lerp(graph, *means, amount)
+        mean = _lerp(graph, means[0], means[1], amount)
         detail = graph.add("Sub", plain, mean)
         first_contrast, second_contrast = (
             _contrast(graph, graph.add("Sub", each, its)) for each, its in zip((first, second), means, strict=True)

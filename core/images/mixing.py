@@ -34,8 +34,8 @@ def mix(first: Tensor, second: Tensor, amount: float, wrap: str = "none") -> Ten
     if amount in (0, 1):
         return second if amount else first
     if wrap != "none":
-        wide = (surround(each, wrap, 2 * RADIUS) for each in (first, second))
-        return trim(mix(*wide, amount), wrap, 2 * RADIUS)
+        first, second = (surround(each, wrap, 2 * RADIUS) for each in (first, second))
+        return trim(mix(first, second, amount), wrap, 2 * RADIUS)
     result, height = torch.empty_like(first), first.shape[2]
     for rows in row_bands(height, first.shape[3], least=8 * RADIUS):
         low, high = max(rows.start - 2 * RADIUS, 0), min(rows.stop + 2 * RADIUS, height)

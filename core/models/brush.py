@@ -104,15 +104,16 @@ class Brush:
         """Return the painting, see `Painter`."""
         unit, wrap = self.runner.spec.multiple_of, self.canvas.wrap
         sides, size = self.canvas.painted(unit), photo.shape[-2:]
-        small = resize_wrapped(photo, *sides, wrap)
+        (rows, columns), (height, width) = sides, size
+        small = resize_wrapped(photo, rows, columns, wrap)
         small = small if small is photo else small.clamp_(0, 1)
         shift = tuple(round(-step * new / old) % unit for step, new, old in zip(moved, sides, size, strict=True))
         painting = self._painted(small, shift, progress)
         if painting.shape[-2:] == size:
             return painting
-        large = resize_wrapped(painting, *size, wrap)
+        large = resize_wrapped(painting, height, width, wrap)
         if self.canvas.stroke_size > 1:
-            large += luma(photo).sub_(resize_wrapped(luma(small), *size, wrap))
+            large += luma(photo).sub_(resize_wrapped(luma(small), height, width, wrap))
         return large.clamp_(0, 1)
 
     def _painted(self, photo: Tensor, shift: tuple[int, ...], progress: ProgressCallback | None) -> Tensor:

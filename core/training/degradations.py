@@ -79,7 +79,8 @@ def damaged(photo: Tensor, factor: int, random: np.random.Generator) -> Tensor:
     # The first size lies between those of the photo and of the result, the second near the result's.
     between = factor ** -random.uniform(0, 1) * random.uniform(0.7, 1.2)
     image = _blurred(image, first, factor, random)
-    image = resized(image, *(round(side * factor * between) for side in (height, width)), _kind(random))
+    scale = factor * between
+    image = resized(image, round(height * scale), round(width * scale), _kind(random))
     image = _compressed(_noisy(image, first, random), first, random)
     image = _blurred(image, second, factor, random)
     near = random.uniform(0.6, 1.2)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..checkpoints.own_format import read_header
 from ..errors import InputError, listed
@@ -23,6 +22,7 @@ from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
 from ..network.transform_net import TransformNet, build_network, with_weights
+from .state import StyleImages
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def begin(
     *,
     init_from: str | Path | None,
     add_to: str | Path | None,
-    paintings: Sequence[Tensor] = (),
+    paintings: Sequence[StyleImages] = (),
 ) -> Start:
     """Return the start of a training run of styles with these names.
 
@@ -79,7 +79,7 @@ def begin(
         seed: random seed of a new network.
         init_from: trained style or predictor to start from, see `train_style.StyleTraining`.
         add_to: trained network to add the styles to, see `train_style.StyleTraining`.
-        paintings: (1, 3, H, W) RGB in [0, 1] for each style, for a start from a predictor.
+        paintings: the style images of each style, for a start from a predictor.
 
     Raises:
         CheckpointError: A file cannot be used.
@@ -138,7 +138,7 @@ def is_predictor(path: str | Path) -> bool:
     return read_header(path).get("task") == PREDICTOR
 
 
-def predicted_start(source: str | Path, names: Sequence[str], arch: str, paintings: Sequence[Tensor]) -> Start:
+def predicted_start(source: str | Path, names: Sequence[str], arch: str, paintings: Sequence[StyleImages]) -> Start:
     """Return the start with the rows that a predictor finds for the paintings, in its shared network.
 
     Raises:

@@ -153,7 +153,7 @@ def _restore_perceptual(factor: int) -> UpscaleRecipe:
     return replace(
         _restore(factor), name="restore-perceptual", weights=_FEATURES, low_pass=1.0, steps=3_000, batch_size=8,
         candidates=1, learning_rate=5e-4, warmup=50,
-        sources=_restore(factor).sources | _FEATURES_SOURCES,
+        sources={**_restore(factor).sources, **_FEATURES_SOURCES},
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..devices import torch_threads
-from ..engine.engine import free_memory
+from ..memory import free_memory
 from ..models.stylizer import BaseStyle
 from ..models.upscale_model import UpscaleModel
 from ..progress import ProgressCallback

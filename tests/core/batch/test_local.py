@@ -11,6 +11,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from perceptual_style.core import devices
 from perceptual_style.core.batch import local
 from perceptual_style.core.batch.local import Processor, Room, Treatment, process_photos
 from perceptual_style.core.batch.places import plan_jobs
@@ -267,7 +268,7 @@ def test_pick_devices(monkeypatch):
     for workers in (0, -1):
         with pytest.raises(InputError, match="expected 1 or more"):
             pick_devices("cpu", workers)
-    monkeypatch.setattr(local, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(devices, "pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     cuda = [torch.device("cuda", index) for index in range(3)]
     assert pick_devices("auto") == cuda and pick_devices("auto", 2) == cuda[:2]

@@ -426,7 +426,7 @@ def test_errors_for_bad_upscaler_training_options_are_one_line(refused, upscaler
     assert "does not exist" in refused(command, tmp_path / "nothing", *rest)
     assert "factor is 3" in refused(*upscaler_training, "--factor", "3")
     assert "unknown recipe 'fast'" in refused(*upscaler_training, "--recipe", "fast")
-    assert "bicubic, blur or mix" in refused(*upscaler_training, "--degradation", "jpeg")
+    assert "bicubic, blur, mix or real" in refused(*upscaler_training, "--degradation", "jpeg")
     assert "smaller than a crop" in refused(*upscaler_training, "--size", "64")
     assert "does not exist" in refused(*upscaler_training, "--init-from", "no_such_upscaler")
     assert "does not exist" in refused(*upscaler_training, "--teachers", "no_such_upscaler")

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from network_archs import ARCHS, random_arch, randomized
-from perceptual_style.core.engine.engine import Engine, plan_memory
+from perceptual_style.core.engine.engine import Engine
+from perceptual_style.core.engine.memory_plan import plan_memory
 from perceptual_style.core.engine.passes import BandedNetwork
 from perceptual_style.core.network.stages import PAD_MODES, ConvStage, PadStage, ResidualStage, blurred
 from perceptual_style.core.network.transform_net import TransformNet, output_function

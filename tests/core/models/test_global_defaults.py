@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import torch
 from image_files import noise, save
-from perceptual_style.core.images.bicubic import _weights
+from perceptual_style.core.images.bicubic import _weights_on
 from perceptual_style.core.images.reading import read_image
 from perceptual_style.core.models.blend import blend_styles, style_regions
 from perceptual_style.core.models.style_model import load_style
@@ -35,7 +35,7 @@ def deterministic():
 def results(image: torch.Tensor, file) -> dict[str, torch.Tensor]:
     """Return the results of many calls, models loaded anew."""
     style, other, upscaler = load_style("wave"), load_style("udnie"), load_upscaler("perceptual_x2")
-    _weights.cache_clear()
+    _weights_on.cache_clear()
     options = {"strength": 0.5, "stroke_size": 1.5, "color": "match", "mask": image[:, :1], "feather": 4}
     return {
         "read": read_image(file).filled,
