@@ -65,7 +65,7 @@ def test_public_names_of_core():
 
     assert set(core.__all__) == {
         "ArchSpec", "LossNetwork", "Progress", "RECIPES", "StyleModel", "StyleRecipe", "TransformNet", "UpscaleModel",
-        "UpscaleRecipe", "blend_styles", "build_network", "errors", "fill_transparent", "list_styles",
+        "UpscaleRecipe", "blend_styles", "build_network", "errors", "export", "fill_transparent", "list_styles",
         "list_upscalers", "load_style",
         "load_upscaler", "optimize_image", "style_regions", "train_style", "train_upscaler",
     }  # fmt: skip
@@ -83,7 +83,7 @@ _IMPORT_NODES = """
 import asyncio
 from perceptual_style.nodes import PerceptualStyleExtension
 nodes = asyncio.run(PerceptualStyleExtension().get_node_list())
-assert len(nodes) == 9 and all(node.define_schema().node_id for node in nodes)
+assert len(nodes) == 10 and all(node.define_schema().node_id for node in nodes)
 """
 _GLOBAL_STATE = """
 import sys, os, pathlib, warnings, random, logging, locale, signal, numpy, torch, PIL.ImageFile
