@@ -374,7 +374,7 @@ def everything(loss_weights: str | None) -> dict[str, Callable[[], None]]:
         "stylize": lambda: strips([photo("astronaut"), stylized("astronaut")], 512), "stylize_then_upscale": detail,
         "keep_colors_with_a_mask": keep_colors, "blend_two_styles": blended, "two_styles_in_regions": in_regions,
         "upscale": upscaled, "train_a_style": trained, "video_frames": film,
-        "stylize_video": film_strips,
+        "stylize_video": film_strips, "style_sheet": lambda: ImageOps.pad(sheet(), (512, 512), color="white"),
     }  # fmt: skip
     if loss_weights is not None:
         pages["OptimizeStyle"] = partial(optimize_style, loss_weights)
