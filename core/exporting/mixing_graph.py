@@ -13,12 +13,11 @@ def add_mix(graph: Graph, first: str, second: str, amount: float) -> str:
     """Blend two pictures (N, 3, H, W) float32 in [0, 1] and return the name of the blend."""
     with graph.float32():
         plain = _lerp(graph, first, second, amount)
-        means = [_blurred(graph, each, 3) for each in (first, second)]
-        mean = _lerp(graph, means[0], means[1], amount)
+        first_mean, second_mean = (_blurred(graph, each, 3) for each in (first, second))
+        mean = _lerp(graph, first_mean, second_mean, amount)
         detail = graph.add("Sub", plain, mean)
-        first_contrast, second_contrast = (
-            _contrast(graph, graph.add("Sub", each, its)) for each, its in zip((first, second), means, strict=True)
-        )
+        first_contrast = _contrast(graph, graph.add("Sub", first, first_mean))
+        second_contrast = _contrast(graph, graph.add("Sub", second, second_mean))
         wanted = _lerp(graph, first_contrast, second_contrast, amount)
         found = graph.add("Max", _contrast(graph, detail), graph.constant(LEAST_CONTRAST))
         gain = graph.add("Clip", graph.add("Div", wanted, found), graph.constant(1.0), graph.constant(MOST_GAIN))
