@@ -94,7 +94,7 @@ def build(model: BaseStyle | UpscaleModel, *, layout: str = "float-nchw", half: 
         image = graph.add("Transpose", graph.cast(image, TensorProto.FLOAT), perm=[0, 3, 1, 2])
         with graph.float32():
             image = graph.add("Mul", image, graph.constant(1 / 255))
-    result = _added(graph, model, image)
+    result = _added(graph, model.blended() if isinstance(model, UpscaleModel) else model, image)
     if layout == "uint8-nhwc":
         with graph.float32():
             result = graph.add("Round", graph.add("Mul", result, graph.constant(255.0)))

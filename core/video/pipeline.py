@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -129,24 +130,42 @@ def computed(
     if len(functions) > 1:
         yield from _spread(items, functions)
         return
-    transfers: Transfers | None = None
-    waiting: deque[tuple[Any, Callable[[], Tensor] | None]] = deque()
-    started = done = ahead = 0
+    yield from _fetched(_in_turn(items, functions[0], progress))
+
+
+def _in_turn(
+    items: Iterable[Any], function: FrameFunction, progress: Callable[[int], ProgressCallback | None]
+) -> Iterator[Any]:
+    done = 0
     for item in items:
-        arrived: Callable[[], Tensor] | None = None
         if isinstance(item, Frame):
-            result = functions[0](item.pixels, progress(started))
-            started += 1
-            transfers = transfers or Transfers(result.device)
-            ahead = result.device.type == "cuda"  # frames that are computed while one is copied to the host
-            arrived = transfers.download(result)
-        waiting.append((item, arrived))
-        while waiting and (waiting[0][1] is None or started - done > ahead):
-            earlier, there = waiting.popleft()
-            done += there is not None
-            yield earlier if there is None else replace(earlier, pixels=there())
-    for earlier, there in waiting:
-        yield earlier if there is None else replace(earlier, pixels=there())
+            item = replace(item, pixels=function(item.pixels, progress(done)))
+            done += 1
+        yield item
+
+
+def _fetched(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield items in order, with frames of a CUDA device on the host: each is copied while the next one is computed."""
+    transfers: Transfers | None = None
+    waiting: deque[Callable[[], Any]] = deque()
+    for item in items:
+        is_far = isinstance(item, Frame) and item.pixels.device.type == "cuda"
+        if not is_far and not waiting:
+            yield item
+            continue
+        while is_far and waiting:
+            yield waiting.popleft()()
+        if is_far:
+            transfers = transfers or Transfers(item.pixels.device)
+            waiting.append(partial(_arrived, item, transfers.download(item.pixels)))
+        else:
+            waiting.append(partial(_arrived, item, None))
+    while waiting:
+        yield waiting.popleft()()
+
+
+def _arrived(item: Any, pixels: Callable[[], Tensor] | None) -> Any:
+    return item if pixels is None else replace(item, pixels=pixels())
 
 
 def _spread(items: Iterable[Any], functions: Sequence[FrameFunction]) -> Iterator[Any]:

@@ -66,8 +66,8 @@ def test_public_names_of_core():
     assert set(core.__all__) == {
         "ArchSpec", "LossNetwork", "Progress", "RECIPES", "StyleModel", "StyleRecipe", "TransformNet", "UpscaleModel",
         "UpscaleRecipe", "blend_styles", "build_network", "errors", "export", "fill_transparent", "list_styles",
-        "list_upscalers", "load_style",
-        "load_upscaler", "optimize_image", "style_regions", "train_style", "train_upscaler",
+        "list_upscalers", "load_style", "load_upscaler", "optimize_image", "predict_style", "process_video", "style_regions",
+        "train_predictor", "train_style", "train_upscaler",
     }  # fmt: skip
     for name in core.__all__:
         assert getattr(core, name) is not None and name in dir(core)

@@ -64,6 +64,7 @@ def test_used_up_limit_leaves_nothing(machine):
     assert available_memory(machine("0::/\n", **{"memory.max": 5 * MiB, "memory.current": 7 * MiB})) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems lack these limits or numbers")
 @pytest.mark.parametrize(("limit", "used"), [("RLIMIT_AS", "vms"), ("RLIMIT_DATA", "data")])
 def test_limits_of_the_process(limit, used, run_new_python):

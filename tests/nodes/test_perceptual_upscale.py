@@ -196,7 +196,9 @@ def test_interruption_stops_at_once(pack, host, model):
 
 @pytest.mark.parametrize("node", NODES)
 def test_lists_only_networks_and_files(pack, host, node):
-    bundled = pack.module("core.models.upscale_model").list_upscalers()
+    entries = pack.module("core.hub.manifest").entries("upscale")
+    bundled = [entry.id for entry in entries if entry.replaced_by is None]
+    assert "perceptual_x8" not in bundled and "pixel_x8" in bundled
     assert _options(pack, node) == bundled
     for name in ("readme.txt", ".hidden.pth", "a.training.safetensors", "b.pth"):
         (host.upscalers / name).write_bytes(safetensors({}))

@@ -121,6 +121,7 @@ def test_control_characters_never_reach_the_terminal(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_text_that_the_encoding_lacks_is_escaped(run_python, tmp_path):
     path = save_style(tmp_path / "a.safetensors", title="星月夜")
     process = run_python(f"import sys; sys.stdout.reconfigure(encoding='ascii'); {MAIN}", "describe", path)
@@ -155,6 +156,7 @@ os.execv(sys.executable, [sys.executable, "-c", sys.argv.pop(1), *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 @pytest.mark.parametrize("closed", [1, 2])
 def test_closed_streams_are_no_obstacle(closed, run_python, tmp_path):
