@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fuzz_checkpoints import attempt, mutants, write_seeds
 
 
@@ -10,6 +11,7 @@ def test_seeds_are_opened(tmp_path):
         assert attempt(path) == "opened", path
 
 
+@pytest.mark.slow
 def test_damaged_files_are_opened_or_rejected(tmp_path):
     outcomes = [(path.name, attempt(path)) for path in mutants(tmp_path, 120, seed=1)]
     assert {outcome for _, outcome in outcomes} == {"opened", "rejected"}, outcomes

@@ -372,6 +372,7 @@ def test_errors_for_bad_style_training_options_are_one_line(refused, training, t
     assert not list(tmp_path.glob("mine*"))
 
 
+@pytest.mark.slow
 def test_train_predictor_writes_a_predictor_that_training_a_style_starts_from(run, refused, training, tmp_path):
     painting, photos, out = training[1], training[3], tmp_path / "any.safetensors"
     (tmp_path / "paintings").mkdir()
@@ -445,6 +446,7 @@ def test_command_runs_as_a_process(run_python, style, tmp_path):
     assert len(process.stderr.splitlines()) == 1 and "none.png" in process.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes")
 def test_closed_pipe_ends_quietly(start_python, style):
     reading, writing = os.pipe()

@@ -108,6 +108,7 @@ def test_progress_counts_bands_and_can_cancel() -> None:
         engine(image, stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arch",
     [

@@ -69,6 +69,7 @@ def test_batch_memory_does_not_grow_with_frames(run_python, arch, side, count):
     assert long - short < count * frame + (16 << 20)
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("mebibytes", [1000, 60])
 def test_planned_memory_matches_used_memory(run_python, mebibytes):
@@ -78,6 +79,7 @@ def test_planned_memory_matches_used_memory(run_python, mebibytes):
     assert planned / 3 < used < planned + copies + (24 << 20)
 
 
+@pytest.mark.slow
 def test_thin_bands_of_large_photo_match_float64(root):
     """The largest error is 1.2e-5.
 

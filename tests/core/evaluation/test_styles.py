@@ -218,6 +218,7 @@ def command(style, folder, network):
     return ["evaluate", "style", style, "--data", folder / "photos", *settings]
 
 
+@pytest.mark.slow
 def test_command_writes_page_json_plot_and_pictures(run, command, folder, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(module, "_REPEATS", 1)

@@ -228,6 +228,7 @@ def command(small, photos, painting, tmp_path):
     return ["--data", tmp_path / "photos", "--style-image", painting, "--vgg16", tmp_path / "vgg16.safetensors"]
 
 
+@pytest.mark.slow
 def test_command_measures_own_and_foreign_styles_and_draws_a_sheet(run, command, tmp_path, monkeypatch):
     hide_optional_packages(monkeypatch)  # it works right after installation
     own, foreign = save_style(tmp_path / "own.safetensors"), tmp_path / "theirs.pth"

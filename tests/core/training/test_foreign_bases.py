@@ -60,6 +60,7 @@ def test_training_starts_from_the_picture_of_any_program(kind, new_run, tmp_path
     assert (model.stylize(image) - program(image).clamp(0, 1)).abs().max() * 255 < 0.1
 
 
+@pytest.mark.slow
 def test_training_from_a_foreign_base_learns_and_resumes(new_run, tmp_path, same, stop_at):
     torch.save(make("pytorch/examples"), tmp_path / "base.pth")
     settings = {"init_from": tmp_path / "base.pth", "size": 48, "steps": 12, "learning_rate": 3e-3}

@@ -66,6 +66,7 @@ def test_bounded_quadratic_reaches_its_minimum():
     assert parts["far"] == pytest.approx(float((scale * (goal.clamp(0, 1) - goal).square()).mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_result_is_as_good_as_scipys_bounded_lbfgs(network, photo, painting):
     """Compare with scipy's L-BFGS-B on the same objective, with as many iterations and a line search."""
     objective = build_objective(STANDARD, STANDARD.weights, network, painting, "cpu")

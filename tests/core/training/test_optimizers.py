@@ -83,6 +83,7 @@ def test_build_optimizer_knows_every_name_and_recipes_reject_others(new_run):
         new_run(optimizer="sgd")
 
 
+@pytest.mark.slow
 def test_training_with_muon_learns_and_differs_from_adam(new_run):
     seen = []
     trained = run_training(

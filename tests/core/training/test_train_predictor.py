@@ -100,6 +100,7 @@ def test_folder_without_a_readable_painting_is_rejected(tmp_path):
         PaintingFolder(tmp_path, 32, 1).batch(0)
 
 
+@pytest.mark.slow
 def test_training_learns_and_gives_a_predictor(trained, paintings):
     seen = []
     path = trained(recipe=dataclasses.replace(WIDE, steps=24), progress=seen.append, facts={"license": "MIT"})
@@ -150,6 +151,7 @@ def test_run_starts_from_a_style_or_a_predictor(trained, tmp_path):
     assert not new.head.weight.abs().max() > 1e-6
 
 
+@pytest.mark.slow
 def test_style_training_starts_from_what_a_predictor_predicts(trained, new_run):
     predictor = trained()
     run = new_run(init_from=predictor)

@@ -117,6 +117,7 @@ def test_mesh_loss_uses_every_period_of_the_recipe(tmp_path):
     assert seen[-1].losses["mesh"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_network_learns_mean_of_teacher_over_flips_and_rotations(train):
     teacher = train("teacher", dataclasses.replace(RECIPE, steps=30, learning_rate=1e-2))
     recipe = dataclasses.replace(RECIPE, steps=150, learning_rate=3e-3)
@@ -163,6 +164,7 @@ def test_run_with_teacher_resumes_exactly_and_is_another_run_than_without(train)
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_several_teachers_take_turns(train):
     one, two = train("one"), train("two", seed=1)
     network = load_network(one)[0]
@@ -264,6 +266,7 @@ def test_run_on_damaged_photos_resumes_exactly(train):
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_restorer_of_factor_one_learns_to_clean(train, photos):
     arch = "c3s1-8,R8,c3s1-3 norm=none padding=zero output=linear base=bicubic"
     recipe = dataclasses.replace(RESTORE, arch=arch, size=24, steps=60, learning_rate=5e-3)

@@ -316,6 +316,7 @@ def small_disk(monkeypatch, tmp_path):
     return limit
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_on_disks_of_any_size(new_run, small_disk, same, stop_at, tmp_path):
     with pytest.raises(Cancelled):
         run_training(new_run("state"), stop_at(4))
