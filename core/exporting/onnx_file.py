@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: float-nchw: (N, 3, H, W) float32 RGB in [0, 1] | uint8-nhwc: (N, H, W, 3) bytes
 LAYOUTS = ("float-nchw", "uint8-nhwc")
-_SIDES: dict[str, tuple[str | int, ...]] = {
+_SIDES: dict[str, tuple[int | str, ...]] = {
     "float-nchw": ("N", 3, "height", "width"),
     "uint8-nhwc": ("N", "height", "width", 3),
 }
