@@ -111,9 +111,10 @@ class Planner:
 
     def after(self, failed: MemoryPlan) -> MemoryPlan | None:
         """Return the next plan to try when memory ran out with one: smaller bands, slabs, maps in the host's memory."""
-        plans = self._candidates(failed.budget)
+        # Bands that suit the budget may be larger than the maps of a small image.
+        plans = self._candidates(min(failed.budget, failed.bytes) if failed.whole else failed.budget)
         for plan in plans:
-            if plan == failed:
+            if plan == failed or failed.whole:
                 break
         for plan in plans:
             if (plan.band_bytes < failed.band_bytes or _way(plan) != _way(failed)) and plan.bytes <= failed.bytes:
