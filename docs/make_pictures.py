@@ -217,7 +217,7 @@ def stylize_video() -> Image.Image:
 
 def sheet() -> Image.Image:
     named = [(model.name, model) for model in styles()]
-    return picture(style_sheet(photo("astronaut"), named, side=2 * _PANEL, columns=3))
+    return picture(style_sheet(photo("astronaut"), named, side=_PANEL * 9 // 8, columns=3))
 
 
 def perceptual_upscale() -> Image.Image:
