@@ -44,7 +44,7 @@ def main() -> None:
     print("| network | photos, largest difference | one color, largest difference | one color, spread |")
     print("|---|---:|---:|---:|")
     for seed, entry in enumerate(each for each in entries() if each.is_bundled and each.task in ("style", "upscale")):
-        model = load_style(entry.id) if entry.task == "style" else load_upscaler(entry.id)
+        model = load_style(entry.id) if entry.task == "style" else load_upscaler(entry.id).blended()
         run = model.stylize if entry.task == "style" else model.upscale
         worst = {False: 0.0, True: 0.0}
         spread = 0.0

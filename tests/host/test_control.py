@@ -60,7 +60,7 @@ def test_object_info_lists_options_and_nodes(comfyui):
     info = comfyui.get("/object_info")
     stylize = info["FastStylize"]["input"]
     assert set(stylize["required"]) == {"image", "style_model"}
-    expected = {"strength", "stroke_size", "color", "mask", "feather", "temporal"}
+    expected = {"strength", "stroke_size", "color", "mask", "feather", "temporal", "wrap", "auto_stroke_size"}
     assert set(stylize["optional"]) == expected
     for node in ("FastStylize", "BlendStyles", "StyleRegions"):
         inputs = info[node]["input"]["required"] | info[node]["input"].get("optional", {})

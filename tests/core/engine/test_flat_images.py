@@ -126,7 +126,7 @@ def test_rows_of_several_styles_keep_their_own_shift():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STYLES + UPSCALERS)
 def test_random_sizes_match_plain_forward(name):
-    model = load_upscaler(name) if name in UPSCALERS else load_style(name)
+    model = load_upscaler(name).blended() if name in UPSCALERS else load_style(name)
     run = model.upscale if name in UPSCALERS else model.stylize
     choice = random.Random(name)
     for index in range(4):
