@@ -37,8 +37,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="form of the pictures that go in and come out: floats from 0 to 1, or bytes (default: %(default)s)",
     )  # fmt: skip
     command.add_argument(
-        "--fidelity", type=float, default=0.0, metavar="F",
-        help="of an upscaler with a partner, as for the command upscale: from 0 to 1 (default: 0)",
+        "--fidelity", type=float, metavar="F",
+        help="of an upscaler with a partner, from 0 to 1 (default: the command upscale's)",
     )  # fmt: skip
     command.add_argument(
         "--runtime", metavar="FOLDER",
@@ -72,7 +72,7 @@ def _open(name: str, arguments: argparse.Namespace) -> StyleModel | UpscaleModel
     model = load_model(name, channel_order=arguments.channel_order, output=arguments.output_function)
     if isinstance(model, UpscaleModel):
         return model.blended(arguments.fidelity)
-    if arguments.fidelity:
+    if arguments.fidelity is not None:
         raise errors.InputError(f"--fidelity is for upscalers; {model.name} is a style")
     return model
 

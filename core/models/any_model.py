@@ -22,7 +22,6 @@ def load_model(name_or_path: str | Path, **options: Any) -> StyleModel | Upscale
         CheckpointError: If there is no such name or file, or if it holds something else.
     """
     base, _ = split(name_or_path)
-    network, _, _ = open_network(network_file(base))
-    if network.spec.scale > 1:
-        return load_upscaler(name_or_path, **options)
-    return load_style(name_or_path, **options)
+    _, _, facts = open_network(network_file(base))
+    load = load_upscaler if facts.get("task") == UpscaleModel.task else load_style
+    return load(name_or_path, **options)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from helpers import save_style
+from perceptual_style.core import load_upscaler
 from perceptual_style.core.exporting.web_runtime import FILES
 
 pytest.importorskip("onnx")
@@ -27,6 +29,15 @@ def test_export_of_upscaler_blends_with_its_partner(run, tmp_path):
         target = tmp_path / f"{fidelity}.onnx"
         assert run("export", "perceptual_x2", "--fidelity", fidelity, "-o", target)[0] == 0
     assert (tmp_path / "0.onnx").read_bytes() != (tmp_path / "1.onnx").read_bytes()
+
+
+def test_export_of_upscaler_has_the_fidelity_of_the_command_upscale(run, tmp_path):
+    target = tmp_path / "x2.onnx"
+    assert run("export", "perceptual_x2", "-o", target)[0] == 0
+    image, model = torch.rand(1, 3, 20, 24), load_upscaler("perceptual_x2")
+    exported = OnnxModel(target)(image)
+    assert (exported - model.upscale(image, precision="fp32")).abs().max() < 1 / 255
+    assert (exported - model.upscale(image, fidelity=0.0, precision="fp32")).abs().max() > 1 / 255
 
 
 def test_export_of_a_page_lists_the_networks(run, tmp_path):

@@ -13,6 +13,7 @@ from perceptual_style.core.checkpoints.own_format import save_network
 from perceptual_style.core.errors import Cancelled, CheckpointError, ImageError, InputError
 from perceptual_style.core.hub import manifest
 from perceptual_style.core.images.masks import enlarge_mask
+from perceptual_style.core.models.any_model import load_model
 from perceptual_style.core.models.upscale_model import (
     UpscaleModel,
     list_upscalers,
@@ -176,6 +177,7 @@ def test_restorer_of_the_same_size_blends_with_the_image_itself(tmp_path, size, 
     save_network(tmp_path / "restore_x1.safetensors", network, {**RESTORER, "name": "restore_x1"})
     model, image = load_upscaler(tmp_path / "restore_x1.safetensors"), torch.rand(1, 3, *size, generator=rng)
     assert model.scale == 1
+    assert isinstance(load_model(tmp_path / "restore_x1.safetensors"), UpscaleModel)
     restored = model.upscale(image, precision="fp32")
     torch.testing.assert_close(restored, model.network(image).clamp(0, 1))
     torch.testing.assert_close(model.upscale(image, denoise=0), image)
