@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..arithmetic import autocast
 from ..errors import ArchError
 from .styles import Rows, rows_of, with_rows
 from .transform_net import TransformNet
@@ -92,7 +93,7 @@ class StyleEncoder(nn.Module):
         """Return what describes each painting, (N, numbers): roots of means and deviations, and reduced Gram matrices."""
         with torch.no_grad():
             features = self.features(paintings)
-        with torch.autocast(paintings.device.type, enabled=False):  # sums over pixels
+        with autocast(paintings.device, None):  # sums over pixels
             return torch.cat([part for layer in self.spec.layers for part in self._of_layer(layer, features[layer])], 1)
 
     def _of_layer(self, layer: str, features: Tensor) -> list[Tensor]:

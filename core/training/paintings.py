@@ -75,11 +75,15 @@ class PaintedPhotos:
     Args:
         photos: the photos.
         paintings: the paintings, with the same batch size.
+
+    Attributes:
+        workers: number of batches that are prepared at once.
     """
 
     def __init__(self, photos: PhotoFolder, paintings: PaintingFolder) -> None:
         self.photos, self.paintings = photos, paintings
         self.files, self.batch_size = photos.files, photos.batch_size
+        self.workers = 1
 
     @property
     def skipped(self) -> dict[Path, str]:
@@ -91,8 +95,8 @@ class PaintedPhotos:
         return self.photos.batch(index, share), self.paintings.batch(index, share)
 
     def batches(self, start: int, stop: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches from start to stop - 1, preparing each while the previous one is in use."""
-        return ahead(partial(self.batch, share=share), start, stop)
+        """Yield the batches from start to stop - 1, preparing the next ones while one is in use."""
+        return ahead(partial(self.batch, share=share), start, stop, self.workers)
 
 
 def turned(image: Tensor, angle: float) -> Tensor:

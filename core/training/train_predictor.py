@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
 from ..losses.loss_network import LossNetwork
@@ -23,7 +24,7 @@ from ..network.transform_net import output_function
 from ..progress import ProgressCallback
 from . import state as training_state
 from .paintings import PaintedPhotos, PaintingFolder
-from .photos import PhotoFolder
+from .photos import PhotoFolder, loader_workers, on_device
 from .predictor_recipes import PREDICTOR_RECIPE, PredictorRecipe
 from .style_start import check_fit, is_predictor, new_start, trained_start
 from .trainer import Training, check_name, prepare, train
@@ -97,6 +98,7 @@ def train_predictor(
         PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows),
         PaintingFolder(run.paintings, recipe.style_size, recipe.batch_size, run.seed),
     )
+    data.workers = loader_workers(device)
     identity = _identity(run, data, weights, amp)
     if not prepare(path, identity, data.files):
         return path
@@ -173,8 +175,8 @@ class _Losses:
         self.loss_network, self.device, self.amp = loss_network, device, amp
 
     def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        photos, paintings = (each.to(self.device, memory_format=torch.channels_last) for each in batch)
-        with torch.autocast(self.device.type, dtype=self.amp or torch.bfloat16, enabled=self.amp is not None):
+        photos, paintings = (on_device(each, self.device) for each in batch)
+        with autocast(self.device, self.amp):
             raw = self.predictor(self.pixels.to_network(photos), paintings, raw=True).float()
             pictures = self.pixels.from_network(output_function(raw, self.predictor.trunk.spec.output))
             return Objective(self.loss_network, self.recipe.weights, paintings)(pictures, photos)
