@@ -58,9 +58,8 @@ class _TensorFloat32:
 
     @property
     def _holder(self) -> Any:
-        return getattr(
-            torch.backends.cudnn, "conv", torch.backends.cudnn
-        )  # torch 2.9 and newer: one for each operation
+        # torch 2.9 and newer have a switch for each operation
+        return getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)
 
     @property
     def _name(self) -> str:

@@ -145,9 +145,8 @@ def release_memory(device: torch.device) -> None:
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
     if device.type == "cpu":
-        with contextlib.suppress(
-            AttributeError, OSError, TypeError
-        ):  # glibc has this function, other systems do not need it
+        # glibc has this function, other systems do not need it
+        with contextlib.suppress(AttributeError, OSError, TypeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 

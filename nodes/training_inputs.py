@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..core.errors import ImageError, InputError
 from ..core.hub.manifest import Entry, find_entry
+from ..core.images.filters import fitted
 from ..core.images.folders import find_images
 from ..core.images.reading import read_image
 from ..core.models.loading import network_file
 from ..core.training.base_styles import NOTHING, base_file
-from ..core.training.photos import fitted
 from ..core.training.style_recipes import StyleRecipe, adjusted, get_recipe
 from . import images
 from .choices import Choices

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ArchError, CheckpointError, DiskFullError, quoted, shortened
 from ..files import atomic_write
@@ -194,10 +194,17 @@ def save_network(
         CheckpointError: if the file cannot be written, or the facts do not name the styles of a network of several
     """
     check_styles(facts, network.spec)
-    tensors = network.state_dict()
+    save_module(path, network, network.spec, facts, half=half, pixels=pixels)
+
+
+def save_module(
+    path: str | Path, module: nn.Module, spec: ArchSpec, facts: Mapping[str, Any], *, half: bool, pixels: PixelConvention
+) -> None:  # fmt: skip
+    """Write the state of a module that is, or contains, a network with this architecture; see `save_network`."""
+    tensors = module.state_dict()
     if half:
         tensors = {key: halved(t) for key, t in tensors.items()}
-    header = {**facts, "format": _FORMAT, "arch": str(network.spec)}
+    header = {**facts, "format": _FORMAT, "arch": str(spec)}
     if pixels != OURS:
         header["pixels"] = str(pixels)
     save_tensors(path, tensors, header)

@@ -19,6 +19,9 @@ from ..errors import CheckpointError, first_line, shortened
 from .budget import Budget
 from .torch_files import AGAIN, FEWEST_TENSORS, TorchFile, states_in
 
+#: Suffixes of files that may hold a network; .tar stands for .pth.tar
+NETWORK_SUFFIXES = (".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx", ".h5", ".ckpt", ".tar")
+
 _LARGEST_HEADER = 2**24
 _OPERATIONS_OF_TENSOR = 20  # of a budget; a pickle takes as many to describe a tensor
 _INDEX_OF_TENSORFLOW = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of a table file

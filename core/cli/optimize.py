@@ -12,11 +12,11 @@ from torch import Tensor
 
 from .. import errors
 from ..devices import pick_device
+from ..images.filters import fitted
 from ..images.reading import read_image
 from ..images.writing import check_format, check_target, save_image, save_images
 from ..losses.objective import ObjectiveWeights
 from ..training.optimize_image import inversion, optimize_image, reconstruction
-from ..training.photos import fitted
 from ..training.style_recipes import StyleRecipe, get_recipe
 from .options import add_device, add_loss_weights, check_not_read
 from .terminal import plain

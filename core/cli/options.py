@@ -87,7 +87,12 @@ def progress_bar(unit: str, **options: Any) -> Iterator[Callable[[Progress], Non
 def show_notes(progress: Progress) -> None:
     """Print the notes of a progress report above the bar."""
     for note in progress.notes:
-        tqdm.write(one_line(f"perceptual-style: {note}"), file=sys.stderr)
+        tell(note)
+
+
+def tell(text: str) -> None:
+    """Print a line on stderr, above a bar if there is one."""
+    tqdm.write(one_line(f"perceptual-style: {text}"), file=sys.stderr)
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

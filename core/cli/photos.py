@@ -19,7 +19,7 @@ from ..batch.ray_cluster import process_on_ray
 from ..devices import pick_devices
 from ..images.folders import HEIF_SUFFIXES
 from ..video.reading import VIDEO_SUFFIXES
-from .options import add_device, add_overrides
+from .options import add_device, add_overrides, tell
 from .terminal import one_line
 
 _NAMED = 5  # files that a message names
@@ -106,10 +106,6 @@ def each_photo(
     Raises:
         InputError: If the options contradict each other.
     """
-
-    def tell(text: str) -> None:
-        tqdm.write(one_line(text), file=sys.stderr)
-
     if in_order and (arguments.ray or arguments.skip_existing or arguments.workers not in (None, 1)):
         raise errors.InputError(
             "with --temporal, each frame needs the ones before it; remove --ray, --workers and --skip-existing"
@@ -118,10 +114,10 @@ def each_photo(
     devices = [] if arguments.ray else pick_devices(arguments.device, arguments.workers)
     jobs = plan_jobs(arguments.photos, arguments.output, kept)
     if others := left_out(arguments.photos):
-        tell(f"perceptual-style: {_left_out(others)}")
+        tell(_left_out(others))
     if arguments.skip_existing and (existing := sum(not job.new for job in jobs)):
         jobs = [job for job in jobs if job.new]
-        tell(f"perceptual-style: skipped {existing} of {existing + len(jobs)} photos whose results already exist")
+        tell(f"skipped {existing} of {existing + len(jobs)} photos whose results already exist")
     if arguments.ray:
         outcomes = process_on_ray(jobs, treatment, arguments.ray, arguments.workers, arguments.device)
     else:
@@ -131,9 +127,9 @@ def each_photo(
         for outcome in tqdm(outcomes, total=len(jobs), unit="photo", disable=len(jobs) < 2, file=sys.stderr):
             failed += outcome.error is not None
             if arguments.verbose and outcome.note:
-                tell(outcome.note)
+                tqdm.write(one_line(outcome.note), file=sys.stderr)
             for line in filter(None, (outcome.error, outcome.warning)):
-                tell(f"perceptual-style: {line}")
+                tell(line)
     return 2 if failed else 0
 
 

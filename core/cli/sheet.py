@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from .. import errors
+from ..checkpoints.tensor_files import NETWORK_SUFFIXES
 from ..devices import pick_device
 from ..evaluation.sheet import LARGEST_SIDE, SMALLEST_SIDE, style_sheet
 from ..hub.fetch import is_downloaded
@@ -15,10 +15,7 @@ from ..images.reading import read_image
 from ..images.writing import check_target, save_image
 from ..models.style_model import StyleModel, load_styles
 from ..network.styles import split
-from .options import add_device, check_not_read, prints, progress_bar
-from .terminal import plain
-
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx")  # of files in a folder
+from .options import add_device, check_not_read, prints, progress_bar, tell
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -78,11 +75,11 @@ def _styles(given: list[str] | None) -> list[StyleModel]:
 def _in_folder(folder: Path) -> list[StyleModel]:
     """Return the styles in a folder. Other files of weights are skipped, each with a line."""
     models: list[StyleModel] = []
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in NETWORK_SUFFIXES):
         try:
             models += load_styles(path)
         except errors.CheckpointError as error:
-            print(plain(f"perceptual-style: skipped {path.name}: {error}"), file=sys.stderr)
+            tell(f"skipped {path.name}: {error}")
     if not models:
         raise errors.InputError(f"there are no styles in the folder {folder}")
     return models

@@ -21,8 +21,7 @@ from ..progress import Progress
 from ..video.functions import frame_functions
 from ..video.process import process_video
 from ..video.reading import VIDEO_SUFFIXES, open_video
-from .options import show_notes
-from .terminal import plain
+from .options import show_notes, tell
 
 _ANIMATIONS = (".gif", ".png", ".apng")  # read as videos if the output is one
 _WRITABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
@@ -98,13 +97,13 @@ def each_video(
     failed = 0
     for source, target in _targets(_inputs(arguments), arguments.output, kept):
         if arguments.skip_existing and target.exists():
-            _tell(f"skipped {source}: {target} exists already")
+            tell(f"skipped {source}: {target} exists already")
             continue
         try:
             _process(arguments, source, target, model, compute(), devices, planned)
         except errors.PerceptualStyleError as error:
             text = str(error)
-            _tell(text if str(source) in text or str(target) in text else f"{source}: {text}")
+            tell(text if str(source) in text or str(target) in text else f"{source}: {text}")
             failed += 1
     return 2 if failed else 0
 
@@ -119,7 +118,7 @@ def _process(
     functions = frame_functions(model, compute, devices, height, width, **options)
     if arguments.verbose:
         at_once = f", {len(functions)} frames at a time" if len(functions) > 1 else ""
-        _tell(f"{source}: {width}x{height} px{at_once}")
+        tell(f"{source}: {width}x{height} px{at_once}")
     with _frame_bar() as show:
         process_video(
             source, target, functions, scale=model.spec.scale, start=arguments.start or 0.0, end=arguments.end,
@@ -199,7 +198,3 @@ def _seconds(text: str) -> float:
     for part in text.split(":"):
         seconds = 60 * seconds + float(part)
     return seconds
-
-
-def _tell(text: str) -> None:
-    tqdm.write(plain(f"perceptual-style: {text}"), file=sys.stderr)

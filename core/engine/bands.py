@@ -58,9 +58,8 @@ def read_band(
         (1, C, rows, columns), channels last, in scratch memory. Scale and shift of ``source.affine`` are not applied.
     """
     device = source.device
-    held = (
-        max(columns, left + source.width) if wrap else columns
-    )  # what wraps must be read, even if it is not asked for
+    # what wraps must be read, even if it is not asked for
+    held = max(columns, left + source.width) if wrap else columns
     band = scratch.get("band", (1, source.channels, rows, held), dtype, device)
     top, bottom = max(first, 0), min(first + rows, source.height)
     threshold = None if source.affine.threshold is None else source.affine.threshold.to(dtype)

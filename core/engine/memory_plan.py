@@ -99,9 +99,8 @@ class Planner:
             if candidate.bytes <= (comfort if candidate.store_ends else budget):
                 return candidate
             tried.append(candidate)
-        if (
-            self.memory is None
-        ):  # the free memory is an estimate: try the fastest way that does not store the largest maps
+        if self.memory is None:
+            # the free memory is an estimate: try the fastest way that does not store the largest maps
             return next(one for one in tried if not one.store_ends)
         raise InputError(
             f"an image of {self.width}x{self.height} px needs {_readable(tried[-1].bytes + self.beside)} of memory beside "

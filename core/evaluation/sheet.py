@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
-from ..images.filters import resize
+from ..images.filters import fitted
 from ..images.tensors import check_image
 from ..models.stylizer import BaseStyle
 from ..progress import Progress, ProgressCallback, part_of
@@ -54,7 +53,7 @@ def style_sheet(
         raise InputError(f"the size of the pictures is {side} px; expected {SMALLEST_SIDE} to {LARGEST_SIDE}")
     if columns < 0:
         raise InputError(f"columns is {columns}; expected 0 (automatic) or more")
-    small = _reduced(photo.float(), side)
+    small = fitted(photo.detach().float(), side)
     panels: list[tuple[Image.Image, str, Sequence[str]]] = [(to_pillow(small[0].cpu()), "photo", ())]
     for number, (name, style) in enumerate(styles):
         step = _unfinished(part_of(progress, number, len(styles)))
@@ -73,13 +72,6 @@ def _unfinished(progress: ProgressCallback | None) -> ProgressCallback | None:
     if progress is None:
         return None
     return lambda state: progress(state) if state.done % state.total else None
-
-
-@torch.no_grad()
-def _reduced(photo: Tensor, side: int) -> Tensor:
-    """Return a photo whose longer side is at most ``side`` px."""
-    factor = min(side / max(photo.shape[-2:]), 1)
-    return resize(photo, *(max(round(each * factor), 1) for each in photo.shape[-2:])).clamp(0, 1)
 
 
 def write_sheet(

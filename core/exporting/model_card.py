@@ -16,7 +16,7 @@ from torch import Tensor
 from ..checkpoints.own_format import save_network
 from ..errors import InputError, shortened
 from ..hub.repositories import WEIGHTS
-from ..images.filters import resize
+from ..images.filters import fitted
 from ..images.reading import ImageFile
 from ..images.writing import encode_images
 from ..models.style_model import StyleModel
@@ -67,9 +67,9 @@ def package(
     model = replace(model, facts=facts)
     files = {WEIGHTS: _weights(model)}
     if painting is not None:
-        files["painting.jpg"] = _encoded(_reduced(painting))
+        files["painting.jpg"] = _encoded(fitted(painting.float(), _SIDE))
     for number, photo in enumerate(photos, start=1):
-        small = _reduced(photo)
+        small = fitted(photo.float(), _SIDE)
         picture = model.stylize(small, precision="fp32")
         files[f"picture_{number}.jpg"] = _encoded(
             torch.cat((small, small.new_ones(1, 3, small.shape[2], _GAP), picture), -1)
@@ -215,12 +215,6 @@ def _weights(model: StyleModel) -> bytes:
         path = Path(folder) / WEIGHTS
         save_network(path, model.network, facts, half=half, pixels=model.pixels)
         return path.read_bytes()
-
-
-def _reduced(picture: Tensor) -> Tensor:
-    """Return a picture whose longer side is at most 512 px."""
-    factor = min(_SIDE / max(picture.shape[-2:]), 1)
-    return resize(picture.float(), *(max(round(side * factor), 1) for side in picture.shape[-2:])).clamp(0, 1)
 
 
 def _encoded(picture: Tensor) -> bytes:

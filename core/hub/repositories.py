@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..checkpoints.tensor_files import NETWORK_SUFFIXES
 from ..errors import HubError, InputError
 from ..progress import ProgressCallback
 from .checksums import is_published
@@ -27,8 +28,7 @@ def is_repository(name: object) -> bool:
     return (
         isinstance(name, str)
         and re.fullmatch(f"{_NAME}/{_NAME}", name, re.ASCII) is not None
-        and Path(name).suffix.lower()
-        not in (".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx", ".h5", ".ckpt", ".tar")
+        and Path(name).suffix.lower() not in NETWORK_SUFFIXES
         and not os.path.exists(name)
     )
 

@@ -47,3 +47,14 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
         return F.interpolate(image, (height, width), mode="bicubic", antialias=True)
     except NotImplementedError:  # not every backend has it
         return F.interpolate(image.cpu(), (height, width), mode="bicubic", antialias=True).to(image.device)
+
+
+def fitted(image: Tensor, longest: int) -> Tensor:
+    """Return images (N, C, H, W) with the longest side reduced to ``longest`` px, keeping the aspect ratio.
+
+    Smaller images are returned unchanged.
+    """
+    height, width = image.shape[-2:]
+    if (side := max(height, width)) <= longest:
+        return image
+    return resize(image, max(1, round(height * longest / side)), max(1, round(width * longest / side))).clamp(0, 1)

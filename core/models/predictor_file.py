@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.own_format import halved, load_tensors, network_from, save_tensors
+from ..checkpoints.own_format import load_tensors, network_from, save_module
 from ..checkpoints.tensor_files import check_finite
 from ..errors import ArchError, CheckpointError, InputError, quoted, shortened
 from ..losses.loss_network import LossNetwork
@@ -55,10 +55,8 @@ def save_predictor(
     pixels: PixelConvention = OURS,
 ) -> None:
     """Write a predictor. Arguments and errors are those of `save_network`."""
-    tensors = {key: halved(t) if half else t for key, t in predictor.state_dict().items()}
-    encoder = asdict(predictor.encoder.spec)
-    header = {**facts, "task": TASK, "format": 1, "arch": str(predictor.trunk.spec), "encoder": encoder}
-    save_tensors(path, tensors, header | ({} if pixels == OURS else {"pixels": str(pixels)}))
+    stated = {**facts, "task": TASK, "encoder": asdict(predictor.encoder.spec)}
+    save_module(path, predictor, predictor.trunk.spec, stated, half=half, pixels=pixels)
 
 
 def load_predictor(path: str | Path) -> tuple[StylePredictor, PixelConvention, dict[str, Any]]:

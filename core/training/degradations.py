@@ -170,7 +170,6 @@ def _compressed(image: Tensor, stage: Stage, random: np.random.Generator) -> Ten
         return image
     file = io.BytesIO()
     pixels = Image.fromarray(_bytes(image).permute(1, 2, 0).numpy())
-    pixels.save(
-        file, "JPEG", quality=quality, subsampling=2 if halved else 0
-    )  # colors at half the size, as most cameras do
+    # most cameras save colors at half the size
+    pixels.save(file, "JPEG", quality=quality, subsampling=2 if halved else 0)
     return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float() / 255

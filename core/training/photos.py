@@ -222,9 +222,8 @@ def decoded(path: Path, size: int) -> Image.Image:
         image = None
         with suppress(ImageError):  # there are other readers for some kinds
             image = open_image(file)
-        if (
-            image is None or holds_numbers(image) or has_transparency(image)
-        ):  # convert would clip, and show hidden colors
+        # convert would clip numbers, and show hidden colors
+        if image is None or holds_numbers(image) or has_transparency(image):
             return Image.fromarray(read_image(path).filled[0].movedim(0, -1).mul(255).round().byte().numpy())
         image.draft("RGB", (size * 2, size * 2))  # a large JPEG decodes at a fraction of its size
         return ImageOps.exif_transpose(image).convert("RGB")
@@ -270,17 +269,6 @@ def fit_style_image(image: Tensor, style_size: int, smallest: int = 64) -> Tenso
     scale = style_size / max(height, width)
     # Every loss network takes images of 32 px.
     return _resize(image, [max(32, round(height * scale)), max(32, round(width * scale))])
-
-
-def fitted(image: Tensor, longest: int) -> Tensor:
-    """Return images (N, C, H, W) with the longest side reduced to ``longest`` px, keeping the aspect ratio.
-
-    Smaller images are returned unchanged.
-    """
-    sides = image.shape[-2:]
-    if max(sides) <= longest:
-        return image
-    return _resize(image, [max(1, round(side * longest / max(sides))) for side in sides])
 
 
 def _resize(image: Tensor, size: list[int]) -> Tensor:

@@ -11,7 +11,7 @@ from .style_recipes import RECIPES, StyleRecipe
 #: Bundled style whose network new predictors share at first.
 BASE = "udnie"
 
-_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+_LAYERS = tuple(RECIPES["standard"].weights.style)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..devices import torch_threads
+from ..engine.memory_plan import SHARE
 from ..memory import free_memory
 from ..models.stylizer import BaseStyle
 from ..models.upscale_model import UpscaleModel
 from ..progress import ProgressCallback
 from .pipeline import FrameFunction
 
-_MEMORY_SHARE = 0.6  # share of the free memory that all frames in hand may use together
 _PIXEL_BYTES = 12  # of a frame
 _COPIES = 3  # of a frame and of its result, in hand at a time
 
@@ -49,7 +49,7 @@ def frame_functions(
     if on_cpu:
         working = model.working_bytes(height, width, devices[0], precision, memory, **(planned or {}))
         needed = working + height * width * _PIXEL_BYTES * _COPIES * (1 + model.spec.scale**2)
-        room = int(free_memory(devices[0]) * _MEMORY_SHARE) if memory is None else memory
+        room = int(free_memory(devices[0]) * SHARE) if memory is None else memory
         devices = devices[: max(1, room // (needed if memory is None else working))]
     usual = torch.get_num_threads()
     threads = max(1, usual // len(devices)) if on_cpu else usual

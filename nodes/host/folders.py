@@ -8,14 +8,13 @@ from pathlib import Path
 
 import folder_paths
 
+from ...core.checkpoints.tensor_files import NETWORK_SUFFIXES
 from ...core.training.state import CHECKPOINT_SUFFIX
 
 STYLE_FOLDER, UPSCALE_FOLDER, LOSS_FOLDER = "fast_style", "perceptual_upscale", "loss_networks"
-# .tar stands for .pth.tar: the host compares only what follows the last dot
-_NETWORK_SUFFIXES = {".safetensors", ".pth", ".pt", ".model", ".t7", ".onnx", ".h5", ".ckpt", ".tar"}
 _SUFFIXES = {
-    STYLE_FOLDER: _NETWORK_SUFFIXES,
-    UPSCALE_FOLDER: _NETWORK_SUFFIXES,
+    STYLE_FOLDER: set(NETWORK_SUFFIXES),
+    UPSCALE_FOLDER: set(NETWORK_SUFFIXES),
     LOSS_FOLDER: {".safetensors", ".pth", ".pt"},
 }
 
@@ -56,7 +55,7 @@ def model_files(folder: str) -> list[str]:
 def is_network_file(name: str) -> bool:
     """Return whether a name ends as files of networks do. Archives in general are not listed, only .pth.tar."""
     name = name.lower()
-    return Path(name).suffix in _NETWORK_SUFFIXES and (
+    return Path(name).suffix in NETWORK_SUFFIXES and (
         not name.endswith(".tar") or name.endswith((".pth.tar", ".pt.tar"))
     )
 

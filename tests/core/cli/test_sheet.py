@@ -9,6 +9,7 @@ import torch
 from helpers import save_noise, save_style
 from network_archs import randomized
 from perceptual_style.core.checkpoints.own_format import save_network
+from perceptual_style.core.checkpoints.tensor_files import NETWORK_SUFFIXES
 from perceptual_style.core.cli import sheet as command
 from perceptual_style.core.images.reading import read_image
 from PIL import Image
@@ -53,6 +54,16 @@ def test_sheet_shows_names_files_folders_and_styles_of_files(run, tmp_path, styl
     assert [line for line in lines if "skipped" in line and "upscaler.safetensors" in line and "x2 upscaler" in line]
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.width > 3 * 64
+
+
+@pytest.mark.parametrize("suffix", NETWORK_SUFFIXES)
+def test_sheet_shows_files_of_every_suffix_in_a_folder(run, tmp_path, shown, suffix):
+    folder = tmp_path / "styles"
+    folder.mkdir()
+    save_style(folder / "one.safetensors").rename(folder / f"one{suffix}")
+    photo = save_noise(tmp_path / "photo.png", 80, 64)
+    assert run("sheet", photo, "-o", tmp_path / "sheet.png", "--size", 64, "--styles", folder)[0] == 0
+    assert len(shown) == 1
 
 
 def test_sheet_without_styles_shows_all_that_are_here(run, tmp_path, shown, monkeypatch):
