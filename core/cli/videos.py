@@ -42,7 +42,7 @@ def add_video_arguments(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--crf", type=float, metavar="N",
-        help="quality of the encoding: smaller is better and makes larger files (default: 18 for H.264, whose loss is hard to see)",
+        help="quality of the encoding: smaller is better and makes larger files (default: 18 for H.264; the loss is hard to see)",
     )  # fmt: skip
 
 

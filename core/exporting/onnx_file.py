@@ -83,7 +83,7 @@ def build(model: BaseStyle | UpscaleModel, *, layout: str = "float-nchw", half: 
     """Return a model as an ONNX model; arguments and errors as `export`."""
     if layout not in LAYOUTS:
         raise InputError(f"the layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
-    need("onnx", "onnx", "exporting a network")
+    need("onnx", "onnx", f"{model.name} becomes an ONNX file")
     from onnx import TensorProto, helper
 
     from .graph import Graph
