@@ -20,7 +20,7 @@ from perceptual_style.core.engine import memory_plan
 from perceptual_style.core.engine.engine import Engine
 from perceptual_style.core.engine.passes import BandedNetwork
 from perceptual_style.core.engine.ranges import fits_float16
-from perceptual_style.core.hub.manifest import names
+from perceptual_style.core.hub.manifest import entries
 from perceptual_style.core.models.blend import blend_styles, style_regions
 from perceptual_style.core.network.pixels import OURS, PixelConvention
 from perceptual_style.core.network.transform_net import TransformNet, extend
@@ -28,6 +28,9 @@ from pretended.device import DEVICE, Pretended, on_device, put, stays
 from torch import Tensor
 
 WAYS = [{}, {"band_rows": 14, "store_ends": False, "host_maps": True}]
+BUNDLED_STYLES, BUNDLED_UPSCALERS = (
+    [entry.id for entry in entries(task) if entry.is_bundled] for task in ("style", "upscale")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +74,9 @@ def test_whole_maps_match_plain_forward(arch: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*names("style"), *names("upscale")])
+@pytest.mark.parametrize("name", [*BUNDLED_STYLES, *BUNDLED_UPSCALERS])
 def test_bundled_networks_match_plain_forward_at_any_size(name: str) -> None:
-    load = load_style if name in names("style") else load_upscaler
+    load = load_style if name in BUNDLED_STYLES else load_upscaler
     compare_at_20_sizes(load(name).network)
 
 
