@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..core.training.optimize_image import optimize_image
+from .. import core  # its functions load on first use, so the host starts sooner
 from ..core.training.style_recipes import RECIPES, get_recipe
 from . import images, loss_networks
 from .host import advanced, image_options, io, progress_callback, search_aliases, whole_device
@@ -58,7 +58,7 @@ class OptimizeStyle(io.ComfyNode):
             images.check(image)
         chosen, weights = loss_networks.with_loss_network(get_recipe(recipe), loss_network)
         with whole_device() as device:
-            optimized = optimize_image(
+            optimized = core.optimize_image(
                 torch.cat([images.to_core(frame, device) for frame in content]),
                 torch.cat([images.to_core(frame, device) for frame in style_image]),
                 recipe=chosen,

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..core.errors import CheckpointError, InputError
-from ..core.evaluation.sheet import style_sheet
 from ..core.models.stylizer import BaseStyle
 from ..core.progress import ProgressCallback
 from . import images
@@ -71,6 +70,8 @@ class StyleSheet(io.ComfyNode):
             ImageError: If an image is wrong.
             InputError: If a style is unknown, or a number is out of range.
         """
+        from ..core.evaluation.sheet import style_sheet  # with the yardstick, which a start of the host never needs
+
         images.check(image)
         wanted = _listed(styles)
         hosted = _loaded(wanted) if wanted else _all_that_load(STYLES.options_here())

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import core  # its functions load on first use, so the host starts sooner
 from ..core.errors import InputError
 from ..core.images.masks import fit_mask
 from ..core.models.stylizer import AUTO, BaseStyle, Controls, Stylizer
 from ..core.models.transfers import Transfers
 from ..core.progress import ProgressCallback
-from ..core.video.process import process_video
 from ..core.video.writing import QUALITY
 from . import images
 from .fast_stylize import feather_input, look_inputs, picture_inputs, slider
@@ -80,7 +80,7 @@ class StylizeVideo(io.ComfyNode):
         function = _FrameFunction(style_model, None if mask is None else images.mask_to_core(mask), controls)
         result = temporary_video()
         with stream_source(video) as source:
-            process_video(
+            core.process_video(
                 source.file, result, function, start=source.start, end=source.end, crf=crf, name="the video",
                 progress=progress_callback(1),
             )  # fmt: skip

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import core  # its functions load on first use, so the host starts sooner
 from ..core.errors import InputError
 from ..core.models.style_model import StyleModel, load_style
-from ..core.training.train_style import train_style
-from ..core.training.trainer import checkpoint_path
+from ..core.training.state import checkpoint_path
 from . import loss_networks
 from .host import (
     HostedModel,
@@ -120,7 +120,7 @@ def _train(
         photo = first_photo(folder)
         if not settings.resume and not out.exists():
             checkpoint_path(out).unlink(missing_ok=True)
-        train_style(
+        core.train_style(
             [each.clone() for each in paintings],  # gradients need normal tensors; these may be inference tensors
             folder,
             out,

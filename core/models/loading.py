@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoints.dialects import load_foreign
 from ..checkpoints.own_format import is_ours, load_network
 from ..errors import ArchError, CheckpointError, InputError, listed, quoted, shortened
 from ..hub.fetch import fetch, find, missing
@@ -134,6 +133,8 @@ def open_network(
             network, facts = load_network(path)
             pixels = PixelConvention.parse(str(facts.pop("pixels", OURS)))
         else:
+            from ..checkpoints.dialects import load_foreign  # fifteen families, which most runs never need
+
             network, pixels, facts = load_foreign(path)
     except (ArchError, InputError) as error:
         known = isinstance(error, CheckpointError)

@@ -35,6 +35,12 @@ StyleImages = torch.Tensor | Sequence[torch.Tensor]
 History = list[list[float]]  # the parts of the objective at each step
 
 
+def checkpoint_path(out: str | Path) -> Path:
+    """Return the path of the checkpoint while ``out`` is being trained."""
+    out = Path(out)
+    return out.with_name(out.name.removesuffix(".safetensors") + CHECKPOINT_SUFFIX)
+
+
 def as_json(recipe: Any) -> dict[str, Any]:
     """Return a recipe as the value that JSON would read back, without terms that are off and that earlier versions lack."""
     values = json.loads(json.dumps(asdict(recipe)))

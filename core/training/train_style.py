@@ -27,10 +27,10 @@ from . import state as training_state
 from .disturbances import disturbed
 from .identity_pretraining import learn_identity
 from .photos import PhotoFolder, StyledPhotos, fit_style_image, loader_workers, on_device
-from .state import StyleImages, images_of
+from .state import StyleImages, checkpoint_path, images_of
 from .style_recipes import StyleRecipe, get_recipe
 from .style_start import begin, check_fit, names_of
-from .trainer import Training, check_name, checkpoint_path, prepare, train
+from .trainer import Training, check_name, prepare, train
 
 
 @dataclass

@@ -34,8 +34,9 @@ from .adversary import PatchDiscriminator, adversarial_losses
 from .degradations import damaged
 from .photo_pairs import REAL, PairFolder
 from .photos import loader_workers, on_device
+from .state import checkpoint_path
 from .teachers import Teachers
-from .trainer import Training, check_name, checkpoint_path, prepare, train
+from .trainer import Training, check_name, prepare, train
 from .upscale_recipes import UpscaleRecipe, upscale_recipe
 
 _BLOCK = 8  # px of the low-pass loss

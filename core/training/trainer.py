@@ -34,7 +34,7 @@ from .backup import Backup
 from .gradients import Gradients, Losses
 from .optimizers import build_optimizer
 from .photos import TrainingData
-from .state import CHECKPOINT_SUFFIX, save_checkpoint
+from .state import checkpoint_path, save_checkpoint
 from .style_recipes import Schedule
 
 _HEADER_BYTES = 2**16  # of a file of weights, roughly
@@ -84,12 +84,6 @@ class Training:
     pixels: PixelConvention = OURS
     discriminator: nn.Module | None = None
     save: Callable[..., None] = save_network
-
-
-def checkpoint_path(out: str | Path) -> Path:
-    """Return the path of the checkpoint while ``out`` is being trained."""
-    out = Path(out)
-    return out.with_name(out.name.removesuffix(".safetensors") + CHECKPOINT_SUFFIX)
 
 
 def prepare(out: Path, identity: Mapping[str, Any], photos: Sequence[Path] = ()) -> bool:

@@ -213,7 +213,7 @@ def asked(ready, monkeypatch):
         seen.update(settings, style_image=style_image, content=content, out=out, files=sorted(content.iterdir()))
         raise Enough
 
-    monkeypatch.setattr(ready.module("nodes.train_style"), "train_style", train_style)
+    monkeypatch.setattr(ready.module("core"), "train_style", train_style)
 
     def asked(train, **inputs):
         with pytest.raises(Enough):
