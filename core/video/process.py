@@ -75,6 +75,10 @@ def process_video(
                     writer.notes.clear()
         if video.damaged:
             writer.notes.append(f"skipped damaged packets of {video.name}, whose frames are missing: {video.damaged}")
+        if video.transparent:
+            writer.notes.append(
+                f"the transparency of {video.name} is lost; frames with alpha can be stylized as PNG files"
+            )
     report.finished(report.frames + 1, None, tuple(writer.notes))
     return done
 

@@ -67,6 +67,7 @@ class VideoReader:
         colors: How the video codes colors.
         others: Streams whose packets are passed on: sound and subtitles.
         damaged: Number of packets so far that could not be decoded. Their frames are missing.
+        transparent: Whether a frame so far is transparent anywhere. Frames have no alpha.
     """
 
     def __init__(self, container: av.container.InputContainer, name: str, start: float, end: float | None) -> None:
@@ -79,6 +80,7 @@ class VideoReader:
         self.time_base = Fraction(stream.time_base or Fraction(1, 1000))
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         self.damaged = 0
+        self.transparent = stream.metadata.get("alpha_mode") == "1"  # of WebM, whose alpha FFmpeg does not decode
         origin = Fraction(container.start_time or 0, _MICROSECONDS)  # players count from here, too
         self._start = origin + Fraction(start)
         self._end = None if end is None else origin + Fraction(end)
@@ -172,6 +174,7 @@ class VideoReader:
         self._last = time = max(time, self._last + 1)
         with explained(f"cannot read {self.name}", _DAMAGED):
             array = self._converter.to_rgb(decoded, *self._size)
+            self.transparent = self.transparent or is_transparent(decoded)
         return Frame(to_tensor(self._upright(array)), time, getattr(decoded, "duration", None) or step)
 
     def _look_at(self, decoded: Any) -> None:
@@ -216,6 +219,13 @@ def open_video(
         yield VideoReader(container, name, start, end)
     finally:
         container.close()
+
+
+def is_transparent(decoded: Any) -> bool:
+    """Return whether a decoded frame, PyAV's, is transparent anywhere."""
+    if not any(component.is_alpha for component in decoded.format.components):
+        return False
+    return bool(decoded.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
 def orientation(decoded: Any) -> tuple[bool, tuple[int, ...]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
+import sys
 import threading
 import time
 import weakref
@@ -245,6 +247,35 @@ def test_final_name_appears_only_at_the_end(clip, tmp_path):
     assert names[-1] == {"out.mp4"}
 
 
+KILLED = """
+import sys, time
+from perceptual_style.core.video.process import process_video
+seen = []
+def function(frame, progress):
+    seen.append(frame)
+    if len(seen) == int(sys.argv[3]):
+        print("now", flush=True)
+        time.sleep(120)
+    return frame
+process_video(sys.argv[1], sys.argv[2], function)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.parametrize("frames", [1, FRAMES // 2, FRAMES])
+def test_killed_process_leaves_no_file_under_the_final_name(clip, tmp_path, start_python, frames):
+    source, folder = clip(), tmp_path / "out"
+    folder.mkdir()
+    with start_python(KILLED, source, folder / "out.mp4", frames) as process:
+        assert process.stdout.readline() == "now\n"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "out.mp4").exists()
+    process_video(source, folder / "out.mp4", same)
+    assert [each.name for each in folder.iterdir()] == ["out.mp4"]
+
+
 def test_frames_may_be_enlarged(clip, tmp_path):
     source, out = clip(), tmp_path / "out.mp4"
 
@@ -360,6 +391,21 @@ def test_damaged_packets_are_skipped_and_reported(clip, tmp_path):
     count = process_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
     assert count == FRAMES - 2  # FFmpeg joins it with the next
     assert len(notes) == 1 and "skipped damaged packets" in notes[0] and notes[0].endswith(": 1")
+
+
+@pytest.mark.parametrize(("alpha", "lost"), [(255, False), (254, True)])
+def test_lost_transparency_is_reported(tmp_path, alpha, lost):
+    source, notes = tmp_path / "clip.mov", []
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("qtrle", rate=25)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "argb"
+        for index in range(3):
+            pixels = np.dstack([scene(index), np.full((HEIGHT, WIDTH), 255, np.uint8)])
+            pixels[3, 4, 3] = alpha if index == 2 else 255
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format="argb")))
+        container.mux(video.encode())
+    process_video(source, tmp_path / "out.mp4", same, progress=lambda one: notes.extend(one.notes))
+    assert notes == [f"the transparency of {source} is lost; frames with alpha can be stylized as PNG files"] * lost
 
 
 def test_bad_destinations_are_rejected_before_work(clip, tmp_path):
