@@ -18,13 +18,18 @@ def small_vgg16(path: Path, width: int = 4, seed: int = 5) -> Path:
     def add(key: str, out: int, into: int, side: int) -> None:
         spread = (2 / (into * side**2)) ** 0.5
         tensors[f"{key}.weight"] = spread * torch.randn(out, into, side, side, generator=generator)
-        tensors[f"{key}.bias"] = 0.1 * torch.randn(out, generator=generator)
 
     for block, count in enumerate((2, 2, 3, 3), start=1):
         for i in range(1, count + 1):
-            add(f"conv{block}_{i}", width, channels, 3)
-            channels = width
-        add(f"head{block}_{count}", 2 * width, width, 1)
+            key, wide = f"conv{block}_{i}", 2 * width
+            if channels == 3:
+                add(key, wide, channels, 3)
+            else:
+                add(f"{key}.reduce", width, channels, 1)
+                add(f"{key}.core", width, width, 3)
+                add(key := f"{key}.expand", wide, width, 1)
+            tensors[f"{key}.bias"] = 0.1 * torch.randn(wide, generator=generator)
+            channels = wide
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     return path

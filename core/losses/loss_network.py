@@ -27,9 +27,10 @@ class Step:
     """One operation of a loss network.
 
     Attributes:
-        op: conv | conv_valid | fire | pool | pool_ceil | head. A conv is a 3x3 convolution and a ReLU, with padding or
-            (conv_valid) without. A head is a 1x1 convolution and a ReLU that branches off: its output is a layer, and the
-            next step continues from the head's input.
+        op: conv | conv_valid | factored | fire | pool | pool_ceil | head. A conv is a 3x3 convolution and a ReLU, with
+            padding or (conv_valid) without. A factored one is the product of three: 1x1 to fewer channels, 3x3, and 1x1 to
+            all channels, with nothing between them. A head is a 1x1 convolution and a ReLU that branches off: its output is
+            a layer, and the next step continues from the head's input.
         key: prefix of its tensors, such as ``key.weight`` and ``key.bias``.
         name: name of its output if that is a layer, else "".
         stride: stride of the convolution.
@@ -84,12 +85,13 @@ def _distilled() -> tuple[Step, ...]:
 
 
 def _small_vgg16() -> tuple[Step, ...]:
-    """Return the steps of our own small VGG-16: narrow blocks, whose ends 1x1 heads widen to VGG-16's channels."""
+    """Return the steps of our own small VGG-16: VGG-16 with all its channels, down to relu4_3, and factored convolutions."""
     steps: list[Step] = []
     for block, count in enumerate((2, 2, 3, 3), start=1):
         steps += [Step("pool")] if block > 1 else []
-        steps += [Step("conv", f"conv{block}_{i}") for i in range(1, count + 1)]
-        steps.append(Step("head", f"head{block}_{count}", f"relu{block}_{count}"))
+        for i in range(1, count + 1):
+            name = f"conv{block}_{i}"
+            steps.append(Step("factored" if steps else "conv", name, f"relu{block}_{i}", before=name))
     return tuple(steps)
 
 
@@ -239,33 +241,46 @@ class LossNetwork(nn.Module):
                 channels = wide + self._take(tensors, f"{step.key}.expand3x3", (None, squeezed, 3, 3), source, layer)
             elif step.op == "head":
                 self._take(tensors, step.key, (None, channels, 1, 1), source, layer)
+            elif step.op == "factored":
+                fewer = self._take(tensors, f"{step.key}.reduce", (None, channels, 1, 1), source, layer, bias=False)
+                fewer = self._take(tensors, f"{step.key}.core", (None, fewer, 3, 3), source, layer, bias=False)
+                channels = self._take(tensors, f"{step.key}.expand", (None, fewer, 1, 1), source, layer)
             elif step.key:
                 channels = self._take(tensors, step.key, (None, channels, 3, 3), source, layer)
 
     def _take(
-        self, tensors: Mapping[str, Tensor], key: str, shape: tuple[int | None, ...], source: str, layer: str
+        self,
+        tensors: Mapping[str, Tensor],
+        key: str,
+        shape: tuple[int | None, ...],
+        source: str,
+        layer: str,
+        bias: bool = True,
     ) -> int:
-        """Copy the weight and bias of ``key`` and return the number of output channels."""
-        weight, bias = tensors.get(f"{key}.weight"), tensors.get(f"{key}.bias")
-        if weight is None or bias is None:
-            lacks = f"{key}.weight" if weight is None else f"{key}.bias"
+        """Copy the weight of ``key``, and its bias if it has one, and return the number of output channels."""
+        wanted = [f"{key}.weight", f"{key}.bias"][: 2 if bias else 1]
+        lacks = next((name for name in wanted if tensors.get(name) is None), None)
+        if lacks is not None:
             raise CheckpointError(
                 f"{source} lacks {layer} of {self.name} (no tensor {lacks}); give a file that contains this layer, "
                 f"or use shallower layers"
             )
+        weight, *others = (tensors[name] for name in wanted)
         fits = weight.ndim == 4 and all(w in (None, n) for w, n in zip(shape, weight.shape, strict=True))
-        if not fits or bias.shape != weight.shape[:1]:
+        if not fits or any(other.shape != weight.shape[:1] for other in others):
             raise CheckpointError(
                 f"{source} is not a {self.name}: {key}.weight is {tuple(weight.shape)}, expected "
                 f"{tuple('any' if n is None else n for n in shape)} for {layer}"
             )
-        # Tensors made in a host's inference mode cannot be used in training, but their clones can.
-        self.weights[f"{key}.weight".replace(".", "/")] = nn.Parameter(weight.detach().float().clone(), False)
-        self.weights[f"{key}.bias".replace(".", "/")] = nn.Parameter(bias.detach().float().clone(), False)
+        for name in wanted:
+            # Tensors made in a host's inference mode cannot be used in training, but their clones can.
+            copied = tensors[name].detach().float().clone()
+            self.weights[name.replace(".", "/")] = nn.Parameter(copied, requires_grad=False)
         return weight.shape[0]
 
     def _conv(self, x: Tensor, key: str, padding: int = 1, stride: int = 1) -> Tensor:
-        weight, bias = (self.weights[f"{key}.{part}".replace(".", "/")] for part in ("weight", "bias"))
+        name = key.replace(".", "/")
+        weight, bias = self.weights[f"{name}/weight"], self.weights.get(f"{name}/bias")
         if padding and self.architecture.padding == "reflect":
             x, padding = F.pad(x, (padding,) * 4, mode="reflect"), 0
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
@@ -315,6 +330,9 @@ class LossNetwork(nn.Module):
             x = F.relu(self._conv(x, f"{step.key}.squeeze", padding=0))
             wide = (self._conv(x, f"{step.key}.expand1x1", padding=0), self._conv(x, f"{step.key}.expand3x3"))
             return torch.cat(wide, dim=1)
+        if step.op == "factored":
+            few = self._conv(self._conv(x, f"{step.key}.reduce", padding=0), f"{step.key}.core")
+            return self._conv(few, f"{step.key}.expand", padding=0)
         padding = 1 if step.op == "conv" else 0
         return self._conv(x, step.key, padding=padding, stride=step.stride)
 

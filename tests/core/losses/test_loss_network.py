@@ -72,13 +72,18 @@ def distilled(rng: torch.Generator) -> dict[str, torch.Tensor]:
 def small_vgg16(rng: torch.Generator) -> dict[str, torch.Tensor]:
     """Return random tensors with the layout of vgg16_small."""
     tensors, channels = {}, 3
-    for block, (count, width, wide) in enumerate(((2, 3, 8), (2, 4, 9), (3, 5, 10), (3, 6, 11)), start=1):
+    for block, (count, width) in enumerate(((2, 8), (2, 9), (3, 10), (3, 11)), start=1):
         for i in range(1, count + 1):
-            tensors[f"conv{block}_{i}.weight"] = torch.randn(width, channels, 3, 3, generator=rng) * 0.4
-            tensors[f"conv{block}_{i}.bias"] = 0.1 * torch.randn(width, generator=rng)
+            key = f"conv{block}_{i}"
+            if channels == 3:
+                tensors[f"{key}.weight"] = torch.randn(width, 3, 3, 3, generator=rng) * 0.4
+                tensors[f"{key}.bias"] = 0.1 * torch.randn(width, generator=rng)
+            else:
+                tensors[f"{key}.reduce.weight"] = torch.randn(4, channels, 1, 1, generator=rng) * 0.6
+                tensors[f"{key}.core.weight"] = torch.randn(5, 4, 3, 3, generator=rng) * 0.2
+                tensors[f"{key}.expand.weight"] = torch.randn(width, 5, 1, 1, generator=rng)
+                tensors[f"{key}.expand.bias"] = 0.1 * torch.randn(width, generator=rng)
             channels = width
-        tensors[f"head{block}_{count}.weight"] = torch.randn(wide, width, 1, 1, generator=rng)
-        tensors[f"head{block}_{count}.bias"] = 0.1 * torch.randn(wide, generator=rng)
     return tensors
 
 
@@ -136,21 +141,23 @@ def test_distilled_encoder_by_hand(rng):
                 torch.testing.assert_close(mine[f"relu{block}_1"], conv(x, f"conv{block}1_aux").relu())
 
 
-def test_small_vgg16_by_hand(rng):
+def test_small_vgg16_is_vgg16_with_the_product_of_its_factors(rng):
     tensors = small_vgg16(rng)
-    layers = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    layers = ["conv1_1", "relu1_2", "conv2_2", "relu2_2", "relu3_3", "conv4_3", "relu4_3"]
+    whole, indices = {}, iter((0, 2, 5, 7, 10, 12, 14, 17, 19, 21))
+    for key in dict.fromkeys(name.split(".")[0] for name in tensors):
+        target = f"features.{next(indices)}"
+        if f"{key}.weight" in tensors:
+            whole[f"{target}.weight"], whole[f"{target}.bias"] = tensors[f"{key}.weight"], tensors[f"{key}.bias"]
+        else:
+            reduce, core, expand = (tensors[f"{key}.{part}.weight"] for part in ("reduce", "core", "expand"))
+            whole[f"{target}.weight"] = torch.einsum("or,rsyx,si->oiyx", expand[..., 0, 0], core, reduce[..., 0, 0])
+            whole[f"{target}.bias"] = tensors[f"{key}.expand.bias"]
     image = torch.rand(1, 3, 40, 32, generator=rng)
-    mine = LossNetwork("vgg16_small", tensors, layers)(image)
-    assert list(mine) == layers == list(ARCHITECTURES["vgg16_small"].layers)
-    x = (image - MEAN) / STD
-    for block, count in enumerate((2, 2, 3, 3), start=1):
-        x = x if block == 1 else torch.nn.functional.max_pool2d(x, 2)
-        for i in range(1, count + 1):
-            key = f"conv{block}_{i}"
-            x = torch.nn.functional.conv2d(x, tensors[f"{key}.weight"], tensors[f"{key}.bias"], padding=1).relu()
-        key = f"head{block}_{count}"
-        wide = torch.nn.functional.conv2d(x, tensors[f"{key}.weight"], tensors[f"{key}.bias"]).relu()
-        torch.testing.assert_close(mine[f"relu{block}_{count}"], wide)
+    mine, expected = LossNetwork("vgg16_small", tensors, layers)(image), LossNetwork("vgg16", whole, layers)(image)
+    assert list(mine) == layers and set(ARCHITECTURES["vgg16_small"].layers) < set(ARCHITECTURES["vgg16"].layers)
+    for layer in layers:
+        assert (mine[layer] - expected[layer]).abs().max() < 1e-5 * expected[layer].abs().max(), layer
 
 
 def test_network_normalizes_input():
@@ -269,7 +276,7 @@ def test_wrong_shapes_are_rejected(key, shape, rng):
         ("vgg11", ["relu1_1"], "vgg11.*vgg16, vgg19"),
         ("vgg16", ["relu3_4"], "no layer 'relu3_4'.*relu3_3"),
         ("vgg16", ["relu1_1", "conv3_4"], "conv3_4"),
-        ("vgg16_small", ["conv2_2"], "conv2_2"),
+        ("vgg16_small", ["conv5_1"], "conv5_1"),
         ("vgg16", [], "at least one layer"),
     ],
 )
