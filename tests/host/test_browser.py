@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,44 @@ def test_queued_workflow_shows_its_result(frontend):
         "() => app.graph.nodes.some(node => node.type === 'SaveImage' && node.imgs?.[0]?.naturalWidth === 768)"
     )
     frontend.shot("queued")
+
+
+_FEW_STEPS = """() => {
+    for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? [])
+            if (['steps', 'iterations'].includes(widget.name)) { widget.value = 4; widget.callback?.(4) }
+}"""  # training and optimization take minutes on a CPU
+
+
+@pytest.mark.parametrize("renderer", ["canvas", "nodes-2"])
+def test_every_workflow_runs_with_one_click(frontend, comfyui, renderer):
+    frontend.set("Comfy.VueNodes.Enabled", renderer == "nodes-2")
+    frontend.page.reload()
+    try:
+        frontend.open()
+        for name in NAMES:
+            frontend.load(name)
+            frontend.page.evaluate(_FEW_STEPS)
+            done = comfyui.get("/history").keys()
+            frontend.command("Comfy.QueuePrompt")
+            entry = _finished(comfyui, done)
+            frontend.shot(f"{renderer}-{name}")
+            assert entry["status"]["status_str"] == "success", name
+            assert frontend.errors == [], name
+    finally:
+        frontend.set("Comfy.VueNodes.Enabled", False)
+        frontend.page.reload()
+        frontend.open()
+
+
+def _finished(comfyui: Any, before: Collection[str], seconds: float = 300) -> dict[str, Any]:
+    """Wait for a prompt that is not in ``before``, and return its history."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if new := {name: entry for name, entry in comfyui.get("/history").items() if name not in before}:
+            return next(iter(new.values()))
+        time.sleep(1)
+    raise AssertionError(f"no prompt finished within {seconds:.0f} s")
 
 
 @contextmanager

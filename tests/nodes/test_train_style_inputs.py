@@ -55,11 +55,12 @@ def test_omitted_inputs_use_preset(ready, asked, host, painting):
 
 
 def test_auto_starts_only_quick_from_bundled_style(train, asked, ready):
-    bundled = ready.module("core.hub.manifest").bundled_path(ready.module("core.training.base_styles").BASES["quick"])
-    assert asked(train, preset="quick", start_from="auto")["init_from"] == bundled
+    bundled_path = ready.module("core.hub.manifest").bundled_path
+    base = bundled_path(ready.module("core.training.base_styles").BASES["quick"])
+    assert asked(train, preset="quick", start_from="auto")["init_from"] == base
     assert asked(train, preset="standard", start_from="auto")["init_from"] is None
     assert asked(train, preset="quick", start_from="none")["init_from"] is None
-    assert asked(train, preset="paper", start_from="udnie")["init_from"] == bundled
+    assert asked(train, preset="paper", start_from="udnie")["init_from"] == bundled_path("udnie")
 
 
 def test_only_usable_starts_are_offered(ready, host):
@@ -76,7 +77,8 @@ def test_width_other_than_base_raises(train, ready):
     errors = ready.module("core.errors")
     with pytest.raises(errors.InputError, match="base.safetensors is 4 channels wide, not 32"):
         train(width=32)
-    with pytest.raises(errors.InputError, match="udnie is 16 channels wide, not 32"):
+    base = ready.module("core.training.base_styles").BASES["quick"]
+    with pytest.raises(errors.InputError, match=f"{base} is 16 channels wide, not 32"):
         train(width=32, start_from="auto")
 
 
