@@ -1,11 +1,12 @@
 """Create the pictures of the README, the help pages and the workflow templates, and the examples that are not photos.
 
-    python docs/make_pictures.py [--loss-weights FILE] [NAME ...]
+    python docs/make_pictures.py [--loss-weights FILE] [--trained-styles FOLDER] [NAME ...]
 
 NAME: names of files without suffix, such as FastStylize (default: all)
 FILE: weights of the loss network of the recipe `standard`; needed for OptimizeStyle.jpg and its template
+FOLDER: styles trained with the recipe `quick`, in the order of their names; needed for quick.jpg
 
-The pictures are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
+The others are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
 includes.
 """
 
@@ -120,6 +121,18 @@ def gallery() -> Image.Image:
             for column, image in enumerate(shown):
                 fitted = ImageOps.fit(picture(image), (width, height), Image.Resampling.LANCZOS)
                 canvas.paste(fitted, (column * (width + gap), y))
+    return canvas
+
+
+def quick(folder: Path) -> Image.Image:
+    """Return two photos in every style of a folder, a row for each photo. The styles were trained with the recipe quick."""
+    models = [load_style(path) for path in sorted(folder.glob("*.safetensors"))]
+    (width, height), gap = (288, 216), 4
+    canvas = Image.new("RGB", (len(models) * (width + gap) - gap, 2 * (height + gap) - gap), "white")
+    for row, name in enumerate(("astronaut", "coffee")):
+        for column, model in enumerate(models):
+            fitted = ImageOps.fit(picture(model.stylize(photo(name))), (width, height), Image.Resampling.LANCZOS)
+            canvas.paste(fitted, (column * (width + gap), row * (height + gap)))
     return canvas
 
 
@@ -364,7 +377,7 @@ def saved(make: Callable[[], Image.Image], path: Path) -> None:
         make().save(part, "JPEG", **_QUALITY)
 
 
-def everything(loss_weights: str | None) -> dict[str, Callable[[], None]]:
+def everything(loss_weights: str | None, trained_styles: Path | None) -> dict[str, Callable[[], None]]:
     pages = {
         "LoadStyleModel": load_style_model, "FastStylize": fast_stylize, "BlendStyles": blend, "StyleRegions": regions,
         "StylizeVideo": stylize_video, "TrainStyle": train_style, "PerceptualUpscale": perceptual_upscale,
@@ -386,6 +399,8 @@ def everything(loss_weights: str | None) -> dict[str, Callable[[], None]]:
     }
     found = {path.stem: partial(make, path) for path, make in files.items()}
     readme = {"gallery": gallery, "upscaled": enlarged, "stylized_then_upscaled": chained}
+    if trained_styles is not None:
+        readme["quick"] = partial(quick, trained_styles)
     found |= {name: partial(saved, make, ROOT / "docs" / f"{name}.jpg") for name, make in readme.items()}
     found |= {name: partial(saved, make, PAGES / f"{name}.jpg") for name, make in pages.items()}
     return found | {name: partial(saved, make, TEMPLATES / f"{name}.jpg") for name, make in templates.items()}
@@ -395,8 +410,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--loss-weights", metavar="FILE")
+    parser.add_argument("--trained-styles", metavar="FOLDER", type=Path)
     arguments = parser.parse_args()
-    makers = everything(arguments.loss_weights)
+    makers = everything(arguments.loss_weights, arguments.trained_styles)
     unknown = set(arguments.names) - set(makers)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; expected some of {', '.join(makers)}")

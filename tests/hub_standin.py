@@ -88,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def do_GET(self) -> None:
+        match = re.match(r"/api/models/(\S+)/revision/main\b", self.path)
+        if match and match[1] in self.hub.repositories:  # older versions ask this before a commit
+            return self._reply({"id": match[1], "xetEnabled": False})
         self._answer(body=True)
 
     def do_POST(self) -> None:

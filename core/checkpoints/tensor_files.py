@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -43,7 +44,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         with _opened(path) as file:
             keys = list(file.keys())
             Budget.of(path).spend(_OPERATIONS_OF_TENSOR * len(keys))
-            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+            with torch.device("cpu"):  # older versions of safetensors follow the default device
+                return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
     except CheckpointError as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
     except Exception as error:  # damaged headers also end in KeyError, RuntimeError, ...

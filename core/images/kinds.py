@@ -7,6 +7,8 @@ import struct
 from functools import cache
 from typing import BinaryIO
 
+from PIL import features
+
 _SAVE = "save it as PNG, TIFF or JPEG"
 _RAW = f"it is a camera's raw file; develop it and {_SAVE}"
 _VIDEO = "it is a video; extract its frames (ffmpeg -i VIDEO frame%06d.png) and give their folder"
@@ -65,7 +67,9 @@ def kind_of(start: bytes) -> str | None:
     if start[4:8] == b"ftyp":
         if is_heif(start):
             return "HEIC photos need pillow-heif: pip install pillow-heif; or save it as JPEG"
-        return None if start[8:12] in (b"avif", b"avis") else _RAW if start[8:12] == b"crx " else _VIDEO
+        if start[8:12] in (b"avif", b"avis"):
+            return None if features.check("avif") else "this Pillow cannot read AVIF; update it to 11.3 or newer"
+        return _RAW if start[8:12] == b"crx " else _VIDEO
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
         return _VIDEO
     for known, line in _STARTS:

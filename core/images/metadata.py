@@ -6,6 +6,8 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from io import BytesIO
 from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image
@@ -116,11 +118,10 @@ def save_options(kind: str, metadata: Metadata, exif: bytes | None, lost: list[s
             lost.append("a resolution")
     if kind == "PNG":
         options["pnginfo"] = _png_info(metadata)
-    else:
-        if metadata.marks:
-            lost.append(f"color marks ({', '.join(mark.decode() for mark in metadata.marks)})")
-        if metadata.texts:
-            lost.append("PNG text")
+    if dropped := [mark.decode() for mark in metadata.marks if kind != "PNG" or mark not in _written_marks()]:
+        lost.append(f"color marks ({', '.join(dropped)})")
+    if kind != "PNG" and metadata.texts:
+        lost.append("PNG text")
     if kind == "JPEG" and xmp and len(xmp) + len(_XMP_HEAD) + 2 <= _LONGEST_SEGMENT:
         body = _XMP_HEAD + xmp
         options["extra"] = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
@@ -139,6 +140,16 @@ def save_options(kind: str, metadata: Metadata, exif: bytes | None, lost: list[s
     if exif:
         options["exif"] = exif
     return options
+
+
+@cache
+def _written_marks() -> frozenset[bytes]:
+    """Return the color marks that this Pillow writes to PNG files. It drops others without a word."""
+    info, file = PngInfo(), BytesIO()
+    for mark in _MARKS:
+        info.add(mark, bytes(4))
+    Image.new("L", (1, 1)).save(file, "PNG", pnginfo=info)
+    return frozenset(mark for mark in _MARKS if mark in file.getvalue())
 
 
 def _png_info(metadata: Metadata) -> PngInfo:

@@ -54,7 +54,7 @@ def open_image(file: BinaryIO) -> Image.Image:
             if accepted and not isinstance(accepted, str):
                 known = kind if accepts else known
                 return _opened(kind, factory, file)
-        except (SyntaxError, IndexError, TypeError, struct.error) as error:  # how plugins reject a file
+        except (SyntaxError, IndexError, TypeError, ValueError, struct.error) as error:  # how plugins reject a file
             unsupported = unsupported or (str(error) if known and is_unsupported(error) else "")
     if is_heif(start) and (heif := _heif()) is not None:
         file.seek(0)

@@ -146,7 +146,7 @@ def test_out_of_memory_is_logged(train, ready, monkeypatch, caplog):
 
     def call(self, output, *arguments):
         if len(output) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return original(self, output, *arguments)
 
     monkeypatch.setattr(objective, "__call__", call)

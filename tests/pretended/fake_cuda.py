@@ -71,7 +71,7 @@ class Recorder(TorchDispatchMode):
             return
         size = -(-storage.nbytes() // _GRANULE) * _GRANULE
         if self.limit is not None and self.held + size > self.limit:
-            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size / 2**20:.0f} MiB")
+            raise torch.cuda.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size / 2**20:.0f} MiB")
         self._known.add(key)
         self.held += size
         self.peak = max(self.peak, self.held)

@@ -284,7 +284,9 @@ def test_interrupt_gives_status_130(run, style, tmp_path, monkeypatch):
     assert (status, out, lines) == (130, "", ["cancelled"]) and not (tmp_path / "b.png").exists()
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate")]
+)
 def test_out_of_memory_is_one_line(error, refused, style, tmp_path, monkeypatch):
     def too_large(*_, **__):
         raise error

@@ -43,7 +43,7 @@ def test_transparent_color_of_16_bits_is_compared_in_full(tmp_path):
 def test_profile_exif_and_metadata_are_kept_with_16_bits(tmp_path):
     exif = Image.Exif()
     exif[0x0110] = "a model"
-    metadata = Metadata(dpi=(300.0, 300.0), texts={"a": "b"}, marks={b"cICP": bytes((9, 16, 0, 1))})
+    metadata = Metadata(dpi=(300.0, 300.0), texts={"a": "b"}, marks={b"gAMA": bytes((0, 0, 9, 9))})
     image = ImageFile(torch.rand(1, 3, 4, 5), None, SRGB, exif.tobytes(), metadata, bits=16)
     assert save_images(tmp_path / "a.png", [image]) is None
     found = read_image(tmp_path / "a.png")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import SRGB, array, cmyk_profile, needs, noise, save, tensor
-from perceptual_style.core.images.metadata import Metadata
+from perceptual_style.core.images.metadata import Metadata, _written_marks
 from perceptual_style.core.images.reading import ImageFile, read_image
 from perceptual_style.core.images.writing import save_image, save_images
 from PIL import Image
@@ -109,6 +109,8 @@ def full(pixels: torch.Tensor) -> ImageFile:
 )
 def test_resolution_xmp_comments_and_texts_are_kept_or_named(suffix, lost, tmp_path):
     needs(suffix)
+    if suffix == ".png" and b"cICP" not in _written_marks():
+        lost = "color marks (cICP)"
     warning = save_images(tmp_path / f"a{suffix}", [full(torch.rand(1, 3, 8, 9))])
     assert (warning or "").endswith(lost) and bool(warning) == bool(lost)
     found = read_image(tmp_path / f"a{suffix}")
@@ -121,7 +123,7 @@ def test_resolution_xmp_comments_and_texts_are_kept_or_named(suffix, lost, tmp_p
     if suffix != ".bmp":
         assert b'Orientation="6"' not in found.metadata.xmp and b'dc:title="t"' in found.metadata.xmp
     if suffix == ".png":
-        assert found.metadata.marks == {b"cICP": bytes((9, 16, 0, 1))}
+        assert found.metadata.marks == ({} if lost else {b"cICP": bytes((9, 16, 0, 1))})
         assert found.metadata.texts == {"prompt": "{}", "Author": "漢字", "Comment": "a comment"}
     if suffix == ".jpg":
         assert found.metadata.comment == b"a comment"

@@ -34,7 +34,7 @@ def losses_of(network, sizes: list[int] | None = None, room: float = float("inf"
             sizes.append(len(image))
         output = network(image)
         if len(image) > room:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return {"pixel": (output - target).square().mean(), "tv": 1e-5 * total_variation(output, "code")}
 
     return losses
@@ -73,7 +73,7 @@ def test_tuples_are_split_together(network, rng):
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: not enough")],
+    [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: not enough")],
 )
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_out_of_memory_halves_the_pieces_for_good(where, error, network, rng, monkeypatch):
@@ -114,7 +114,7 @@ def test_memory_of_failed_attempt_is_released_before_the_next(network, rng, monk
     def losses(batch, step):
         large = Large()  # like an activation, held by the traceback of the error
         if len(batch) > 1:
-            raise torch.OutOfMemoryError("out of memory")
+            raise torch.cuda.OutOfMemoryError("out of memory")
         return {"pixel": network(batch).mean() + 0 * len(str(large))}
 
     monkeypatch.setattr(gradients, "release_memory", lambda device: released.append(len(alive)))
@@ -151,7 +151,7 @@ def out_of_memory(monkeypatch, room: int, from_call: int = 1) -> None:
     def objective(self, output, content, *more):
         calls.append(1)
         if len(output) > room and len(calls) >= from_call:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return original(self, output, content, *more)
 
     monkeypatch.setattr(style_training.Objective, "__call__", objective)
