@@ -194,7 +194,10 @@ def fill(graph: dict[str, Any], names: list[str], changes: list[str]) -> None:
             value = json.loads(text)
         except ValueError:
             value = text
-        graph[number]["inputs"][name] = value
+        if value is None:
+            graph[number]["inputs"].pop(name, None)
+        else:
+            graph[number]["inputs"][name] = value
 
 
 def save(host: Host, outputs: dict[str, Any], output: Path) -> Iterator[Path]:
@@ -294,7 +297,11 @@ def main(argv: list[str] | None = None) -> int:
         "--graph", type=Path, default=GRAPH, metavar="FILE", help="graph in the API format (default: stylize)"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change an input (can be repeated)"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        help="change an input, or remove it with null; repeatable",
     )
     parser.add_argument(
         "--host", default="http://127.0.0.1:8188", metavar="URL", help="address of ComfyUI (default: %(default)s)"
