@@ -31,7 +31,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES, PAGES, TEMPLATES = ROOT / "examples", ROOT / "web" / "docs", ROOT / "example_workflows"
-_PANEL, _GAP, _LINE = 240, 8, 24
+_PANEL, _SMALL, _GAP, _LINE = 240, 184, 8, 24
 _QUALITY = {"quality": 82, "optimize": True}
 
 
@@ -165,8 +165,8 @@ def chained() -> Image.Image:
 
 
 def load_style_model() -> Image.Image:
-    shown = [(style.name, square(style.stylize(photo("chelsea")), _PANEL)) for style in styles()]
-    return panels(3, [("photo", square(photo("chelsea"), _PANEL)), *shown])
+    shown = [(style.name, square(style.stylize(photo("chelsea")), _SMALL)) for style in styles()]
+    return panels(5, [("photo", square(photo("chelsea"), _SMALL)), *shown])
 
 
 def fast_stylize() -> Image.Image:
@@ -230,7 +230,7 @@ def stylize_video() -> Image.Image:
 
 def sheet() -> Image.Image:
     named = [(model.name, model) for model in styles()]
-    return picture(style_sheet(photo("astronaut"), named, side=_PANEL * 9 // 8, columns=3))
+    return picture(style_sheet(photo("astronaut"), named, side=_SMALL, columns=5))
 
 
 def perceptual_upscale() -> Image.Image:

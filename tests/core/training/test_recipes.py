@@ -90,7 +90,7 @@ def test_recipes_are_immutable():
 
 def test_quick_is_standard_with_fewer_steps():
     quick, standard = get_recipe("quick"), get_recipe("standard")
-    assert (quick.steps, quick.batch_size, quick.size) == (400, 1, 256) and quick.optimizer == "muon"
+    assert (quick.steps, quick.batch_size, quick.size) == (300, 1, 256) and quick.optimizer == "muon"
     other = {"name", "steps", "batch_size", "style_size", "sources"}
     for field in {field.name for field in dataclasses.fields(quick)} - other:
         assert getattr(quick, field) == getattr(standard, field), field
