@@ -11,7 +11,7 @@ from ..models.predict import open_predictor
 from .style_start import is_predictor
 
 #: Bundled styles that runs of a recipe start from by default.
-BASES = {"quick": "starry_night"}
+BASES = {"quick": "composition_vii"}
 NOTHING = "none"
 
 

@@ -224,13 +224,14 @@ RECIPES: dict[str, StyleRecipe] = {
             schedule="cosine",
             warmup=50,
             identity_steps=600,
+            saturation=0.3,
             peaks=0.3,
             shadows=0.2,
             sources={
                 "weights, style_size": "[ours] by eye, near the authors' at the scale of Caffe's VGG-16, but relu4_3 a thousand "
                 "times as strong: large shapes. The forms are relative, so that the weights suit every VGG-16",
                 "optimizer, learning_rate": "[ours] as low in 300 steps of 2 as Adam in 300 of 4",
-                "peaks, shadows": "[ours] flat and dark areas get no blots",
+                "saturation, peaks, shadows": "[ours] against blots in flat and dark areas",
             },
         ),
     )

@@ -160,7 +160,6 @@ _FEW_STEPS = """() => {
 @pytest.mark.parametrize("renderer", ["canvas", "nodes-2"])
 def test_every_workflow_runs_with_one_click(frontend, comfyui, renderer):
     frontend.set("Comfy.VueNodes.Enabled", renderer == "nodes-2")
-    frontend.page.reload()
     try:
         frontend.open()
         for name in NAMES:
@@ -173,8 +172,8 @@ def test_every_workflow_runs_with_one_click(frontend, comfyui, renderer):
             assert entry["status"]["status_str"] == "success", name
             assert frontend.errors == [], name
     finally:
+        frontend.open()
         frontend.set("Comfy.VueNodes.Enabled", False)
-        frontend.page.reload()
         frontend.open()
 
 
