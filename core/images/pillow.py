@@ -113,7 +113,7 @@ def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
     try:
         return factory(file, "")  # a name would let Pillow map the file to memory, wrongly for a rotated TIFF
     except ValueError as error:
-        if kind != "PNG" or "too large" not in str(error):
+        if kind != "PNG" or "too large" not in str(error).lower():
             raise
     content, profile, texts = _without_long_chunks(file)
     image: Image.Image = factory(content, "")
