@@ -26,11 +26,8 @@ PAGE = b"<!DOCTYPE html><html><title>Sign in to the airport</title></html>"
 
 def _hub_waits() -> bool:
     """Whether huggingface_hub itself tries again after status 429, as some versions below 1.0 do for heads of files."""
-    return (
-        "429" in inspect.getsource(file_download._request_wrapper)
-        if hasattr(file_download, "_request_wrapper")
-        else False
-    )
+    request = getattr(file_download, "_request_wrapper", None)
+    return request is not None and "429" in inspect.getsource(request)
 
 
 waits_here = pytest.mark.skipif(_hub_waits(), reason="this huggingface_hub waits for busy servers itself")
@@ -94,7 +91,6 @@ def test_busy_server_is_waited_for_visibly(entry, hub_standin, no_sleep, tmp_pat
     assert all(0 <= progress.done <= progress.total for progress in seen)
 
 
-@waits_here
 def test_waiting_can_be_interrupted(entry, hub_standin, tmp_path):
     hub_standin.busy, calls = ["50"], []
 

@@ -129,6 +129,14 @@ def test_resolution_xmp_comments_and_texts_are_kept_or_named(suffix, lost, tmp_p
         assert found.metadata.comment == b"a comment"
 
 
+@pytest.mark.parametrize(("mark", "length"), [(b"cICP", 4), (b"gAMA", 4), (b"cHRM", 32), (b"mDCV", 24), (b"cLLI", 8)])
+def test_every_color_mark_of_png_is_kept_or_named(mark, length, tmp_path):
+    marks = {mark: bytes(range(1, length + 1))}
+    warning = save_images(tmp_path / "a.png", [ImageFile(torch.rand(1, 3, 4, 5), metadata=Metadata(marks=marks))])
+    kept = read_image(tmp_path / "a.png").metadata.marks == marks
+    assert kept != (warning is not None and f"color marks ({mark.decode()})" in warning)
+
+
 SRGB_COLORS = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 P3_COLORS = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
 
