@@ -6,7 +6,7 @@ NAME: names of files without suffix, such as FastStylize (default: all)
 FILE: weights of the loss network of the recipe `standard`; needed for OptimizeStyle.jpg and its template
 FOLDER: styles trained with the recipe `quick`, in the order of their names; needed for quick.jpg
 
-The others are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
+All other pictures are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
 includes.
 """
 
@@ -31,7 +31,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES, PAGES, TEMPLATES = ROOT / "examples", ROOT / "web" / "docs", ROOT / "example_workflows"
-_PANEL, _SMALL, _GAP, _LINE = 240, 184, 8, 24
+_PANEL, _SMALL, _GAP, _THIN_GAP, _LINE = 240, 184, 8, 4, 24
 _QUALITY = {"quality": 82, "optimize": True}
 
 
@@ -96,6 +96,18 @@ def panels(columns: int, titled: list[tuple[str, Image.Image]]) -> Image.Image:
     return canvas
 
 
+def grid(rows: list[list[Tensor]], width: int, height: int) -> Image.Image:
+    """Return pictures in rows, each cropped to one size."""
+    columns = max(map(len, rows))
+    size = (columns * (width + _THIN_GAP) - _THIN_GAP, len(rows) * (height + _THIN_GAP) - _THIN_GAP)
+    canvas = Image.new("RGB", size, "white")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            fitted = ImageOps.fit(picture(image), (width, height), Image.Resampling.LANCZOS)
+            canvas.paste(fitted, (x * (width + _THIN_GAP), y * (height + _THIN_GAP)))
+    return canvas
+
+
 def strips(images: list[Tensor], side: int) -> Image.Image:
     """Return vertical strips of several images side by side, each from the same place."""
     whole = [square(image, side) for image in images]
@@ -111,29 +123,24 @@ def strips(images: list[Tensor], side: int) -> Image.Image:
 
 def gallery() -> Image.Image:
     """Return three photos in every bundled style, four styles side by side."""
-    names, (width, height), gap = ("astronaut", "coffee", "rocket"), (240, 180), 4
-    blocks = -(-len(styles()) // 4)
-    canvas = Image.new("RGB", (5 * (width + gap) - gap, blocks * (3 * (height + gap) + 8) - 8 - gap), "white")
-    for index, name in enumerate(names):
-        for block in range(blocks):
-            shown = [photo(name), *(stylized(name, i) for i in range(4 * block, min(4 * block + 4, len(styles()))))]
-            y = block * (3 * (height + gap) + 8) + index * (height + gap)
-            for column, image in enumerate(shown):
-                fitted = ImageOps.fit(picture(image), (width, height), Image.Resampling.LANCZOS)
-                canvas.paste(fitted, (column * (width + gap), y))
+    blocks = [range(first, min(first + 4, len(styles()))) for first in range(0, len(styles()), 4)]
+    grids = [
+        grid(
+            [[photo(name), *(stylized(name, i) for i in block)] for name in ("astronaut", "coffee", "rocket")], 240, 180
+        )
+        for block in blocks
+    ]
+    gap = 3 * _THIN_GAP
+    canvas = Image.new("RGB", (grids[0].width, sum(each.height + gap for each in grids) - gap), "white")
+    for index, each in enumerate(grids):
+        canvas.paste(each, (0, index * (each.height + gap)))
     return canvas
 
 
 def quick(folder: Path) -> Image.Image:
     """Return two photos in every style of a folder, a row for each photo. The styles were trained with the recipe quick."""
     models = [load_style(path) for path in sorted(folder.glob("*.safetensors"))]
-    (width, height), gap = (288, 216), 4
-    canvas = Image.new("RGB", (len(models) * (width + gap) - gap, 2 * (height + gap) - gap), "white")
-    for row, name in enumerate(("astronaut", "coffee")):
-        for column, model in enumerate(models):
-            fitted = ImageOps.fit(picture(model.stylize(photo(name))), (width, height), Image.Resampling.LANCZOS)
-            canvas.paste(fitted, (column * (width + gap), row * (height + gap)))
-    return canvas
+    return grid([[model.stylize(photo(name)) for model in models] for name in ("astronaut", "coffee")], 288, 216)
 
 
 def enlarged() -> Image.Image:
