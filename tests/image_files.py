@@ -38,6 +38,18 @@ def needs(suffix: str) -> None:
         pytest.skip(f"this Pillow does not write {suffix}")
 
 
+def needs_deep_png(folder: Path) -> None:
+    """Skip the test unless this torchvision reads all 16 bits of PNG files."""
+    from torchvision.io import ImageReadMode, decode_png
+
+    content = write_png(folder / "probe.png", np.zeros((1, 1, 3), np.uint16), 16, 2).read_bytes()
+    try:
+        found = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    except RuntimeError as error:
+        pytest.skip(f"this torchvision does not read PNG files of 16 bits: {error}")
+    assert found.dtype == torch.uint16
+
+
 def save(path: Path, data: np.ndarray | Image.Image, mode: str | None = None, **options) -> Path:
     """Write an array or an image with Pillow, converted to a mode; returns the path."""
     image = data if isinstance(data, Image.Image) else Image.fromarray(data)

@@ -18,14 +18,21 @@ from .tensors import row_bands
 TOP = 65535  # the largest number of 16 bits
 
 
-def read_deep_png(image: Image.Image, file: BinaryIO, orientation: int) -> Tensor | None:
-    """Return the channels of a PNG file with colors of 16 bits, upright: (C, H, W) float32 in [0, 1], C = 3 or 4.
-
-    Return None for other files, and if the installed torchvision reads 8 bits only.
-    """
+def is_deep_png(file: BinaryIO) -> bool:
+    """Return whether a PNG file has colors, or grey with alpha, of 16 bits."""
+    position = file.tell()
     file.seek(24)
     depth, kind = file.read(2)
-    if depth != 16 or kind not in (2, 4, 6):
+    file.seek(position)
+    return depth == 16 and kind in (2, 4, 6)
+
+
+def read_deep_png(image: Image.Image, file: BinaryIO, orientation: int) -> Tensor | None:
+    """Return the channels of a deep PNG file, upright: (C, H, W) float32 in [0, 1], C = 3 or 4.
+
+    Return None for animations, and if the installed torchvision reads 8 bits only.
+    """
+    if getattr(image, "is_animated", False):
         return None
     file.seek(0)
     try:

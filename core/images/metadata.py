@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from .pillow import XMP_HEAD
+
 _XMP_TEXT = "XML:com.adobe.xmp"
 _NO_TEXTS = (_XMP_TEXT, "Raw profile type ")  # texts that are read as something else
 _MARKS = (b"cICP", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
@@ -26,7 +28,6 @@ _USUAL_PRIMARIES, _USUAL_TRANSFERS = (1, 2, 5, 6, 7), (1, 2, 6, 13, 14, 15)  # o
 _OTHER_PARTS = re.compile(
     rb'\s(?:hdrgm:\w+|GCamera:(?:MotionPhoto|MicroVideo)\w*)="[^"]*"|<(Container:Directory)\b.*?</\1>', re.DOTALL
 )
-_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _LONGEST_SEGMENT = 65533  # bytes of one part of a JPEG file
 _ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))\d')
 
@@ -122,8 +123,8 @@ def save_options(kind: str, metadata: Metadata, exif: bytes | None, lost: list[s
         lost.append(f"color marks ({', '.join(dropped)})")
     if kind != "PNG" and metadata.texts:
         lost.append("PNG text")
-    if kind == "JPEG" and xmp and len(xmp) + len(_XMP_HEAD) + 2 <= _LONGEST_SEGMENT:
-        body = _XMP_HEAD + xmp
+    if kind == "JPEG" and xmp and len(xmp) + len(XMP_HEAD) + 2 <= _LONGEST_SEGMENT:
+        body = XMP_HEAD + xmp
         options["extra"] = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
     elif kind in ("WEBP", "AVIF") and xmp:
         options["xmp"] = xmp

@@ -23,6 +23,8 @@ from .kinds import describe, is_heif, kind_of
 _READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "PSD", "TGA")
 
 _LARGEST_PROFILE = 64 << 20  # bytes of a color profile
+#: Start of the segment of a JPEG file that holds XMP
+XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _LONGEST_TEXT = 1 << 20  # bytes of a text that Pillow accepts
 LONG_TEXTS = "long texts"  #: key of ``Image.info`` for the number of texts of a PNG file that were left out
 _UNSUPPORTED = ("unknown pixel mode", "unknown data organization", "unsupported", "not supported", "not yet supported")
@@ -111,7 +113,9 @@ def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
     """Return the image of a file by its format's factory."""
     file.seek(0)
     try:
-        return factory(file, "")  # a name would let Pillow map the file to memory, wrongly for a rotated TIFF
+        return _with_xmp(
+            factory(file, "")
+        )  # a name would let Pillow map the file to memory, wrongly for a rotated TIFF
     except ValueError as error:
         if kind != "PNG" or "too large" not in str(error).lower():
             raise
@@ -119,6 +123,14 @@ def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
     image: Image.Image = factory(content, "")
     image.info |= {"icc_profile": profile} if profile else {}
     image.info[LONG_TEXTS] = texts
+    return image
+
+
+def _with_xmp(image: Image.Image) -> Image.Image:
+    """Return an image with the XMP of a JPEG file in its info, where Pillow below 11 does not put it."""
+    for name, body in getattr(image, "applist", ()):
+        if name == "APP1" and body.startswith(XMP_HEAD):
+            image.info.setdefault("xmp", body[len(XMP_HEAD) :])
     return image
 
 

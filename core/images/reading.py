@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 from ..errors import ImageError
-from .deep import full_scale, holds_numbers, is_deep, read_deep_png
+from .deep import full_scale, holds_numbers, is_deep, is_deep_png, read_deep_png
 from .deep_tiff import open_deep_tiff, read_deep_tiff
 from .failures import explained
 from .kinds import describe
@@ -205,8 +205,10 @@ def _decode(image: Image.Image, file: BinaryIO | None = None) -> ImageFile:
     if deep is None:
         _load(image, file)
     orientation, exif = _read_exif(image)
-    if image.format == "PNG" and file is not None and not getattr(image, "is_animated", False):
+    if image.format == "PNG" and file is not None and is_deep_png(file):
         deep = read_deep_png(image, file, orientation)
+        if deep is None:
+            notes += (UPPER_BITS,)
     bits = 16 if deep is not None or is_deep(image) else 8
     metadata = read_metadata(image, file)
     if deep is None and orientation in _UPRIGHT:

@@ -208,7 +208,7 @@ def test_errors_for_files_that_are_not_styles_are_one_line(command, refused, tmp
     files["b"].write_text("this is not a file of weights")
     save_file({"unet.weight": torch.zeros(1)}, files["c"])
     save_network(files["d"], build_network("u3 padding=zero"), {"task": "upscale"})
-    save_tensors(files["e"], {}, {"format": 1, "task": "training"})
+    save_tensors(files["e"], {"a": torch.zeros(1)}, {"format": 1, "task": "training"})
     whys = {
         "a": "empty",
         "b": "not a readable",

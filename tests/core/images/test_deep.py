@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from image_files import SRGB, array, noise, write_png
+from image_files import SRGB, array, needs_deep_png, noise, write_png
 from perceptual_style.core.images.deep import turned_upright
+from perceptual_style.core.images.left_out import UPPER_BITS
 from perceptual_style.core.images.metadata import Metadata
 from perceptual_style.core.images.reading import ImageFile, read_image
 from perceptual_style.core.images.writing import save_images
@@ -17,6 +18,7 @@ CHANNELS = {2: 3, 6: 4, 4: 2}
 
 @pytest.mark.parametrize("kind", CHANNELS)
 def test_all_16_bits_are_read_and_written(kind, tmp_path):
+    needs_deep_png(tmp_path)
     data = noise(13, 9, CHANNELS[kind], top=65536, dtype=np.uint16)
     found = read_image(write_png(tmp_path / "a.png", data, 16, kind))
     assert found.bits == 16
@@ -33,7 +35,17 @@ def test_all_16_bits_are_read_and_written(kind, tmp_path):
         assert (image.size, image.mode) == ((9, 13), "RGB" if kind == 2 else "RGBA")
 
 
+def test_bits_that_torchvision_does_not_read_are_named(tmp_path, monkeypatch):
+    data = noise(5, 7, 3, top=65536, dtype=np.uint16)
+    path = write_png(tmp_path / "a.png", data, 16, 2)
+    monkeypatch.setattr("torchvision.io.decode_png", lambda content, mode: torch.zeros(3, 5, 7, dtype=torch.uint8))
+    found = read_image(path)
+    assert (found.bits, found.notes) == (8, (UPPER_BITS,))
+    assert np.allclose(array(found.pixels), data / 65535, atol=1 / 255)
+
+
 def test_transparent_color_of_16_bits_is_compared_in_full(tmp_path):
+    needs_deep_png(tmp_path)
     data = np.full((2, 3, 3), 0x1234, np.uint16)
     data[0, 0] = 0x1235
     found = read_image(write_png(tmp_path / "a.png", data, 16, 2, transparent=b"\x12\x34" * 3))
@@ -41,6 +53,7 @@ def test_transparent_color_of_16_bits_is_compared_in_full(tmp_path):
 
 
 def test_profile_exif_and_metadata_are_kept_with_16_bits(tmp_path):
+    needs_deep_png(tmp_path)
     exif = Image.Exif()
     exif[0x0110] = "a model"
     metadata = Metadata(dpi=(300.0, 300.0), texts={"a": "b"}, marks={b"gAMA": bytes((0, 0, 9, 9))})

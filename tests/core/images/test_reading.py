@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from image_files import SIZES, array, cmyk_profile, message, noise, save, tensor, write_png, write_tiff
+from image_files import SIZES, array, cmyk_profile, message, needs_deep_png, noise, save, tensor, write_png, write_tiff
 from perceptual_style.core.errors import ImageError
 from perceptual_style.core.images import reading, tensors
 from perceptual_style.core.images.reading import read_image
@@ -71,6 +71,7 @@ def test_transparent_palette_entries_and_colors_become_alpha(tmp_path):
 
 
 def test_16_bit_colors_are_read_in_full(tmp_path):
+    needs_deep_png(tmp_path)
     data = noise(4, 5, 4, top=65536, dtype=np.uint16)
     found = read_image(write_png(tmp_path / "a.png", data, 16, 6))
     assert np.array_equal(array(found.pixels), data[..., :3] / np.float32(65535))
