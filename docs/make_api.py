@@ -5,6 +5,7 @@ The build fails if a public name has no docstring, or if a name in single backti
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import sys
 from importlib import import_module
@@ -73,8 +74,11 @@ def broken_links(shown: list[doc.Doc], html: str) -> list[str]:
 
 
 def main() -> int:
+    for module in pkgutil.walk_packages(core.__path__, core.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)  # rooms are imported on first use, and docstrings name any of them
     for name in core.__all__:
-        getattr(core, name)  # public names are imported on first use, and pdoc lists only those it finds
+        getattr(core, name)  # public names are imported on first use, too, and pdoc lists only those it finds
     pages = {name: doc.Module(import_module(name)) for name in PAGES}
     shown = {name: prepare(page) for name, page in pages.items()}
     # Attributes are in the text of their class.
