@@ -58,6 +58,14 @@ def difference(path: Path, expected: torch.Tensor) -> float:
     return float((read_image(path).pixels - expected).abs().max())
 
 
+def autocasts_on_the_cpu() -> bool:
+    """Whether autocast is on for the CPU. torch 2.3 has another name for the question."""
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:
+        return torch.is_autocast_cpu_enabled()
+
+
 def same_tensors(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], tolerance: float = 0) -> bool:
     """Whether both have the same names, and values that are equal or closer than the tolerance."""
     if ours.keys() != theirs.keys():
