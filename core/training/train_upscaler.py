@@ -22,7 +22,7 @@ from ..hub.loss_networks import loss_weights_file
 from ..images.folders import find_images
 from ..images.reading import read_image
 from ..images.resample import crop_to_multiple, degrade
-from ..losses.functional import grid_loss, low_pass_loss, mesh_loss, total
+from ..losses.functional import grid_loss, low_pass_loss, mesh_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.metrics import psnr
 from ..losses.objective import Objective
@@ -201,7 +201,7 @@ class _Losses:
             if recipe.grid:
                 parts["grid"] = recipe.grid * grid_loss(output, high, self.network.spec.scale)
             if recipe.mesh:
-                parts["mesh"] = recipe.mesh * total(mesh_loss(output, high, period) for period in recipe.mesh_periods)
+                parts["mesh"] = recipe.mesh * mesh_loss(output, high)
             if recipe.low_pass:
                 parts["low-pass"] = recipe.low_pass * low_pass_loss(output, high, _BLOCK)
             if self.discriminator is not None:

@@ -44,8 +44,7 @@ class UpscaleRecipe:
         degradation: how LR is made, see ``photo_pairs.PairFolder``.
         candidates: number of places to choose a crop from, see ``photo_pairs.PairFolder``.
         grid: weight of ``functional.grid_loss`` with the factor as its period.
-        mesh: weight of ``functional.mesh_loss``, for each of ``mesh_periods``.
-        mesh_periods: periods of the mesh loss, px.
+        mesh: weight of ``functional.mesh_loss``.
         low_pass: weight of ``functional.low_pass_loss``, for blocks of 8 px.
         adversarial: weight of the adversarial loss, see adversary.py. 0 trains without a discriminator.
         average: decay of the moving average of the weights, which becomes the result. 0 uses the last weights.
@@ -66,7 +65,6 @@ class UpscaleRecipe:
     candidates: int = 1
     grid: float = 0.0
     mesh: float = 0.0
-    mesh_periods: tuple[int, ...] = (2,)
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "constant"

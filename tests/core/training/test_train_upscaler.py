@@ -10,7 +10,7 @@ import torch
 from perceptual_style.core.checkpoints.own_format import load_network
 from perceptual_style.core.errors import Cancelled, InputError, TrainingError
 from perceptual_style.core.images.resample import bicubic_resize
-from perceptual_style.core.losses.functional import mesh_loss
+from perceptual_style.core.losses.functional import grid_loss, mesh_loss
 from perceptual_style.core.losses.objective import ObjectiveWeights
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.transform_net import build_network
@@ -102,19 +102,17 @@ def test_perceptual_run_starts_from_pixel_network(train, loss_weights):
         torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=1e-6)
 
 
-def test_mesh_loss_uses_every_period_of_the_recipe(tmp_path):
+def test_terms_against_patterns_are_weighted(tmp_path):
     pixels = np.random.default_rng(5).integers(0, 256, (96, 80, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "sharp.png")
-    recipe = dataclasses.replace(
-        RECIPE, arch=RECIPE.arch.replace("p2-3", "p4-3"), size=8, mesh=3.0, mesh_periods=(2, 4), steps=1, learning_rate=1e-9,
-    )  # fmt: skip
+    recipe = dataclasses.replace(RECIPE, size=16, mesh=3.0, grid=5.0, steps=1, learning_rate=1e-9)
     out, seen = tmp_path / "x.safetensors", []
     train_upscaler(tmp_path, out, recipe=recipe, device="cpu", precision="fp32", progress=seen.append)
-    low, high = PairFolder(tmp_path, 4, 8, 2).batch(0)
+    low, high = PairFolder(tmp_path, 2, 16, 2).batch(0)
     with torch.no_grad():
         output = load_network(out)[0](low)
-    expected = 3 * sum(float(mesh_loss(output, high, period)) for period in (2, 4))
-    assert seen[-1].losses["mesh"] == pytest.approx(expected, rel=1e-4)
+    assert seen[-1].losses["grid"] == pytest.approx(5 * float(grid_loss(output, high, 2)), rel=1e-4)
+    assert seen[-1].losses["mesh"] == pytest.approx(3 * float(mesh_loss(output, high)), rel=1e-4, abs=1e-9)
 
 
 @pytest.mark.slow
