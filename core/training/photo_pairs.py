@@ -23,6 +23,7 @@ from .photos import WHOLE, Share, ahead, ordered, positions
 _CACHE_BYTES = 2 << 30  # size of the cache of decoded photos, since decoding takes longer than a step
 REAL = "real"  # the degradation of degradations.py, other for each crop
 _MARGIN = 8  # LR px around a crop that are damaged with it, so that crops show no effects of an edge
+_GREY = 0.1  # share of damaged crops without color: else networks tint black and white photos
 _SIZES = (1.0, 0.7, 0.5)  # scales of a photo: reduced, it is sharper and shows other detail
 
 
@@ -120,9 +121,11 @@ class PairFolder:
         y, x = (place // factor * factor for place in self._place(photo, size * factor, random))
         top, left = (min(factor * int(random.integers(_MARGIN, 2 * _MARGIN)), place) for place in (y, x))
         side = (size + _MARGIN) * factor
-        low = damaged(photo[:, y - top : y + side, x - left : x + side], factor, damage)
-        low = low[:, top // factor :, left // factor :][:, :size, :size]
-        high = photo[:, y : y + factor * size, x : x + factor * size]
+        around = photo[:, y - top : y + side, x - left : x + side]
+        if damage.random() < _GREY:
+            around = around.float().mean(0, keepdim=True).round().byte().expand(3, -1, -1)
+        low = damaged(around, factor, damage)[:, top // factor :, left // factor :][:, :size, :size]
+        high = around[:, top : top + factor * size, left : left + factor * size]
         return _turned_at_random(low, high, random)
 
     def _place(self, image: Tensor, size: int, random: np.random.Generator) -> tuple[int, int]:

@@ -98,3 +98,13 @@ def test_crop_in_a_corner_of_a_photo_without_margin_has_its_size(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "exact.png")
     low, high = PairFolder(tmp_path, 4, 16, 4, "real").batch(0)
     assert low.shape == (4, 3, 16, 16) and high.shape == (4, 3, 64, 64)
+
+
+def test_some_real_crops_have_no_color(tmp_path):
+    """They are damaged with color, as noise and compression do, and their originals are grey."""
+    pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "color.png")
+    lows, highs = PairFolder(tmp_path, 2, 8, 96, "real").batch(0)
+    grey = (highs == highs[:, :1]).flatten(1).all(1)
+    assert 2 <= int(grey.sum()) <= 24
+    assert not (lows == lows[:, :1]).flatten(1).all(1)[grey].all()
