@@ -11,6 +11,7 @@ from .feature_maps import Affine, Map
 from .lowering import Norm
 
 _LEAST_FLOOR = 2.0**-14  # the smallest normal number of float16
+_MOST_TERMS = 256  # of a sum in float32 on a CPU
 
 
 class Sums:
@@ -91,10 +92,22 @@ def _sums_on_cpu(band: Tensor) -> tuple[Tensor, Tensor]:
 
     A batch normalization's statistics take one pass over the band in the cache. Converting bfloat16 to float32,
     squaring and reading it again took a fifth of the time.
+
+    They add up one pixel after the other in float32, which would lose some digits. So pixels that lie side by side are
+    treated as one pixel with more channels: sums have fewer terms, and narrow maps fill the vector registers.
     """
-    unused = torch.zeros(band.shape[1], dtype=torch.float32, device="cpu")  # running statistics, with a momentum of 0
-    mean, variance = (part.double() for part in torch.batch_norm_update_stats(band, unused, unused, 0.0))
-    return _sums_of(mean, variance, band)
+    channels, pixels = band.shape[1], band.shape[2] * band.shape[3]
+    width = -(-pixels // _MOST_TERMS)
+    values = band.permute(0, 2, 3, 1).reshape(pixels, channels)  # no copy for channels last
+    count, size = pixels // width, width * channels
+    groups = values[: count * width].reshape(1, count, 1, size).permute(0, 3, 1, 2)
+    unused = torch.zeros(size, dtype=torch.float32, device="cpu")  # running statistics, with a momentum of 0
+    mean, variance = (part.double() for part in torch.batch_norm_update_stats(groups, unused, unused, 0.0))
+    sums, squares = (part.view(width, channels).sum(dim=0) for part in _sums_of(mean, variance, groups))
+    if rest := pixels - count * width:
+        left = values[-rest:].double()
+        sums, squares = sums + left.sum(dim=0), squares + left.square().sum(dim=0)
+    return sums, squares
 
 
 def _sums_of(mean: Tensor, variance: Tensor, band: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from network_archs import ARCHS, random_arch, randomized
 from perceptual_style.core import errors
 from perceptual_style.core.engine.engine import Engine
+from perceptual_style.core.engine.feature_maps import Map
 from perceptual_style.core.engine.formats import number_formats
+from perceptual_style.core.engine.map_statistics import Sums
 from perceptual_style.core.engine.memory_plan import plan_memory
 from perceptual_style.core.engine.passes import BandedNetwork
 from perceptual_style.core.network.transform_net import extend
@@ -67,6 +69,19 @@ def test_statistics_are_exact_for_large_means() -> None:
     )
     result = BandedNetwork(network, band_rows=8)(image)
     assert (result - expected).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(37, 1025), (20, 512), (1, 7)], ids=str)
+def test_sums_of_wide_bands_are_exact(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    for channels, layout in ((3, torch.contiguous_format), (16, torch.channels_last), (600, torch.channels_last)):
+        band = torch.randn(1, channels, *shape).add_(0.3).to(dtype).contiguous(memory_format=layout)
+        sums = Sums(Map(height=shape[0], width=shape[1], channels=channels, device=CPU))
+        sums.add(0, band)
+        exact = band.double()
+        torch.testing.assert_close(sums.squares, exact.square().sum(dim=(0, 2, 3)), rtol=2e-6, atol=0)
+        error = (sums.sum - exact.sum(dim=(0, 2, 3))).abs() / exact.abs().sum(dim=(0, 2, 3))
+        assert error.max() < 1e-6
 
 
 def test_input_and_network_are_not_changed() -> None:
