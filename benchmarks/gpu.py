@@ -100,11 +100,16 @@ def of_upscaler(name: str, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def of_training(steps: int = 48) -> list[dict[str, Any]]:
-    """Measure steps of the trainer and of a straightforward loop, with a loss network of random weights."""
+    """Measure steps of the trainer, with and without a CUDA graph, and of a straightforward loop.
+
+    The loss network has random weights.
+    """
     from dataclasses import replace
+    from unittest.mock import patch
 
     import training
     from perceptual_style.core import train_style
+    from perceptual_style.core.training import gradients
     from perceptual_style.core.training.style_recipes import get_recipe
     from PIL import Image
     from safetensors.torch import save_file
@@ -120,12 +125,21 @@ def of_training(steps: int = 48) -> list[dict[str, Any]]:
         save_file(random_vgg16(), weights)
         recipe = replace(get_recipe("paper"), steps=steps)
         style = inference.photo((512, 512))
-        marks: list[float] = []
-        train_style(
-            style, photos, Path(folder) / "style.safetensors", recipe=recipe, loss_weights=weights, device="cuda",
-            progress=lambda one: marks.append(time.perf_counter()),
-        )  # fmt: skip
-        rows.append({"way": "trainer, a step", "seconds": (marks[-1] - marks[15]) / (len(marks) - 16)})
+        for way, records in (("trainer, a step", True), ("trainer without a CUDA graph, a step", False)):
+            marks: list[float] = []
+            notes: list[str] = []
+
+            def note(one: Any, marks: list[float] = marks, notes: list[str] = notes) -> None:
+                marks.append(time.perf_counter())
+                notes.extend(one.notes)
+
+            with patch.object(gradients, "can_record", lambda device, records=records: records):
+                train_style(
+                    style, photos, Path(folder) / f"{records}.safetensors", recipe=recipe, loss_weights=weights,
+                    device="cuda", progress=note,
+                )  # fmt: skip
+            row = {"way": way, "seconds": (marks[-1] - marks[15]) / (len(marks) - 16)}
+            rows.append(row | ({"error": "; ".join(notes)} if notes else {}))
         loop = training.straightforward(recipe, style.cuda(), str(photos), str(weights), "cuda")
         times = []
         for _ in range(20):

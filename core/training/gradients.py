@@ -15,6 +15,7 @@ from ..devices import is_out_of_memory, release_memory
 from ..errors import InputError, TrainingError, first_line
 from ..losses.functional import total
 from . import processes
+from .step_graph import StepGraph, can_record
 
 Losses = Callable[[Any, int], dict[str, Tensor]]
 
@@ -24,7 +25,9 @@ class Gradients:
 
     Args:
         network: the network, whose parameters get the gradients.
-        losses: maps a batch, or a piece of one, and the step to the parts of the objective.
+        losses: maps a batch, or a piece of one, and the step to the parts of the objective. If it has an attribute
+            ``is_fixed`` that is true, it does the same at every step and never waits for the device. Steps are then
+            recorded where the device can (step_graph.py).
         batch_size: photos in a whole batch, over all processes.
         sums: names of the parts that are sums over the photos instead of means.
 
@@ -43,6 +46,9 @@ class Gradients:
             )
         self.network, self.losses, self.batch_size, self.sums = network, losses, batch_size, sums
         self.at_once = len(range(part, batch_size, parts))
+        self._graph: StepGraph | None = None
+        if parts == 1 and getattr(losses, "is_fixed", False) and can_record(next(network.parameters()).device):
+            self._graph = StepGraph(network, self._accumulate)
         self._notes = [f"{parts} processes share the work{self._about_batch_norm()}"] if parts > 1 else []
 
     def __call__(self, batch: Any, step: int) -> tuple[dict[str, Tensor], list[str]]:
@@ -62,6 +68,7 @@ class Gradients:
         while (parts := self._try(batch, step)) is None:
             # Memory can only be released here, after the error and the tensors in its traceback are gone.
             self.at_once //= 2
+            self._graph = None
             release_memory(next(self.network.parameters()).device)
             notes.append(
                 f"out of memory; from here on photos go through the network {self.at_once} at a time, with the gradients "
@@ -69,12 +76,16 @@ class Gradients:
             )
         gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
         processes.add_up([*parts.values(), *gradients])
+        if self._graph is not None and self._graph.note:
+            notes.append(self._graph.note)
+            self._graph = None
         return parts, notes
 
     def _try(self, batch: Any, step: int) -> dict[str, Tensor] | None:
         """Return the parts of the objective, or None if memory ran out and smaller pieces may help."""
         try:
-            return self._accumulate(batch, step)
+            # A batch in pieces would add its gradients to those of other pieces: it is never recorded.
+            return self._accumulate(batch, step) if self._graph is None else self._graph(batch, step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -34,6 +34,9 @@ class Teachers:
         seed: random seed of crops, teachers and flips.
         device: device of the teachers.
 
+    Attributes:
+        networks: the upscalers.
+
     Raises:
         CheckpointError: A file is not a network of this package.
         InputError: A teacher has another factor, or the share is out of range.
@@ -44,8 +47,8 @@ class Teachers:
     ) -> None:
         if not 0 <= share <= 1:
             raise InputError(f"the teachers' share is {share}; expected a number from 0 to 1")
-        self._networks, self._share, self._seed = [load_network(file)[0] for file in files], share, seed
-        for file, network in zip(files, self._networks, strict=True):
+        self.networks, self._share, self._seed = [load_network(file)[0] for file in files], share, seed
+        for file, network in zip(files, self.networks, strict=True):
             theirs, ours = network.spec, learner.spec
             if (theirs.scale, theirs.out_channels) != (ours.scale, ours.out_channels):
                 raise InputError(f"{file} upscales x{theirs.scale}; expected a teacher for x{ours.scale}")
@@ -65,9 +68,9 @@ class Teachers:
         """
         random = np.random.default_rng([self._seed, 3, step])
         taught = np.flatnonzero(random.random(len(low)) < self._share)
-        if not self._networks or not taught.size:
+        if not self.networks or not taught.size:
             return high
-        network, way = self._networks[random.integers(len(self._networks))], int(random.integers(_WAYS))
+        network, way = self.networks[random.integers(len(self.networks))], int(random.integers(_WAYS))
         rows, targets = torch.from_numpy(taught).to(low.device), high.clone()
         targets[rows] = in_way(network, low[rows], way).to(high).clamp(0, 1)
         return targets

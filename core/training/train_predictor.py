@@ -162,6 +162,8 @@ def _look_at(predictor: StylePredictor, paintings: PaintingFolder, device: torch
 class _Losses:
     """The objective of a predictor for a batch of photos and paintings."""
 
+    is_fixed = True
+
     def __init__(
         self,
         recipe: PredictorRecipe,

@@ -205,6 +205,7 @@ class _Losses:
         self.network, self.pixels, self.objective, self.device, self.amp = network, pixels, objective, device, amp
         blocks = [stage for stage in network.stages if isinstance(stage, ResidualStage)]
         self.stages = blocks if run.recipe.peaks else []
+        self.is_fixed = not run.recipe.steadiness  # whose copies are moved in another way at each step
 
     def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for photos, or for photos and the rows of their styles."""

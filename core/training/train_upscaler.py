@@ -190,6 +190,11 @@ class _Losses:
     amp: torch.dtype | None
     discriminator: PatchDiscriminator | None
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all steps do the same. With teachers, they change from step to step."""
+        return not self.teachers.networks
+
     def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for pairs (LR, HR) of crops."""
         recipe, amp = self.recipe, self.amp

@@ -13,10 +13,12 @@ from helpers import same_file
 from perceptual_style.core import cli
 from perceptual_style.core.errors import Cancelled
 from perceptual_style.core.losses.objective import ObjectiveWeights
+from perceptual_style.core.training import gradients, step_graph
 from perceptual_style.core.training.style_recipes import StyleRecipe
 from perceptual_style.core.training.train_style import StyleTraining, run_training
 from PIL import Image
 from safetensors.torch import load_file
+from tape import Tape
 
 RECIPE = StyleRecipe(
     name="tiny",
@@ -125,3 +127,25 @@ def refused(run):
         return lines[0]
 
     return refused
+
+
+@pytest.fixture
+def replays(monkeypatch):
+    """Record training steps on the CPU. A list of how often each recording was replayed."""
+    counts: list[int] = []
+
+    def record(run, device):
+        tape, index = Tape(), len(counts)
+        with tape:
+            result = run()
+        counts.append(0)
+
+        def replay():
+            counts[index] += 1
+            tape.replay()
+
+        return result, replay
+
+    monkeypatch.setattr(step_graph, "record", record)
+    monkeypatch.setattr(gradients, "can_record", lambda device: True)
+    return counts

@@ -11,6 +11,7 @@ from float64 import in_float64
 from helpers import style_model
 from network_archs import ARCHS, randomized
 from perceptual_style.core import load_style, load_upscaler
+from perceptual_style.core.checkpoints.own_format import load_network
 from perceptual_style.core.engine import engine as engine_module
 from perceptual_style.core.engine import memory_plan, torch_kernels
 from perceptual_style.core.engine.engine import Engine
@@ -20,6 +21,7 @@ from perceptual_style.core.errors import NetworkError
 from perceptual_style.core.models.network_runner import bytes_to_free
 from perceptual_style.core.models.transfers import flow
 from perceptual_style.core.network.transform_net import extend
+from perceptual_style.core.training import gradients, step_graph
 from torch import Tensor
 
 pytestmark = pytest.mark.gpu
@@ -168,6 +170,38 @@ def test_damaged_weights_are_reported() -> None:
     model.network.stages[-1].conv.bias.fill_(float("nan"))
     with pytest.raises(NetworkError, match="nan or infinite"):
         model.stylize(torch.cat([photo(), photo()]).to(CUDA), precision="fp32")
+
+
+def test_recorded_training_steps_equal_others(tmp_path, training_run_on_gpu, monkeypatch) -> None:
+    recordings, record = [], step_graph.record
+    monkeypatch.setattr(step_graph, "record", lambda *given: recordings.append(record(*given)) or recordings[-1])
+    recorded = training_run_on_gpu(tmp_path / "recorded")
+    assert len(recordings) == 1
+    monkeypatch.setattr(gradients, "can_record", lambda device: False)
+    expected = training_run_on_gpu(tmp_path / "expected")
+    assert len(recordings) == 1
+    for key in expected:
+        torch.testing.assert_close(recorded[key], expected[key], atol=2e-3, rtol=1e-2)
+    curves = [load_network(tmp_path / name / "style.safetensors")[1]["loss curve"] for name in ("recorded", "expected")]
+    torch.testing.assert_close(*(torch.tensor(curve) for curve in curves), atol=0, rtol=1e-2)
+
+
+def test_objective_that_waits_is_not_recorded_and_does_no_harm() -> None:
+    network, image = torch.nn.Conv2d(3, 3, 3).to(CUDA), torch.rand(2, 3, 16, 16)
+
+    class Waits:
+        is_fixed = True
+
+        def __call__(self, batch: Tensor, step: int) -> dict[str, Tensor]:
+            loss = network(batch.to(CUDA)).square().mean()
+            assert float(loss.detach()) > 0
+            return {"pixel": loss}
+
+    compute = gradients.Gradients(network, Waits(), 2)
+    results = [compute(image, step) for step in range(8)]
+    assert len([note for _, notes in results for note in notes if "not recorded as a CUDA graph" in note]) == 1
+    losses = torch.stack([parts["pixel"] for parts, _ in results])
+    torch.testing.assert_close(losses, losses[:1].expand(8))
 
 
 def test_training_resumes_with_the_same_weights(tmp_path, training_run_on_gpu) -> None:

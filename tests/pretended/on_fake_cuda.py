@@ -13,7 +13,10 @@ from perceptual_style.core.engine import feature_maps, memory_plan, passes, torc
 from perceptual_style.core.engine.engine import Engine
 from perceptual_style.core.engine.memory_plan import MemoryPlan
 from perceptual_style.core.images import bicubic
+from perceptual_style.core.losses.loss_network import LossNetwork
+from perceptual_style.core.losses.objective import Objective, ObjectiveWeights
 from pretended.fake_cuda import Recorder, fake_cuda, put
+from small_networks import vgg16
 from torch import Tensor
 
 FULL = "c9s1-32,d64,d128,R128x5,n2,c3s1-64,n2,c3s1-32,c9s1-3 norm=instance padding=reflect"
@@ -128,3 +131,16 @@ def test_out_of_memory_leads_to_slabs_without_statistics() -> None:
     result = 4 * 3 * 600 * 300
     _, before, after = record(NO_NORM, 600, 300, limit=rich.bytes // 8 + 2 * result)  # parts are put together
     assert before.whole and after.slab
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_objective_does_not_wait_so_that_it_can_be_recorded(norm: str) -> None:
+    weights = ObjectiveWeights({"relu2_2": 1.0}, {"relu1_2": 4.0, "relu2_2": 4.0}, "relative", tv=1.0)
+    with fake_cuda() as mode:
+        network = put(build_network(SMALL.replace("instance", norm)).train(), mode)
+        loss_network = put(LossNetwork("vgg16", vgg16(), weights.layers), mode)
+        objective = Objective(loss_network, weights, torch.empty(1, 3, 48, 64, device="cuda"))
+        photos = torch.empty(2, 3, 64, 64, device="cuda")
+        with torch.no_grad(), Recorder() as recorder:
+            parts = objective(network(photos), photos)
+    assert len(parts) == 4 and recorder.launches.total() > 50 and not recorder.waits.total()

@@ -14,6 +14,7 @@ from perceptual_style.core.images.color import luma
 from perceptual_style.core.models.predict import open_predictor, predict_style
 from perceptual_style.core.models.predictor_file import load_predictor
 from perceptual_style.core.network.styles import rows_of
+from perceptual_style.core.training import gradients
 from perceptual_style.core.training.base_styles import base_file
 from perceptual_style.core.training.paintings import PaintedPhotos, PaintingFolder, turned
 from perceptual_style.core.training.photos import PhotoFolder
@@ -98,6 +99,15 @@ def test_folder_without_a_readable_painting_is_rejected(tmp_path):
     (tmp_path / "a.png").write_bytes(b"broken")
     with pytest.raises(ImageError, match="none of the 1 paintings can be read"):
         PaintingFolder(tmp_path, 32, 1).batch(0)
+
+
+def test_recorded_steps_give_the_same_predictor(trained, replays, monkeypatch):
+    recipe = dataclasses.replace(WIDE, steps=6)
+    recorded = load_file(trained("recorded", recipe))
+    assert replays == [3]
+    monkeypatch.setattr(gradients, "can_record", lambda device: False)
+    expected = load_file(trained("plain", recipe))
+    assert all(torch.equal(recorded[key], expected[key]) for key in expected)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from perceptual_style.core.losses.functional import grid_loss, mesh_loss
 from perceptual_style.core.losses.objective import ObjectiveWeights
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.transform_net import build_network
+from perceptual_style.core.training import gradients
 from perceptual_style.core.training.photo_pairs import PairFolder
 from perceptual_style.core.training.teachers import Teachers, in_way
 from perceptual_style.core.training.train_upscaler import initialize, train_upscaler
@@ -78,6 +79,15 @@ def test_resumed_run_gives_same_weights(train, step):
         train("parts", progress=stop_at(step))
     parts = load_file(train("parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_recorded_steps_give_the_same_weights(train, replays, monkeypatch):
+    recipe = dataclasses.replace(RECIPE, grid=0.1, mesh=0.1, low_pass=0.1, adversarial=0.1)
+    recorded = load_file(train("recorded", recipe))
+    assert replays == [5]
+    monkeypatch.setattr(gradients, "can_record", lambda device: False)
+    expected = load_file(train("plain", recipe))
+    assert all(torch.equal(recorded[key], expected[key]) for key in expected)
 
 
 def test_result_is_average_of_weights(train):
@@ -147,6 +157,11 @@ def test_targets_without_teachers_are_the_photos(train):
     network, _ = load_network(train("learner"))
     high = torch.rand(2, 3, 16, 16)
     assert Teachers([], 1.0, network, 0, torch.device("cpu")).targets(torch.rand(2, 3, 8, 8), high, 0) is high
+
+
+def test_steps_with_teachers_are_not_recorded(train, replays):
+    train("student", teachers=[train("teacher", dataclasses.replace(RECIPE, steps=1))], teachers_share=0.5)
+    assert replays == []
 
 
 def test_run_with_teacher_resumes_exactly_and_is_another_run_than_without(train):
