@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+_one_at_a_time = threading.Lock()  # torch allows a single recording in a process
+
+
+@contextmanager
+def recording(device: torch.device) -> Iterator[torch.cuda.CUDAGraph]:
+    """Record what this thread gives to a CUDA device within the block, without doing it.
+
+    Args:
+        device: the device.
+
+    Yields:
+        The graph, which can be replayed after the block.
+
+    Raises:
+        RuntimeError: The work cannot be recorded, or memory ran out.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with _one_at_a_time, torch.cuda.device(device):
+        before = torch.cuda.current_stream(device)
+        # By default torch records on a stream of the device that was the first to record, and misses the work of others.
+        stream = torch.cuda.Stream(device)
+        try:
+            # Other threads may go on to use the device while this one records.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                yield graph
+        finally:
+            torch.cuda.set_stream(before)  # torch goes on with its own stream after a failure
 
 
 class Graph:
@@ -21,9 +51,7 @@ class Graph:
     def __init__(self, run: Callable[[Tensor], Tensor], image: Tensor) -> None:
         with torch.inference_mode(False), torch.no_grad():  # later images may come from outside of inference mode
             self.image = image.clone()
-            self.graph = torch.cuda.CUDAGraph()
-            # Other threads may go on to use the device while this one records.
-            with torch.cuda.device(image.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            with recording(image.device) as self.graph:
                 self.result = run(self.image)
 
     def __call__(self, image: Tensor) -> Tensor:

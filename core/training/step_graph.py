@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..devices import release_memory
+from ..engine.graph import recording
 from ..errors import first_line
 from .photos import on_device
 
@@ -43,13 +44,16 @@ def record(run: Callable[[], T], device: torch.device) -> tuple[T, Callable[[], 
     """
     release_memory(device)
     before = torch.cuda.memory_reserved(device)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may go on to use the device while this one records.
-    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with recording(device) as graph:
         result = run()
     if torch.cuda.mem_get_info(device)[0] < torch.cuda.memory_reserved(device) - before:
         raise RuntimeError("there is not enough memory")
-    return result, graph.replay
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return result, replay
 
 
 class StepGraph:

@@ -86,6 +86,17 @@ def test_torch_operations_match_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ours - other).abs().max() < 0.02
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_each_device_replays_its_own_graph() -> None:
+    images = [photo().roll(shift, -1) for shift in range(4)]
+    results = []
+    for index in range(2):
+        device = torch.device("cuda", index)
+        engine = Engine(load_style("wave").network.to(device), 256, 320, device=device, precision="fp32")
+        results.append([engine(image.to(device)).cpu() for image in images])
+    torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=0)
+
+
 def test_a_frame_does_not_wait_for_the_device() -> None:
     network, image = load_style("wave").network.to(CUDA), photo().to(CUDA)
     engine = Engine(network, 256, 320, device=CUDA)
@@ -202,6 +213,7 @@ def test_objective_that_waits_is_not_recorded_and_does_no_harm() -> None:
     assert len([note for _, notes in results for note in notes if "not recorded as a CUDA graph" in note]) == 1
     losses = torch.stack([parts["pixel"] for parts, _ in results])
     torch.testing.assert_close(losses, losses[:1].expand(8))
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
 
 
 def test_training_resumes_with_the_same_weights(tmp_path, training_run_on_gpu) -> None:
