@@ -62,6 +62,41 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     _sync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder next to ``path``, with the same suffix, that becomes ``path`` at the end.
+
+    On any exception it is removed, and an existing ``path`` stays as it was. An existing folder is moved aside before the new
+    one takes its place, as systems cannot replace a folder in one step, and is then deleted: check before that it may be.
+    Missing parent folders are created.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary, aside = _temporary_path(target), _temporary_path(target)
+    temporary.mkdir()
+    mode = stat.S_IMODE(temporary.stat().st_mode)
+    try:
+        yield temporary
+        for each in (temporary, *temporary.rglob("*")):  # copies of temporary files are private
+            each.chmod(mode if each.is_dir() else mode & 0o666)
+        if target.exists():
+            os.rename(target, aside)
+        try:
+            os.rename(temporary, target)
+        except BaseException:
+            if aside.exists():
+                os.rename(aside, target)
+            raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+    _sync_folder(target.parent)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, read one block at a time. Raises OSError if it cannot be read."""
     digest = hashlib.sha256()
@@ -116,9 +151,13 @@ def remove_leftovers(path: str | Path) -> list[Path]:
     return removed
 
 
-def _create_temporary(target: Path) -> Path:
+def _temporary_path(target: Path) -> Path:
     name = f".perceptual-style-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.{target.name[-_KEPT_OF_NAME:]}"
-    temporary = target.with_name(name)
+    return target.with_name(name)
+
+
+def _create_temporary(target: Path) -> Path:
+    temporary = _temporary_path(target)
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return temporary
 

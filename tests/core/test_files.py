@@ -8,7 +8,7 @@ import time
 
 import pytest
 from perceptual_style.core import files
-from perceptual_style.core.files import atomic_write, check_writable, remove_leftovers
+from perceptual_style.core.files import atomic_folder, atomic_write, check_writable, remove_leftovers
 
 INTERRUPTED = """
 import importlib.util, os, sys
@@ -194,3 +194,41 @@ def test_check_writable_finds_problems_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(PermissionError):
         check_writable(tmp_path / "a" / "new.png")
     check_writable(tmp_path / "file")
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_folder_is_complete_or_as_it_was(tmp_path, exists):
+    target = tmp_path / "new" / "folder.mlpackage"
+    if exists:
+        target.mkdir(parents=True)
+        (target / "old.txt").write_text("old")
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), atomic_folder(target) as temporary:
+            (temporary / "half.txt").write_text("half")
+            raise error
+        assert target.exists() == exists
+        assert [path.name for path in target.parent.iterdir()] == ["folder.mlpackage"] * exists
+    with atomic_folder(target) as temporary:
+        assert temporary.suffix == target.suffix
+        (temporary / "inner").mkdir(mode=0o700)
+        (temporary / "inner" / "new.txt").write_text("new")
+        assert target.exists() == exists
+    assert {path.name for path in target.rglob("*")} == {"inner", "new.txt"}
+    assert [path.name for path in target.parent.iterdir()] == ["folder.mlpackage"]
+    assert (target / "inner").stat().st_mode == target.stat().st_mode
+
+
+def test_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch):
+    target, rename = tmp_path / "folder", os.rename
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+
+    def failing(source, to):
+        if (source / "new.txt").exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OSError), atomic_folder(target) as temporary:
+        (temporary / "new.txt").write_text("new")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["folder", "folder/old.txt"]
