@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors
-    from .exporting.onnx_file import export
+    from .exporting.any_file import export
     from .images.transparency import fill_transparent
     from .losses.loss_network import LossNetwork
     from .models.blend import blend_styles, style_regions
@@ -41,7 +41,7 @@ _MODULES = {
     "UpscaleRecipe": "training.upscale_recipes",
     "blend_styles": "models.blend",
     "build_network": "network.transform_net",
-    "export": "exporting.onnx_file",
+    "export": "exporting.any_file",
     "fill_transparent": "images.transparency",
     "list_styles": "models.style_model",
     "list_upscalers": "models.upscale_model",

@@ -1,1 +1,1 @@
-"""Take networks to other programs: ONNX files, web pages, repositories of the Hugging Face Hub."""
+"""Take networks to other programs: ONNX, Core ML and LiteRT files, web pages, repositories of the Hugging Face Hub."""

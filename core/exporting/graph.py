@@ -1,25 +1,21 @@
-"""A graph of ONNX operators under construction, and the few operators that networks need."""
+"""The operations that networks need, as methods that each file format turns into its own operators."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-#: The oldest set of operators that is enough, for programs that do not know the newest
-OPSET = 17
-_IR_VERSION = 8  # the file format that came with it
-
-_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "zero": "constant"}
+#: A value of a graph under construction, (N, C, H, W) to those who build it. Only its graph knows what it is.
+Value = Any
 
 
-class Graph:
-    """Nodes and constants in the order in which they are added. Values are known by their names.
+class Graph(ABC):
+    """A graph under construction.
 
     Args:
         half: Whether networks compute in float16. Norms and what surrounds the networks are float32 anyway.
@@ -30,38 +26,6 @@ class Graph:
 
     def __init__(self, half: bool = False) -> None:
         self.half = half
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
-        self._known: dict[bytes, str] = {}
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and return the name of its result."""
-        name = f"{operator}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, values: Any) -> str:
-        """Add a tensor or numbers and return their name. Integers are stored as int64. Equal constants are stored once."""
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-        if array.dtype.kind == "f":
-            array = array.astype(np.float16 if self.half else np.float32)
-        key = f"{array.dtype} {array.shape} ".encode() + array.tobytes()
-        if key not in self._known:
-            self._known[key] = f"constant_{len(self._constants)}"
-            self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), self._known[key]))
-        return self._known[key]
-
-    def cast(self, x: str, number: int) -> str:
-        """Convert values to a number format of ONNX."""
-        return self.add("Cast", x, to=number)
-
-    def narrowed(self, x: str) -> str:
-        """Convert float32 to the number format of the networks."""
-        return self.cast(x, TensorProto.FLOAT16) if self.half else x
-
-    def widened(self, x: str) -> str:
-        """Convert the number format of the networks to float32."""
-        return self.cast(x, TensorProto.FLOAT) if self.half else x
 
     @contextmanager
     def float32(self) -> Iterator[None]:
@@ -72,68 +36,91 @@ class Graph:
         finally:
             self.half = half
 
-    def pad(self, x: str, before: int, after: int, mode: str) -> str:
-        """Pad the height and width of (N, C, H, W): reflect | replicate | zero."""
-        if not (before or after):
-            return x
-        edges = self.constant([0, 0, before, before, 0, 0, after, after])
-        return self.add("Pad", x, edges, mode=_PAD_MODES[mode])
+    def affine(self, x: Value, scale: Sequence[float] | Tensor, shift: Sequence[float] | Tensor) -> Value:
+        """Scale and shift each channel."""
+        factors, offsets = (
+            np.asarray(each.detach().cpu() if isinstance(each, Tensor) else each, np.float64) for each in (scale, shift)
+        )
+        if (factors != 1).any():
+            x = self.by_channel("mul", x, factors)
+        return self.by_channel("add", x, offsets) if offsets.any() else x
 
-    def convolve(self, x: str, weight: Tensor, bias: Tensor | None = None, **attributes: Any) -> str:
-        """Convolve (N, C, H, W) with ``weight`` (C', C / group, k, k)."""
-        inputs = [x, self.constant(weight)] + ([] if bias is None else [self.constant(bias)])
-        return self.add("Conv", *inputs, kernel_shape=list(weight.shape[2:]), **attributes)
+    @abstractmethod
+    def narrowed(self, x: Value) -> Value:
+        """Convert float32 to the number format of the networks."""
 
-    def instance_norm(self, x: str, scale: Tensor, shift: Tensor, eps: float) -> str:
-        """Normalize each channel of (N, C, H, W) in float32: float16 cannot hold the squares."""
-        wide = self.widened(x)
-        with self.float32():
-            result = self.add(
-                "InstanceNormalization", wide, self.constant(scale), self.constant(shift), epsilon=float(eps)
-            )
-        return self.narrowed(result)
+    @abstractmethod
+    def widened(self, x: Value) -> Value:
+        """Convert the number format of the networks to float32."""
 
-    def split(self, x: str, parts: int, channels: int) -> list[str]:
-        """Return the parts of (N, parts * channels, H, W)."""
-        names = [f"{x}_{part}" for part in range(parts)]
-        sizes = self.constant([channels] * parts)
-        self._nodes.append(helper.make_node("Split", [x, sizes], names, name=f"Split_{len(self._nodes)}", axis=1))
-        return names
+    @abstractmethod
+    def unary(self, operator: str, x: Value) -> Value:
+        """Apply relu | sigmoid | tanh | sqrt to each number."""
 
-    def window(self, x: str, starts: Sequence[int], ends: Sequence[int] | str) -> str:
-        """Return the rows and columns from ``starts`` to ``ends``, which may be the name of a computed value."""
-        stop = ends if isinstance(ends, str) else self.constant(ends)
-        return self.add("Slice", x, self.constant(starts), stop, self.constant([2, 3]))
+    @abstractmethod
+    def binary(self, operator: str, x: Value, y: Value | float) -> Value:
+        """Apply add | sub | mul | div | max to two values, or to a value and a number."""
 
-    def sides(self, x: str, factor: int = 1) -> str:
-        """Return ``factor`` times the height and width of (N, C, H, W), as computed when the graph runs."""
-        sides = self.add("Shape", x, start=2, end=4)
-        return sides if factor == 1 else self.add("Mul", sides, self.constant([factor, factor]))
+    @abstractmethod
+    def by_channel(self, operator: str, x: Value, numbers: np.ndarray) -> Value:
+        """Apply add | mul to a value and one number for each channel, (C) or (1)."""
 
-    def affine(self, x: str, scale: Sequence[float] | Tensor, shift: Sequence[float] | Tensor) -> str:
-        """Scale and shift each channel of (N, C, H, W)."""
-        columns = [np.asarray(each, np.float64).reshape(1, -1, 1, 1) for each in (scale, shift)]
-        if (columns[0] != 1).any():
-            x = self.add("Mul", x, self.constant(columns[0]))
-        return self.add("Add", x, self.constant(columns[1])) if columns[1].any() else x
+    @abstractmethod
+    def clipped(self, x: Value, low: float, high: float) -> Value:
+        """Limit each number."""
 
-    def model(
-        self, inputs: onnx.ValueInfoProto, output: onnx.ValueInfoProto, result: str, metadata: Mapping[str, str]
-    ) -> onnx.ModelProto:
-        """Return the finished model, checked by ONNX itself.
+    @abstractmethod
+    def pad(self, x: Value, before: int, after: int, mode: str) -> Value:
+        """Pad the height and width: reflect | replicate | zero."""
+
+    @abstractmethod
+    def convolve(
+        self, x: Value, weight: Tensor, bias: Tensor | None = None, *,
+        stride: int = 1, pads: tuple[int, int] | None = (0, 0), channelwise: bool = False,
+    ) -> Value:  # fmt: skip
+        """Convolve a value.
 
         Args:
-            inputs: The graph's input.
-            output: The graph's output.
-            result: Name of the value that becomes the output.
-            metadata: Texts by name.
+            x: The value.
+            weight: (C', C, k, k), or (C, 1, k, k) if ``channelwise``.
+            bias: (C').
+            stride: Of the convolution.
+            pads: Zeros before and after each side. If it is None, as many as TensorFlow's SAME puts there.
+            channelwise: Whether each channel is convolved on its own.
         """
-        self._nodes.append(helper.make_node("Identity", [result], [output.name], name="Identity"))
-        graph = helper.make_graph(self._nodes, "perceptual_style", [inputs], [output], self._constants)
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION,
-            producer_name="perceptual-style",
-        )  # fmt: skip
-        helper.set_model_props(model, dict(metadata))
-        onnx.checker.check_model(model, full_check=True)
-        return model
+
+    @abstractmethod
+    def instance_norm(self, x: Value, scale: Tensor, shift: Tensor, eps: float) -> Value:
+        """Normalize each channel in float32: float16 cannot hold the squares."""
+
+    @abstractmethod
+    def split(self, x: Value, parts: int) -> list[Value]:
+        """Return the parts of (N, parts * C, H, W)."""
+
+    @abstractmethod
+    def joined(self, parts: Sequence[Value]) -> Value:
+        """Join the channels of values."""
+
+    @abstractmethod
+    def window(self, x: Value, starts: Sequence[int], ends: Sequence[int]) -> Value:
+        """Return the rows and columns from ``starts`` to ``ends``, counted from the last ones: 0 or less."""
+
+    @abstractmethod
+    def cropped(self, x: Value, like: Value, factor: int = 1) -> Value:
+        """Return as many rows and columns as ``factor`` times the sides of another value."""
+
+    @abstractmethod
+    def blocks(self, x: Value, side: int) -> Value:
+        """Turn channel (a * side + b) * C + c into pixel (a, b) of blocks: (N, C, side * H, side * W)."""
+
+    @abstractmethod
+    def repeated(self, x: Value, factor: int) -> Value:
+        """Repeat each pixel ``factor`` times in both directions."""
+
+    @abstractmethod
+    def turned(self, x: Value) -> Value:
+        """Return the three channels in the opposite order."""
+
+    @abstractmethod
+    def channel_mean(self, x: Value) -> Value:
+        """Return the mean of all channels, (N, 1, H, W)."""

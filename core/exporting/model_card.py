@@ -21,7 +21,7 @@ from ..images.reading import ImageFile
 from ..images.writing import encode_images
 from ..models.style_model import StyleModel
 from ..progress import Progress, ProgressCallback
-from .onnx_file import credit_of
+from .model_graph import credit_of
 
 _SIDE, _GAP = 512, 16  # px, of the pictures
 #: Licenses that the Hub knows, by the names that this project's files use

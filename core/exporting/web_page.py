@@ -13,7 +13,8 @@ from ..files import atomic_write, check_writable
 from ..models.stylizer import BaseStyle
 from ..models.upscale_model import UpscaleModel
 from ..progress import Progress, ProgressCallback
-from .onnx_file import export, facts_of, smallest_side
+from .any_file import export
+from .model_graph import facts_of, smallest_side
 from .web_runtime import runtime_files
 
 _TEMPLATE = Path(__file__).with_name("page.html")

@@ -38,7 +38,9 @@ def test_importing_core_loads_no_heavy_package(run_new_python):
 
 def test_public_names_load_no_optional_package(run_python):
     """Packages that only some calls need are imported by those calls. No import warns."""
-    later = {"tqdm", "scipy", "matplotlib", "onnx", "pyfive", "spandrel", "pyarrow", "ray", "av"}
+    later = {"tqdm", "scipy", "matplotlib", "onnx", "pyfive", "spandrel", "pyarrow", "ray", "av"} | {
+        "coremltools", "ai_edge_litert", "flatbuffers",
+    }  # fmt: skip
     process = run_python(
         "import sys, warnings, torch\n"
         "before = set(sys.modules)\n"

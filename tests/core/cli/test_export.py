@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import pytest
 import torch
 from helpers import save_style
@@ -40,6 +43,25 @@ def test_export_of_upscaler_has_the_fidelity_of_the_command_upscale(run, tmp_pat
     assert (exported - model.upscale(image, fidelity=0.0, precision="fp32")).abs().max() > 1 / 255
 
 
+def test_export_to_core_ml_says_that_nobody_ran_the_file(run, tmp_path):
+    pytest.importorskip("coremltools")
+    style, target = save_style(tmp_path / "own.safetensors"), tmp_path / "own.mlpackage"
+    status, out, err = run("export", style, "-o", target)
+    path, verified, side = out.splitlines()
+    assert (status, path, list(err)) == (0, str(target), []) and (target / "Manifest.json").is_file()
+    assert verified == "not verified here: Core ML runs on macOS only" or sys.platform == "darwin"
+    assert re.fullmatch(r"smallest side of pictures: \d+ px", side)
+
+
+def test_export_to_litert_has_one_size(run, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    style, target = save_style(tmp_path / "own.safetensors"), tmp_path / "own.tflite"
+    status, out, _ = run("export", style, "-o", target, "--size", "48x40")
+    path, difference, size = out.splitlines()
+    assert (status, path, size) == (0, str(target), "size of pictures: 48x40 px")
+    assert re.fullmatch(r"largest difference in LiteRT: 0\.\d{3} of 255", difference)
+
+
 def test_export_of_a_page_lists_the_networks(run, tmp_path):
     runtime = tmp_path / "runtime"
     runtime.mkdir()
@@ -55,9 +77,15 @@ def test_wrong_options_are_one_line_and_leave_nothing(refused, tmp_path):
     style = save_style(tmp_path / "own.safetensors")
     target = tmp_path / "x.onnx"
     assert "-o is for one network" in refused("export", style, style, "-o", target)
-    assert "ends in .onnx" in refused("export", style, "-o", tmp_path / "x.pth")
+    assert "ends in .onnx, .mlpackage, .tflite" in refused("export", style, "-o", tmp_path / "x.pth")
     assert "--fidelity is for upscalers" in refused("export", style, "-o", target, "--fidelity", "1")
     assert "--layout is for -o" in refused("export", style, "--web", tmp_path / "page", "--layout", "uint8-nhwc")
+    assert "--size is for -o" in refused("export", style, "--web", tmp_path / "page", "--size", "64x64")
+    assert "'64' is not a size; expected something like 640x480" in refused(
+        "export", style, "-o", target, "--size", "64"
+    )
+    assert "ONNX files take pictures of any size" in refused("export", style, "-o", target, "--size", "64x64")
+    assert "layout is 'image'" in refused("export", style, "-o", target, "--layout", "image")
     assert "--runtime is for --web" in refused("export", style, "-o", target, "--runtime", tmp_path)
     assert "has no " in refused("export", style, "--web", tmp_path / "page", "--runtime", tmp_path)
     assert "one of the arguments -o/--output --web is required" in refused("export", style)
