@@ -153,7 +153,7 @@ def run_upscale_training(run: UpscaleTraining, progress: ProgressCallback | None
 
     network.to(device).to(memory_format=torch.channels_last).train()
     discriminator = PatchDiscriminator(run.seed).to(device) if recipe.adversarial else None
-    losses = _Losses(recipe, network, _objective(run, device), teachers, device, amp, discriminator)
+    losses = _Losses(recipe, network, _objective(run, device), teachers, device, amp, discriminator, run.seed)
     return train(
         Training(
             out, identity, recipe, network, photos, losses, recipe.weights.sums, report=partial(_report, run, network),
@@ -189,11 +189,12 @@ class _Losses:
     device: torch.device
     amp: torch.dtype | None
     discriminator: PatchDiscriminator | None
+    seed: int
 
     @property
     def is_fixed(self) -> bool:
-        """Whether all steps do the same. With teachers, they change from step to step."""
-        return not self.teachers.networks
+        """Whether all steps do the same. With teachers and shifts, they change from step to step."""
+        return not (self.teachers.networks or self.recipe.shift)
 
     def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         """Return the parts of the objective for pairs (LR, HR) of crops."""
@@ -201,7 +202,8 @@ class _Losses:
         low, high = (on_device(images, self.device) for images in batch)
         with autocast(self.device, amp):
             output = self.network(low)
-            parts = self.objective(output, self.teachers.targets(low, high, step))
+            targets = self.teachers.targets(low, high, step)
+            parts = self.objective(self._shifted(output, step), self._shifted(targets, step))
             # The paper's networks show the grid of the loss network (section 4.2). Ours should not.
             if recipe.grid:
                 parts["grid"] = recipe.grid * grid_loss(output, high, self.network.spec.scale)
@@ -213,6 +215,12 @@ class _Losses:
                 parts |= adversarial_losses(self.discriminator, output, high)
                 parts["adversarial"] = recipe.adversarial * parts["adversarial"]
             return parts
+
+    def _shifted(self, images: Tensor, step: int) -> Tensor:
+        """Return images without a border that is wider at one side or the other, as the step decides."""
+        random, most = np.random.default_rng([self.seed, 7, step]), self.recipe.shift
+        down, right = (int(random.integers(most + 1)) for _ in range(2))
+        return images[..., down : images.shape[-2] - most + down, right : images.shape[-1] - most + right]
 
 
 def _facts(run: UpscaleTraining, name: str, factor: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..errors import InputError
 from ..losses.objective import ObjectiveWeights
@@ -18,6 +19,7 @@ _SMALLEST = {
     "candidates": 1,
     "grid": 0,
     "mesh": 0,
+    "shift": 0,
     "average": 0,
     "low_pass": 0,
     "adversarial": 0,
@@ -45,6 +47,8 @@ class UpscaleRecipe:
         candidates: number of places to choose a crop from, see ``photo_pairs.PairFolder``.
         grid: weight of ``functional.grid_loss`` with the factor as its period.
         mesh: weight of ``functional.mesh_loss``.
+        shift: largest shift of the crops, px, before the loss network sees them; another at each step. Its pools and the
+            network's shuffle then never lie on each other for long, and no grid is learned.
         low_pass: weight of ``functional.low_pass_loss``, for blocks of 8 px.
         adversarial: weight of the adversarial loss, see adversary.py. 0 trains without a discriminator.
         average: decay of the moving average of the weights, which becomes the result. 0 uses the last weights.
@@ -71,6 +75,7 @@ class UpscaleRecipe:
     warmup: int = 0
     clip: float = 0.0
     average: float = 0.0
+    shift: int = 0
     low_pass: float = 0.0
     adversarial: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -119,9 +124,11 @@ _FEATURES = ObjectiveWeights(
     content={"conv2_2": 0.25, "conv3_3": 1.0, "conv4_3": 1.0}, content_form="absolute",
     pixel=0.3, pixel_form="charbonnier",
 )  # fmt: skip
+_AGAINST_PATTERNS: dict[str, Any] = {"grid": 5_000.0, "mesh": 5.0, "shift": 7}
 _FEATURES_SOURCES = _OURS_SOURCES | {
     "content": "[ours] after ESRGAN: before activation, absolute differences. At one shallow layer, networks weave a mesh",
     "low_pass": "[ours] features hardly notice a shift of color; the weight is not tuned",
+    "grid, mesh, shift": "[ours] against the patterns that features alone leave: pools of 8 px, shuffles of the factor",
     "adversarial": "[ours] off; no weight is tuned yet",
 }
 
@@ -129,7 +136,7 @@ _FEATURES_SOURCES = _OURS_SOURCES | {
 def _perceptual(factor: int) -> UpscaleRecipe:
     """Return the recipe for training from a network of `pixel` (init_from), which may have fewer residual blocks."""
     return UpscaleRecipe(
-        "perceptual", _ours(factor, deeper=True), _FEATURES, low_pass=1.0,
+        "perceptual", _ours(factor, deeper=True), _FEATURES, low_pass=1.0, **_AGAINST_PATTERNS,
         steps=3_000, batch_size=8, size=40 if factor < 8 else 24, learning_rate=5e-4, schedule="cosine", warmup=50,
         clip=1.0, average=0.999,
         sources=_FEATURES_SOURCES | {"arch": "[ours] that of pixel, x4 with twice the residual blocks"},
@@ -150,7 +157,7 @@ def _restore_perceptual(factor: int) -> UpscaleRecipe:
     """Return the recipe that follows `restore`, which it starts from."""
     return replace(
         _restore(factor), name="restore-perceptual", weights=_FEATURES, low_pass=1.0, steps=3_000, batch_size=8,
-        candidates=1, learning_rate=5e-4, warmup=50,
+        candidates=1, learning_rate=5e-4, warmup=50, **_AGAINST_PATTERNS,
         sources={**_restore(factor).sources, **_FEATURES_SOURCES},
     )  # fmt: skip
 

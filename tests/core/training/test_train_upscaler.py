@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from helpers import same_tensors
 from perceptual_style.core.checkpoints.own_format import load_network
 from perceptual_style.core.errors import Cancelled, InputError, TrainingError
 from perceptual_style.core.images.resample import bicubic_resize
 from perceptual_style.core.losses.functional import grid_loss, mesh_loss
-from perceptual_style.core.losses.objective import ObjectiveWeights
+from perceptual_style.core.losses.objective import Objective, ObjectiveWeights
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.transform_net import build_network
 from perceptual_style.core.training import gradients
@@ -123,6 +124,26 @@ def test_terms_against_patterns_are_weighted(tmp_path):
         output = load_network(out)[0](low)
     assert seen[-1].losses["grid"] == pytest.approx(5 * float(grid_loss(output, high, 2)), rel=1e-4)
     assert seen[-1].losses["mesh"] == pytest.approx(3 * float(mesh_loss(output, high)), rel=1e-4, abs=1e-9)
+
+
+def test_objective_sees_another_part_of_the_crops_at_each_step(train, photos, monkeypatch):
+    seen, objective = [], Objective.__call__
+
+    def spy(self, output, targets):
+        seen.append(targets.clone())
+        return objective(self, output, targets)
+
+    monkeypatch.setattr(Objective, "__call__", spy)
+    recipe = dataclasses.replace(RECIPE, shift=3)
+    weights = [load_network(train(name, recipe))[0].state_dict() for name in ("one", "same")]
+    assert same_tensors(*weights), "the step decides, so that a run resumes as it was"
+    side = 2 * recipe.size - 3
+    whole = [high for _, high in PairFolder(photos, 2, recipe.size, recipe.batch_size).batches(0, recipe.steps)]
+    places = [
+        [(y, x) for y in range(4) for x in range(4) if torch.equal(part, high[..., y : y + side, x : x + side])]
+        for part, high in zip(seen, whole, strict=False)
+    ]
+    assert all(places) and len({found[0] for found in places}) > 2
 
 
 @pytest.mark.slow
@@ -307,15 +328,18 @@ def test_validation_of_a_restorer_uses_damaged_photos(train, photos):
 def test_perceptual_recipes_compare_before_activation(name, train, deep_loss_weights):
     recipe = upscale_recipe(name, 2)
     assert recipe.weights.content == {"conv2_2": 0.25, "conv3_3": 1.0, "conv4_3": 1.0}
-    assert (recipe.weights.content_form, recipe.weights.pixel, recipe.grid, recipe.mesh) == ("absolute", 0.3, 0, 0)
+    assert (recipe.weights.content_form, recipe.weights.pixel) == ("absolute", 0.3)
+    assert (recipe.grid, recipe.mesh, recipe.shift) == (5_000, 5, 7)
     seen = []
-    recipe = dataclasses.replace(recipe, arch=RECIPE.arch, size=8, batch_size=1, steps=1, adversarial=0.02)
+    recipe = dataclasses.replace(recipe, arch=RECIPE.arch, size=12, batch_size=1, steps=1, adversarial=0.02)
     train("one", recipe, loss_weights=deep_loss_weights, progress=seen.append)
     parts = [
         "content conv2_2",
         "content conv3_3",
         "content conv4_3",
         "pixel",
+        "grid",
+        "mesh",
         "low-pass",
         "adversarial",
         "discriminator",
