@@ -13,6 +13,7 @@ includes.
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -153,6 +154,30 @@ def enlarged() -> Image.Image:
     }  # fmt: skip
     crops = [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
     return panels(4, [(title, crop.resize((2 * side, 2 * side), Image.Resampling.NEAREST)) for title, crop in crops])
+
+
+def as_sent(image: Tensor, quality: int) -> Tensor:
+    """Return a photo with the noise of a small camera, as a JPEG."""
+    noise = np.random.default_rng(0).normal(0, 5, (*image.shape[-2:], 3))
+    pixels = (np.asarray(picture(image)) + noise).clip(0, 255).round().astype(np.uint8)
+    with io.BytesIO() as file:
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+        return torch.from_numpy(np.array(Image.open(file))).movedim(-1, 0)[None] / 255
+
+
+def restored() -> Image.Image:
+    """Return small, noisy and compressed photos, enlarged by several methods, and the originals."""
+    rows = []
+    for name, (left, top) in {"astronaut": (150, 30), "coffee": (200, 120), "chelsea": (90, 40)}.items():
+        whole, side = crop_to_multiple(photo(name), 4), 160
+        small = as_sent(degrade(whole, 4), 50)
+        shown = {
+            "bicubic": enlarge(small, 4).clamp(0, 1), "perceptual_x4": load_upscaler("perceptual_x4").upscale(small),
+            "restore_x4": load_upscaler("restore_x4").upscale(small), "original": whole,
+        }  # fmt: skip
+        crops = [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
+        rows += [(title, crop.resize((240, 240), Image.Resampling.BICUBIC)) for title, crop in crops]
+    return panels(4, rows)
 
 
 def chained() -> Image.Image:
@@ -405,7 +430,7 @@ def everything(loss_weights: str | None, trained_styles: Path | None) -> dict[st
         EXAMPLES / "rocket_pan.mp4": clip,
     }
     found = {path.stem: partial(make, path) for path, make in files.items()}
-    readme = {"gallery": gallery, "upscaled": enlarged, "stylized_then_upscaled": chained}
+    readme = {"gallery": gallery, "upscaled": enlarged, "restored": restored, "stylized_then_upscaled": chained}
     if trained_styles is not None:
         readme["quick"] = partial(quick, trained_styles)
     found |= {name: partial(saved, make, ROOT / "docs" / f"{name}.jpg") for name, make in readme.items()}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..core.hub.manifest import Entry
-from ..core.models.upscale_model import DEFAULT_FIDELITY, UpscaleModel, load_upscaler, partner_file
+from ..core.models.upscale_model import UpscaleModel, load_upscaler, partner_file
 from . import images
 from .choices import Choices
 from .host import UPSCALE_FOLDER, HostedModel, image_options, io, model_folders, search_aliases
@@ -21,23 +21,23 @@ def _model_input() -> io.Combo.Input:
         "model",
         options=options,
         default=_DEFAULT if _DEFAULT in options else None,
-        tooltip="An upscaler that comes with this pack, or a file in models/perceptual_upscale. The model sets how many times "
-        "larger images become: 2, 4 or 8. Press R to see new files.",
+        tooltip="An upscaler that comes with this pack, or a file in models/perceptual_upscale. perceptual: crisp, for clean "
+        "images such as renders. restore: for photos with noise, blur or compression. pixel: smooth, closest to the true "
+        "pixels. For pixel art, use Upscale Image with nearest-exact. The name ends in the factor. Press R to see new files.",
     )
 
 
 def _fidelity_input() -> io.Float.Input:
     return io.Float.Input(
         "fidelity",
-        default=DEFAULT_FIDELITY,
+        default=0.0,
         min=0.0,
         max=1.0,
         step=0.05,
         optional=True,
         display_mode=io.NumberDisplay.slider,
-        tooltip="0: the perceptual network, with crisp detail, but also a mesh in texture. 1: its partner, trained on pixel "
-        "values only, which is smoother but closest to the true pixels. Values between blend the two. Models without a partner "
-        "ignore it.",
+        tooltip="0: the perceptual network, with crisp detail. 1: its partner, trained on pixel values only, which is smoother "
+        "but closest to the true pixels. Values between blend the two. Models without a partner ignore it.",
     )
 
 
@@ -115,7 +115,7 @@ class PerceptualUpscale(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, model: str, fidelity: float = DEFAULT_FIDELITY, match_colors: bool = False,
+        cls, image: Tensor, model: str, fidelity: float = 0.0, match_colors: bool = False,
         mask: Tensor | None = None, denoise: float = 1.0,
     ) -> io.NodeOutput:  # fmt: skip
         """Return the enlarged images and mask. Raise InputError, ImageError or CheckpointError for bad inputs."""
@@ -163,7 +163,7 @@ class LoadPerceptualUpscaler(io.ComfyNode):
         return _UPSCALERS.fingerprint(model)
 
     @classmethod
-    def execute(cls, model: str, fidelity: float = DEFAULT_FIDELITY, denoise: float = 1.0) -> io.NodeOutput:
+    def execute(cls, model: str, fidelity: float = 0.0, denoise: float = 1.0) -> io.NodeOutput:
         """Return the upscaler as an UPSCALE_MODEL. Raise InputError or CheckpointError if it cannot be loaded."""
         with torch.inference_mode(False):  # other packs could not use inference tensors outside of the host's mode
             loaded = _load(model, fidelity, denoise)

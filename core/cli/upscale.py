@@ -28,8 +28,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--fidelity", type=float, metavar="F",
-        help="from 0 (crisp detail) to 1 (closest to the true pixels): blend the model with its partner (default: 0.3, unless "
-        "the model states another, or has no partner)",
+        help="from 0 (crisp detail) to 1 (closest to the true pixels): blend the model with its partner (default: 0, unless "
+        "the model states another)",
     )  # fmt: skip
     command.add_argument(
         "--denoise", type=float, metavar="D",

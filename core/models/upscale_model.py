@@ -26,7 +26,6 @@ from .image_model import ImageModel
 from .loading import network_file, open_model
 
 SCALES = (2, 4, 8)
-DEFAULT_FIDELITY = 0.3  # the bundled perceptual networks alone weave a mesh into texture; this takes it away
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,11 @@ class UpscaleModel(ImageModel):
 
     @property
     def default_fidelity(self) -> float:
-        """The fidelity that is used unless another is given: 0 without a partner, else what the file states, or 0.3."""
+        """The fidelity that is used unless another is given: what the file states, for networks with a partner, or 0."""
         if self.restores or self.partner is None or deepened(self.partner, self.network) is None:
             return 0.0
-        stated = self.facts.get("fidelity", DEFAULT_FIDELITY)
-        return stated if isinstance(stated, (int, float)) and 0 <= stated <= 1 else DEFAULT_FIDELITY
+        stated = self.facts.get("fidelity", 0.0)
+        return stated if isinstance(stated, (int, float)) and 0 <= stated <= 1 else 0.0
 
     def working_bytes(
         self, height: int, width: int, device: torch.device, precision: str = "auto", memory: int | None = None,

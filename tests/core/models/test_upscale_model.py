@@ -133,15 +133,17 @@ def test_fidelity_blends_from_network_to_partner(scale, rng):
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
 
 
-def test_default_fidelity_is_three_tenths_with_a_partner_unless_stated(rng):
+def test_default_fidelity_is_0_unless_stated(rng):
     model, image = model_of(4, partner=7), torch.rand(1, 3, 6, 5, generator=rng)
-    assert torch.equal(model.upscale(image), model.upscale(image, fidelity=0.3))
+    assert torch.equal(model.upscale(image), model.upscale(image, fidelity=0))
     assert torch.equal(model.blended().upscale(image), model.upscale(image)), "it is not blended twice"
     assert (
         model_of(4).default_fidelity == 0
         and UpscaleModel(network_of(4), "a", partner=network_of(2)).default_fidelity == 0
     )
-    for stated, expected in ((0, 0), (0.5, 0.5), (7, 0.3), ("much", 0.3), (float("nan"), 0.3)):
+    stated = replace(model, facts={"fidelity": 0.3})
+    assert torch.equal(stated.upscale(image), model.upscale(image, fidelity=0.3))
+    for stated, expected in ((0.3, 0.3), (0.5, 0.5), (7, 0), ("much", 0), (float("nan"), 0)):
         assert replace(model, facts={"fidelity": stated}).default_fidelity == expected
 
 
