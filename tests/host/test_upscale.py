@@ -26,7 +26,7 @@ def _pixels(image) -> np.ndarray:
 
 def _graph(photo: str, model: str, **inputs) -> dict:
     """Connect LoadImage (1), PerceptualUpscale (2) and SaveImage (3). The mask is converted (4) and saved (5)."""
-    inputs = {"image": ["1", 0], "model": model, "fidelity": 0.3, "match_colors": False, **inputs}
+    inputs = {"image": ["1", 0], "model": model, "fidelity": 0.0, "match_colors": False, **inputs}
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
         "2": {"class_type": "PerceptualUpscale", "inputs": inputs},
