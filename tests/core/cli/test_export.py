@@ -40,7 +40,9 @@ def test_export_of_upscaler_has_the_fidelity_of_the_command_upscale(run, tmp_pat
     image, model = torch.rand(1, 3, 20, 24), load_upscaler("perceptual_x2")
     exported = OnnxModel(target)(image)
     assert (exported - model.upscale(image, precision="fp32")).abs().max() < 1 / 255
-    assert (exported - model.upscale(image, fidelity=0.0, precision="fp32")).abs().max() > 1 / 255
+    assert run("export", "perceptual_x2", "-o", target, "--fidelity", "0.6")[0] == 0
+    blended, exported = model.upscale(image, fidelity=0.6, precision="fp32"), OnnxModel(target)(image)
+    assert (exported - blended).abs().max() < 1 / 255 < (model.upscale(image, precision="fp32") - blended).abs().max()
 
 
 def test_export_to_core_ml_says_that_nobody_ran_the_file(run, tmp_path):
