@@ -53,6 +53,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="of an upscaler with a partner, from 0 to 1 (default: the command upscale's)",
     )  # fmt: skip
     command.add_argument(
+        "--denoise", type=float, metavar="D",
+        help="of a restorer, from 0 to 1 (default: the command upscale's)",
+    )  # fmt: skip
+    command.add_argument(
         "--runtime", metavar="FOLDER",
         help="for --web: folder with the files of onnxruntime-web, such as node_modules/onnxruntime-web/dist (default: the "
         "files downloaded with `perceptual-style download onnxruntime-web`)",
@@ -86,9 +90,10 @@ def _export(arguments: argparse.Namespace) -> str:
 def _open(name: str, arguments: argparse.Namespace) -> StyleModel | UpscaleModel:
     model = load_model(name, channel_order=arguments.channel_order, output=arguments.output_function)
     if isinstance(model, UpscaleModel):
-        return model.blended(arguments.fidelity)
-    if arguments.fidelity is not None:
-        raise errors.InputError(f"--fidelity is for upscalers; {model.name} is a style")
+        return model.blended(arguments.fidelity, arguments.denoise)
+    for dial in ("fidelity", "denoise"):
+        if getattr(arguments, dial) is not None:
+            raise errors.InputError(f"--{dial} is for upscalers; {model.name} is a style")
     return model
 
 

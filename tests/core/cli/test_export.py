@@ -45,6 +45,13 @@ def test_export_of_upscaler_has_the_fidelity_of_the_command_upscale(run, tmp_pat
     assert (exported - blended).abs().max() < 1 / 255 < (model.upscale(image, precision="fp32") - blended).abs().max()
 
 
+def test_export_of_restorer_has_its_denoise(run, tmp_path):
+    target, image, model = tmp_path / "x2.onnx", torch.rand(1, 3, 20, 24), load_upscaler("restore_x2")
+    assert run("export", "restore_x2", "-o", target, "--denoise", "0.3")[0] == 0
+    blended = model.upscale(image, denoise=0.3, precision="fp32")
+    assert (OnnxModel(target)(image) - blended).abs().max() < 1 / 255
+
+
 def test_export_to_core_ml_says_that_nobody_ran_the_file(run, tmp_path):
     pytest.importorskip("coremltools")
     style, target = save_style(tmp_path / "own.safetensors"), tmp_path / "own.mlpackage"
