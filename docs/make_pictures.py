@@ -144,16 +144,20 @@ def quick(folder: Path) -> Image.Image:
     return grid([[model.stylize(photo(name)) for model in models] for name in ("astronaut", "coffee")], 288, 216)
 
 
+def four_times(
+    small: Tensor, whole: Tensor, networks: tuple[str, ...], left: int, top: int, side: int
+) -> list[tuple[str, Image.Image]]:
+    """Return a part of a small photo, enlarged four times by bicubic interpolation and by networks, and of the original."""
+    shown = {"bicubic": enlarge(small, 4).clamp(0, 1)}
+    shown |= {name: load_upscaler(name).upscale(small) for name in networks} | {"original": whole}
+    return [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
+
+
 def enlarged() -> Image.Image:
     """Return a photo that was reduced by a factor of four and enlarged again, by several methods."""
-    whole, (left, top, side) = crop_to_multiple(photo("astronaut"), 4), (170, 40, 120)
-    small = degrade(whole, 4)
-    shown = {
-        "bicubic": enlarge(small, 4).clamp(0, 1), "pixel_x4": load_upscaler("pixel_x4").upscale(small),
-        "perceptual_x4": load_upscaler("perceptual_x4").upscale(small), "original": whole,
-    }  # fmt: skip
-    crops = [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
-    return panels(4, [(title, crop.resize((2 * side, 2 * side), Image.Resampling.NEAREST)) for title, crop in crops])
+    whole = crop_to_multiple(photo("astronaut"), 4)
+    crops = four_times(degrade(whole, 4), whole, ("pixel_x4", "perceptual_x4"), 170, 40, 120)
+    return panels(4, [(title, crop.resize((_PANEL, _PANEL), Image.Resampling.NEAREST)) for title, crop in crops])
 
 
 def as_sent(image: Tensor, quality: int) -> Tensor:
@@ -169,14 +173,9 @@ def restored() -> Image.Image:
     """Return small, noisy and compressed photos, enlarged by several methods, and the originals."""
     rows = []
     for name, (left, top) in {"astronaut": (150, 30), "coffee": (200, 120), "chelsea": (90, 40)}.items():
-        whole, side = crop_to_multiple(photo(name), 4), 160
-        small = as_sent(degrade(whole, 4), 50)
-        shown = {
-            "bicubic": enlarge(small, 4).clamp(0, 1), "perceptual_x4": load_upscaler("perceptual_x4").upscale(small),
-            "restore_x4": load_upscaler("restore_x4").upscale(small), "original": whole,
-        }  # fmt: skip
-        crops = [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
-        rows += [(title, crop.resize((240, 240), Image.Resampling.BICUBIC)) for title, crop in crops]
+        whole = crop_to_multiple(photo(name), 4)
+        crops = four_times(as_sent(degrade(whole, 4), 50), whole, ("perceptual_x4", "restore_x4"), left, top, 160)
+        rows += [(title, crop.resize((_PANEL, _PANEL), Image.Resampling.BICUBIC)) for title, crop in crops]
     return panels(4, rows)
 
 

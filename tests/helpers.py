@@ -15,6 +15,8 @@ from perceptual_style.core.errors import PerceptualStyleError
 from perceptual_style.core.images.reading import read_image
 from perceptual_style.core.images.transparency import fill_transparent
 from perceptual_style.core.models.style_model import StyleModel
+from perceptual_style.core.models.upscale_model import UpscaleModel
+from perceptual_style.core.network.pixels import OURS, PixelConvention
 from perceptual_style.core.network.transform_net import TransformNet, build_network
 from PIL import Image
 from safetensors.torch import load_file
@@ -38,6 +40,16 @@ def save_style(path: Path, arch: str = TINY, **facts) -> Path:
     """Write a file with an untrained style network; return its path."""
     save_network(path, build_network(arch), {"task": "style", "name": path.stem, **facts})
     return path
+
+
+def model_of(network: TransformNet, pixels: PixelConvention = OURS, name: str = "test") -> StyleModel | UpscaleModel:
+    """Return a network as the model that its scale makes it."""
+    return (UpscaleModel if network.spec.scale > 1 else StyleModel)(network, name, {}, pixels)
+
+
+def picture_of(model: StyleModel | UpscaleModel, image: torch.Tensor) -> torch.Tensor:
+    """Return what a model makes of an image, in fp32."""
+    return (model.upscale if isinstance(model, UpscaleModel) else model.stylize)(image, precision="fp32")
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

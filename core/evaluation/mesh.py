@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..losses.functional import windowed
 from ..losses.metrics import y_channel
 
 SIDE = 128  # px of the crops: in smaller ones, the spectrum is too coarse to show a mesh
@@ -90,11 +91,7 @@ def _log_power(y: Tensor) -> Tensor:
     crops = y[0, 0].unfold(0, SIDE, SIDE).unfold(1, SIDE, SIDE).flatten(0, 1) if min(y.shape[-2:]) >= SIDE else None
     if crops is None:
         return y.new_empty(0, SIDE, SIDE)
-    window = torch.hann_window(SIDE, periodic=False, dtype=y.dtype, device="cpu")
-    window = window[:, None] * window
-    crops = (crops - crops.mean(dim=(1, 2), keepdim=True)) * window
-    power = torch.fft.fft2(crops).abs().square() / window.square().sum()
-    return (power + _ROUNDING).log()
+    return (torch.fft.fft2(windowed(crops)).abs().square() + _ROUNDING).log()
 
 
 def _frequencies() -> Tensor:

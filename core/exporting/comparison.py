@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import CheckpointError, first_line
 from ..models.stylizer import BaseStyle
 from ..models.upscale_model import UpscaleModel
+from .model_graph import smallest_side
 
 #: What a program makes of a picture (1, 3, H, W) in [0, 1], in the same form
 Run = Callable[[Tensor], Tensor]
@@ -60,7 +61,7 @@ def check(
 
 def compare(model: BaseStyle | UpscaleModel, run: Run, size: tuple[int, int] | None = None) -> float:
     """Return the largest difference between a file's result and the model's; arguments as in `check`."""
-    least = max(network.spec.smallest_side for network in model.networks)
+    least = smallest_side(model)
     height, width = (size[1], size[0]) if size else (max(side, least) for side in _SIDES)
     picture = _picture(height, width)
     return float((run(picture) - _expected(model, picture)).abs().max())

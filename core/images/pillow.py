@@ -113,9 +113,8 @@ def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
     """Return the image of a file by its format's factory."""
     file.seek(0)
     try:
-        return _with_xmp(
-            factory(file, "")
-        )  # a name would let Pillow map the file to memory, wrongly for a rotated TIFF
+        # A name would let Pillow map the file to memory, wrongly for a rotated TIFF.
+        return _with_xmp(factory(file, ""))
     except ValueError as error:
         if kind != "PNG" or "too large" not in str(error).lower():
             raise

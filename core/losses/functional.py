@@ -192,22 +192,27 @@ def mesh_loss(image: Tensor, target: Tensor, side: int = 64) -> Tensor:
     with autocast(image.device, None):  # spectra need float32
         ours, theirs = (_log_spectra(_float(each), side) for each in (image, target))
     lines, columns = (torch.fft.fftfreq(side, device=image.device), torch.fft.rfftfreq(side, device=image.device))
-    fine = (lines[:, None].square() + columns.square()).sqrt() >= 0.1
-    textured = theirs[:, fine].mean(1).topk(math.ceil(len(theirs) / 2)).indices
+    # Weights instead of a choice by index: that would wait for the device.
+    fine = ((lines[:, None].square() + columns.square()).sqrt() >= 0.1).float()
+    textured = (theirs * fine).sum((1, 2)).topk(math.ceil(len(theirs) / 2)).indices
     more = (ours - theirs)[textured].mean(0)
     smooth = F.avg_pool2d(more[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
-    return smooth.relu().square()[fine].mean()
+    return (smooth.relu().square() * fine).sum() / fine.sum()
 
 
 def _log_spectra(image: Tensor, side: int) -> Tensor:
     """Return the logarithm of the power spectra of luma windows, (windows, side, side // 2 + 1)."""
-    luma = torch.einsum("nchw,c->nhw", image, image.new_tensor([0.299, 0.587, 0.114]))
+    luma = 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2]
     windows = luma.unfold(1, side, max(side // 2, 1)).unfold(2, side, max(side // 2, 1)).flatten(0, 2)
-    window = torch.hann_window(side, periodic=False, device=image.device)
-    window = window[:, None] * window
-    windows = (windows - windows.mean(dim=(1, 2), keepdim=True)) * window
-    power = torch.view_as_real(torch.fft.rfft2(windows)).square().sum(-1) / window.square().sum()
+    power = torch.view_as_real(torch.fft.rfft2(windowed(windows))).square().sum(-1)
     return (power + 1 / 12 / 255**2).log()  # the power of rounding to bytes: below it, nothing is seen
+
+
+def windowed(crops: Tensor) -> Tensor:
+    """Return square crops (N, side, side) without their means, under a Hann window that keeps the power of noise."""
+    window = torch.hann_window(crops.shape[-1], periodic=False, dtype=crops.dtype, device=crops.device)
+    window = window[:, None] * window
+    return (crops - crops.mean(dim=(1, 2), keepdim=True)) * window / window.square().sum().sqrt()
 
 
 def saturation_loss(raw: Tensor, limit: float = 2.5) -> Tensor:

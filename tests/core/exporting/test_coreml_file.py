@@ -7,28 +7,17 @@ import sys
 
 import pytest
 import torch
-from helpers import save_style, style_model
+from helpers import model_of, picture_of, save_style, style_model
 from network_archs import ARCHS, randomized
 from perceptual_style.core import blend_styles, errors, load_style, load_upscaler, style_regions
 from perceptual_style.core.exporting import comparison, coreml_file
 from perceptual_style.core.exporting.any_file import export
 from perceptual_style.core.images.mixing import mix
-from perceptual_style.core.models.style_model import StyleModel
-from perceptual_style.core.models.upscale_model import UpscaleModel
 from perceptual_style.core.network.arch import ArchSpec
-from perceptual_style.core.network.pixels import OURS, PixelConvention
+from perceptual_style.core.network.pixels import PixelConvention
 
 pytest.importorskip("coremltools")
 from coreml_files import CoreMLModel  # noqa: E402
-
-
-def model_of(network, pixels=OURS):
-    return (UpscaleModel if network.spec.scale > 1 else StyleModel)(network, "test", {}, pixels)
-
-
-def expected(model, image):
-    run = model.upscale if model.spec.scale > 1 else model.stylize
-    return run(image, precision="fp32")
 
 
 @pytest.fixture
@@ -43,7 +32,7 @@ def test_every_kind_of_network_matches_it_at_any_size(arch, written):
     package, least = written(model), model.spec.smallest_side
     for height, width in ((least, least + 7), (least + choice.randint(1, 12), least + choice.randint(0, 9))):
         image = torch.rand(1, 3, height, width)
-        assert (package(image) - expected(model, image)).abs().max() < 1e-4, (height, width)
+        assert (package(image) - picture_of(model, image)).abs().max() < 1e-4, (height, width)
 
 
 @pytest.mark.parametrize("arch", ARCHS[:2] + ARCHS[-1:])
@@ -52,7 +41,7 @@ def test_package_of_one_size_has_no_computed_sides(arch, written):
     for width, height in ((36, 28), (37, 33)):
         package, image = written(model, size=(width, height)), torch.rand(1, 3, height, width)
         assert "shape" not in package.kinds
-        assert (package(image) - expected(model, image)).abs().max() < 1e-4
+        assert (package(image) - picture_of(model, image)).abs().max() < 1e-4
     assert list(package.spec.description.input[0].type.multiArrayType.shape) == [1, 3, 33, 37]
 
 
@@ -60,13 +49,13 @@ def test_package_of_one_size_has_no_computed_sides(arch, written):
 def test_pixel_conventions_are_part_of_the_package(pixels, written):
     model = model_of(randomized("c3s1-4,c5s1-3 padding=zero output=tanh150"), PixelConvention.parse(pixels))
     image = torch.rand(1, 3, 9, 12)
-    assert (written(model)(image) - expected(model, image)).abs().max() < 1e-4
+    assert (written(model)(image) - picture_of(model, image)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("load, name", [(load_style, "wave"), (load_upscaler, "perceptual_x2")])
 def test_bundled_networks_give_the_pictures_of_this_package(load, name, written):
     model, image = load(name), torch.rand(1, 3, 21, 26)
-    assert (written(model)(image) - expected(model, image)).abs().max() < 1 / 255
+    assert (written(model)(image) - picture_of(model, image)).abs().max() < 1 / 255
 
 
 def test_half_is_half_the_size_with_norms_in_float32(written, tmp_path):
@@ -76,7 +65,7 @@ def test_half_is_half_the_size_with_norms_in_float32(written, tmp_path):
         package = written(model, half=half)
         sizes.append(sum(each.stat().st_size for each in tmp_path.rglob("weight.bin")))
     assert sizes[1] < 0.55 * sizes[0]
-    assert (package(image) - expected(model, image)).abs().max() < 4 / 255
+    assert (package(image) - picture_of(model, image)).abs().max() < 4 / 255
 
 
 def test_blend_of_unrelated_styles_is_one_package(written):
@@ -92,7 +81,7 @@ def test_images_are_read_and_returned_as_bytes(written):
     package = written(model, layout="image")
     result = package(image)
     assert result.dtype == torch.float32 and (result == result.round()).all()
-    assert (result / 255 - expected(model, image / 255)).abs().max() < 0.51 / 255
+    assert (result / 255 - picture_of(model, image / 255)).abs().max() < 0.51 / 255
     for each in (*package.spec.description.input, *package.spec.description.output):
         assert each.type.WhichOneof("Type") == "imageType", each.name
 

@@ -6,30 +6,19 @@ import random
 
 import pytest
 import torch
-from helpers import save_style, style_model
+from helpers import model_of, picture_of, save_style, style_model
 from network_archs import ARCHS, randomized
 from perceptual_style.core import blend_styles, errors, load_style, load_upscaler, style_regions
 from perceptual_style.core.exporting import comparison, litert_file
 from perceptual_style.core.exporting.any_file import export
 from perceptual_style.core.exporting.litert_file import runner
 from perceptual_style.core.images.mixing import mix
-from perceptual_style.core.models.style_model import StyleModel
-from perceptual_style.core.models.upscale_model import UpscaleModel
 from perceptual_style.core.network.arch import ArchSpec
-from perceptual_style.core.network.pixels import OURS, PixelConvention
+from perceptual_style.core.network.pixels import PixelConvention
 
 pytest.importorskip("ai_edge_litert")
 from ai_edge_litert import schema_py_generated as schema  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
-
-
-def model_of(network, pixels=OURS):
-    return (UpscaleModel if network.spec.scale > 1 else StyleModel)(network, "test", {}, pixels)
-
-
-def expected(model, image):
-    run = model.upscale if model.spec.scale > 1 else model.stylize
-    return run(image, precision="fp32")
 
 
 def contents(path):
@@ -55,25 +44,25 @@ def test_every_kind_of_network_matches_it_at_sizes_of_any_remainder(arch, writte
     least = model.spec.smallest_side
     for height, width in ((least, least + 7), (least + choice.randint(1, 12), least + choice.randint(0, 9))):
         image = torch.rand(1, 3, height, width)
-        assert (written(model, image) - expected(model, image)).abs().max() < 1e-4, (height, width)
+        assert (written(model, image) - picture_of(model, image)).abs().max() < 1e-4, (height, width)
 
 
 @pytest.mark.parametrize("pixels", ["bgr in=caffe out=255-127.5", "rgb in=imagenet out=imagenet"])
 def test_pixel_conventions_are_part_of_the_file(pixels, written):
     model = model_of(randomized("c3s1-4,c5s1-3 padding=zero output=tanh150"), PixelConvention.parse(pixels))
     image = torch.rand(1, 3, 9, 12)
-    assert (written(model, image) - expected(model, image)).abs().max() < 1e-4
+    assert (written(model, image) - picture_of(model, image)).abs().max() < 1e-4
 
 
 def test_network_that_is_being_trained_can_be_exported(written):
     model, image = model_of(randomized(ARCHS[4]).requires_grad_()), torch.rand(1, 3, 21, 26)
-    assert (written(model, image) - expected(model, image)).abs().max() < 1e-4
+    assert (written(model, image) - picture_of(model, image)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("load, name", [(load_style, "wave"), (load_upscaler, "perceptual_x2")])
 def test_bundled_networks_give_the_pictures_of_this_package(load, name, written):
     model, image = load(name), torch.rand(1, 3, 61, 86)
-    assert (written(model, image) - expected(model, image)).abs().max() < 1e-3
+    assert (written(model, image) - picture_of(model, image)).abs().max() < 1e-3
 
 
 def test_blend_of_unrelated_styles_is_one_file(written, tmp_path):
@@ -89,13 +78,13 @@ def test_bytes_in_and_out_are_the_same_picture(written):
     model, image = style_model(), torch.randint(0, 256, (1, 3, 14, 19)) / 255
     result = written(model, image, layout="uint8-nhwc")
     assert (result * 255 - (result * 255).round()).abs().max() < 1e-4
-    assert (result - expected(model, image)).abs().max() < 0.51 / 255
+    assert (result - picture_of(model, image)).abs().max() < 0.51 / 255
 
 
 def test_half_is_half_the_size_and_nearly_the_same_picture(written, tmp_path):
     model, image, sizes = load_style("wave"), torch.rand(1, 3, 22, 18), []
     for half in (False, True):
-        difference = (written(model, image, half=half) - expected(model, image)).abs().max()
+        difference = (written(model, image, half=half) - picture_of(model, image)).abs().max()
         sizes.append((tmp_path / "model.tflite").stat().st_size)
     assert sizes[1] < 0.55 * sizes[0] and difference < 4 / 255
 
@@ -112,7 +101,7 @@ def test_xnnpack_gives_the_same_picture(arch, tmp_path):
     interpreter, image = Interpreter(str(path)), torch.rand(1, 3, 41, 50)
     signature = interpreter.get_signature_runner()
     result = torch.from_numpy(signature(image=image.permute(0, 2, 3, 1).numpy())["result"]).permute(0, 3, 1, 2)
-    assert (result - expected(model, image)).abs().max() < 1e-4
+    assert (result - picture_of(model, image)).abs().max() < 1e-4
 
 
 def test_file_says_what_it_is(tmp_path):

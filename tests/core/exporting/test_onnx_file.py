@@ -10,7 +10,7 @@ import pytest
 import torch
 from foreign_containers import write_torch7
 from foreign_files import PROGRAMS, make
-from helpers import save_style, style_model
+from helpers import model_of, save_style, style_model
 from network_archs import ARCHS, random_arch, randomized
 from perceptual_style.core import blend_styles, errors, load_style, load_upscaler, style_regions
 from perceptual_style.core.checkpoints.own_format import save_network
@@ -18,19 +18,13 @@ from perceptual_style.core.exporting import comparison, onnx_file
 from perceptual_style.core.exporting.any_file import export
 from perceptual_style.core.exporting.onnx_file import build, runner
 from perceptual_style.core.images.mixing import mix
-from perceptual_style.core.models.style_model import StyleModel
-from perceptual_style.core.models.upscale_model import UpscaleModel
 from perceptual_style.core.network.arch import ArchSpec
-from perceptual_style.core.network.pixels import OURS, PixelConvention
+from perceptual_style.core.network.pixels import PixelConvention
 
 onnx = pytest.importorskip("onnx")
 from onnx_files import OnnxModel  # noqa: E402
 
 CLOSE = 1 / 255
-
-
-def model_of(network, pixels=OURS, name="test"):
-    return (UpscaleModel if network.spec.scale > 1 else StyleModel)(network, name, {}, pixels)
 
 
 def expected(model, image):
