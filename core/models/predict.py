@@ -51,7 +51,7 @@ class Predictor:
         shares = _shares(weights, len(images))
         device = next(self.network.parameters()).device
         size = self.network.encoder.spec.size
-        vectors = torch.cat([self.network.encoder(_scaled(image, size).to(device)) for image in images])
+        vectors = torch.cat([self.network.vectors(_scaled(image, size).to(device)) for image in images])
         network = self.network.network(shares.to(device) @ vectors)
         facts = {key: value for key, value in self.facts.items() if key not in _NOT_OF_A_STYLE}
         stated = {"task": "style", "name": name or "predicted", "arch": str(network.spec), "predicted by": self.name}

@@ -5,13 +5,16 @@ the painting: the mean and deviation of each channel, and at each layer a reduce
 of channels. Two linear layers turn these numbers into a short vector, and a third one turns the vector into the rows: the
 scale and shift of each instance norm.
 
+If the shared network's last layer has a norm, six more numbers stand behind the vector: mean and deviation of the painting's red,
+green and blue. They become the row of that norm, and so every picture has the colors of its painting without learning them.
+
 Rows depend linearly on the vector. A mixture of vectors is therefore a mixture of rows, as of styles that share a network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +24,7 @@ from torch.func import functional_call
 from ..arithmetic import autocast
 from ..errors import ArchError
 from .styles import Rows, rows_of, with_rows
-from .transform_net import TransformNet
+from .transform_net import TransformNet, build_network, with_weights
 
 #: What maps images (N, 3, H, W) to features (N, C, h, w) by layer
 Features = Callable[[Tensor], Mapping[str, Tensor]]
@@ -29,6 +32,7 @@ Features = Callable[[Tensor], Mapping[str, Tensor]]
 _LARGEST = (
     5.0  # deviations from the mean painting at which a number is cut off: no painting may be far outside the others
 )
+_DARKEST = 0.02  # of [0, 1]: darker and lighter colors are clipped, since tanh reaches 0 and 1 only at infinity
 _DEAD = 1e-3  # of a layer's mean deviation: channels that vary less count as constant
 
 
@@ -118,7 +122,8 @@ class StyleEncoder(nn.Module):
 class StylePredictor(nn.Module):
     """An encoder of paintings, the shared network, and the linear layer between them.
 
-    A new predictor predicts the shared network's own row for every painting.
+    A new predictor predicts the shared network's own row for every painting, with the painting's colors at the end if
+    the network's last layer has a norm.
 
     Args:
         trunk: the shared network, of one style. It is trained, too.
@@ -130,7 +135,8 @@ class StylePredictor(nn.Module):
         head: the layer from vectors to rows.
 
     Raises:
-        ArchError: the shared network has no instance norms, or several styles.
+        ArchError: the shared network has no instance norms, or several styles, or a norm at the end and another output
+            than tanh.
     """
 
     def __init__(self, trunk: TransformNet, encoder: StyleEncoder) -> None:
@@ -138,17 +144,30 @@ class StylePredictor(nn.Module):
         rows = rows_of(trunk)[0]
         if trunk.spec.styles > 1 or not rows:
             raise ArchError(f"a predictor needs a network of one style with norm=instance; got {trunk.spec}")
+        if trunk.spec.last == "norm" and trunk.spec.output != "tanh":
+            raise ArchError(f"a predictor of the last norm needs output=tanh; got {trunk.spec}")
         self.trunk, self.encoder = trunk, encoder
         self.head = nn.Linear(encoder.spec.vector, sum(row.numel() for row in rows.values()), bias=False)
         nn.init.zeros_(self.head.weight)
         self._networks: dict[int, TransformNet] = {}  # without weights, by the number of styles
 
+    def vectors(self, paintings: Tensor) -> Tensor:
+        """Return the vectors of paintings (N, 3, H, W) RGB in [0, 1]: (N, vector), or (N, vector + 6) with colors."""
+        vectors = self.encoder(paintings)
+        return torch.cat([vectors, colors_of(paintings)], 1) if self.trunk.spec.last == "norm" else vectors
+
     def rows(self, vectors: Tensor) -> dict[str, Tensor]:
-        """Return the rows of vectors (N, vector): scales and shifts (N, C) by their names in the network."""
+        """Return the rows of `vectors`: scales and shifts (N, C) by their names in the network."""
         learned = rows_of(self.trunk)[0].keys()
         own = {key: value for key, value in self.trunk.named_parameters() if key in learned}
-        parts = self.head(vectors).split([value.numel() for value in own.values()], dim=1)
-        return {key: value + part for (key, value), part in zip(own.items(), parts, strict=True)}
+        length = self.encoder.spec.vector
+        parts = self.head(vectors[:, :length]).split([value.numel() for value in own.values()], dim=1)
+        rows = {key: value + part for (key, value), part in zip(own.items(), parts, strict=True)}
+        if self.trunk.spec.last == "norm":
+            mean, deviation = vectors[:, length:].chunk(2, dim=1)
+            for key, colors in zip(_last_norm(self.trunk), (deviation, mean), strict=True):
+                rows[key] = rows[key] + colors
+        return rows
 
     def network(self, vector: Tensor) -> TransformNet:
         """Return the ordinary network of one style that a vector (vector) stands for."""
@@ -166,7 +185,7 @@ class StylePredictor(nn.Module):
         Returns:
             What the shared network returns.
         """
-        rows, count = self.rows(self.encoder(paintings)), len(photos)
+        rows, count = self.rows(self.vectors(paintings)), len(photos)
         if count == 1:
             own, row = {key: value[0] for key, value in rows.items()}, None
         else:
@@ -179,3 +198,24 @@ class StylePredictor(nn.Module):
             with torch.device("meta"):
                 self._networks[styles] = TransformNet(self.trunk.spec.with_options(styles=styles))
         return self._networks[styles].train(self.training)
+
+
+def colors_of(paintings: Tensor) -> Tensor:
+    """Return mean and deviation of each color channel before tanh, (N, 6), of paintings (N, 3, H, W) RGB in [0, 1]."""
+    raw = torch.atanh(2 * paintings.float().clamp(_DARKEST, 1 - _DARKEST) - 1)
+    variance, mean = torch.var_mean(raw.flatten(2), dim=2, correction=0)
+    return torch.cat([mean, variance.sqrt()], 1)
+
+
+def with_last_norm(trunk: TransformNet) -> TransformNet:
+    """Return a network of one style with a norm at the end that leaves all colors to the painting: its own row is 0."""
+    spec = replace(trunk.spec, last="norm")
+    new = build_network(spec)
+    last = {key: torch.zeros_like(new.state_dict()[key]) for key in _last_norm(new)}
+    return with_weights(spec, {**trunk.state_dict(), **last})
+
+
+def _last_norm(trunk: TransformNet) -> tuple[str, str]:
+    """Return the names of the scale and shift of the norm at the end."""
+    norm = f"stages.{len(trunk.stages) - 1}.norm"
+    return f"{norm}.weight", f"{norm}.bias"

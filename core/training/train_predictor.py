@@ -17,10 +17,10 @@ from ..hub.loss_networks import loss_weights_file
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..models.predictor_file import load_predictor, new_predictor, save_predictor
-from ..network.pixels import PixelConvention
-from ..network.style_predictor import StylePredictor
+from ..network.pixels import OURS, PixelConvention
+from ..network.style_predictor import StylePredictor, with_last_norm
 from ..network.styles import split
-from ..network.transform_net import output_function
+from ..network.transform_net import TransformNet, output_function
 from ..progress import ProgressCallback
 from . import state as training_state
 from .paintings import PaintedPhotos, PaintingFolder
@@ -137,7 +137,13 @@ def _start(run: PredictorTraining) -> tuple[StylePredictor, PixelConvention, boo
     seen = loss_weights_file(recipe.encoder.features, recipe.encoder.layers)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(run.seed)
-        return new_predictor(start.network, recipe.encoder, seen), start.pixels, True
+        return new_predictor(_with_colors(start.network, start.pixels), recipe.encoder, seen), start.pixels, True
+
+
+def _with_colors(trunk: TransformNet, pixels: PixelConvention) -> TransformNet:
+    """Return the shared network with a norm at the end, so that colors need no training, where its pixels allow that."""
+    fits = pixels == OURS and trunk.spec.output == "tanh" and trunk.spec.last == "plain" and trunk.spec.styles == 1
+    return with_last_norm(trunk).requires_grad_(True) if fits else trunk
 
 
 def _identity(
