@@ -21,6 +21,7 @@ ARCHS = [
     "c9s1-8,d16,R16x2,n2,c9s1-3 padding=reflect residual=relu",
     "c9s1-8,d16,R16x2,n2,c9s1-3 padding=zero residual=twice",
     "c5s1-8,d16,R16x2,n2,c5s1-8,c9s1-3 padding=same last=norm eps=0.001",
+    "c5s1-8,d16,R16x2,n2,c5s1-8,c9s1-3 padding=reflect output=sigmoid first=plain last=norm",
     "c7s1-4,c5s3-4,f5s3-6,c3s1-3 padding=zero",
     "c9s1-8,d16,R16x2,n2,c5s1-6,c3s1-1 padding=replicate",
     "c3s1-3 padding=replicate output=tanh150",

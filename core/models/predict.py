@@ -11,18 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoints.tensor_files import kind_of
 from ..errors import CheckpointError, InputError
 from ..hub.manifest import names
-from ..images.filters import resize
 from ..images.tensors import check_image
 from ..network.pixels import OURS, PixelConvention
 from ..network.style_predictor import StylePredictor
 from .loading import network_file
+from .paired_predictor import PairedPredictor
 from .predictor_file import TASK, load_predictor
 from .style_model import StyleModel
 
 DEFAULT = "any_style"
-_SMALLEST, _LEAST_SCALED = 64, 32  # px: shortest side of a painting as given, and as the encoder sees it
+_SMALLEST = 64  # px: shortest side of a painting
 _NOT_OF_A_STYLE = ("task", "encoder", "recipe", "run", "figures", "loss curve", "title")
 
 
@@ -37,7 +38,7 @@ class Predictor:
         pixels: Pixel convention of the shared network.
     """
 
-    network: StylePredictor
+    network: StylePredictor | PairedPredictor
     name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     pixels: PixelConvention = OURS
@@ -50,8 +51,7 @@ class Predictor:
         images = _each(paintings)
         shares = _shares(weights, len(images))
         device = next(self.network.parameters()).device
-        size = self.network.encoder.spec.size
-        vectors = torch.cat([self.network.vectors(_scaled(image, size).to(device)) for image in images])
+        vectors = torch.cat([self.network.vectors(self.network.seen(image).to(device)) for image in images])
         network = self.network.network(shares.to(device) @ vectors)
         facts = {key: value for key, value in self.facts.items() if key not in _NOT_OF_A_STYLE}
         stated = {"task": "style", "name": name or "predicted", "arch": str(network.spec), "predicted by": self.name}
@@ -62,12 +62,15 @@ def open_predictor(name_or_path: str | Path | None = None) -> Predictor:
     """Open a predictor of styles by name or from a file.
 
     Args:
-        name_or_path: Name or file. If None, the bundled one.
+        name_or_path: Name or file, also one of Magenta's pair of ONNX files. If None, the bundled one.
 
     Raises:
         CheckpointError: If there is no such file, or it holds something else.
     """
     path = predictor_file(name_or_path)
+    if kind_of(path) == "onnx":
+        pair = PairedPredictor(path)
+        return Predictor(pair, path.stem, pair.facts)
     network, pixels, facts = load_predictor(path)
     return Predictor(network, str(facts.get("name", path.stem)), facts, pixels)
 
@@ -133,10 +136,3 @@ def _shares(weights: Sequence[float] | None, count: int) -> Tensor:
         shown = ", ".join(f"{weight:g}" for weight in given)
         raise InputError(f"the weights of the paintings are {shown}; expected numbers of 0 or more, not all 0")
     return torch.tensor([weight / total for weight in given], dtype=torch.float32, device="cpu")
-
-
-def _scaled(image: Tensor, size: int) -> Tensor:
-    """Return a painting scaled to the area of a square of ``size`` px, as the encoder has learned to see paintings."""
-    height, width = image.shape[-2:]
-    scale = size / math.sqrt(height * width)
-    return resize(image, *(max(round(side * scale), _LEAST_SCALED) for side in (height, width))).clamp(0, 1)

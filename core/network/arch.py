@@ -28,6 +28,7 @@ tanh). Options from residual on are printed only if they differ from their defau
     output   tanh: (tanh + 1) / 2, the paper's scaled tanh in [0, 1] units; tanhK: K tanh (the authors' code: tanh150)
              sigmoid | linear
     residual plain: no ReLU after the addition (the paper) | relu: one | twice: the input is added twice
+    first    norm: the layers before the first residual block have norms | plain: they have none
     last     plain: the last layer has no norm | norm: it has one
     eps      epsilon of the norms, 1e-05
     base     none | bicubic: the result is added to the image, enlarged by bicubic interpolation (super-resolution), or to
@@ -42,7 +43,7 @@ import math
 import re
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import dropwhile, groupby
 from typing import Any
 
 from ..errors import ArchError
@@ -54,7 +55,10 @@ NORMS = ("instance", "batch", "none")
 PADDINGS = ("reflect-start", "reflect", "replicate", "zero", "same")
 RESIDUALS = ("plain", "relu", "twice")
 BASES = ("none", "bicubic")
-_CHOICES = {"norm": NORMS, "padding": PADDINGS, "residual": RESIDUALS, "last": ("plain", "norm"), "base": BASES}
+_CHOICES = {
+    "norm": NORMS, "padding": PADDINGS, "residual": RESIDUALS, "first": ("norm", "plain"), "last": ("plain", "norm"),
+    "base": BASES,
+}  # fmt: skip
 _ALWAYS_PRINTED = ("norm", "padding", "output")
 _MAX_LAYERS, MAX_STYLES = 256, 4096
 _MAX_TEXT = 10_000  # characters
@@ -75,6 +79,7 @@ class ArchSpec:
         padding: "reflect-start", "reflect", "replicate", "zero" or "same".
         output: Output function: "tanh", "tanhK" with a number K, "sigmoid" or "linear".
         residual: "plain", "relu" or "twice".
+        first: "norm" or "plain".
         last: "plain" or "norm".
         eps: Epsilon of the norms.
         base: "none" or "bicubic".
@@ -90,6 +95,7 @@ class ArchSpec:
     padding: str = "reflect-start"
     output: str = "tanh"
     residual: str = "plain"
+    first: str = "norm"
     last: str = "plain"
     eps: float = 1e-5
     base: str = "none"
@@ -160,6 +166,8 @@ class ArchSpec:
                 f"styles={self.styles} needs norm=instance, whose scale and shift make a style; norm is {self.norm}"
             )
         normed = self.layers if self.last == "norm" else self.layers[:-1]
+        if self.first == "plain":
+            normed = tuple(dropwhile(lambda layer: layer.kind != "residual", normed))
         if all(layer.kind == "nearest" for layer in normed):
             raise ArchError(f"styles={self.styles} is for networks that have norms; this one has none")
 

@@ -13,6 +13,7 @@ Rows depend linearly on the vector. A mixture of vectors is therefore a mixture 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from torch.func import functional_call
 
 from ..arithmetic import autocast
 from ..errors import ArchError
+from ..images.filters import resize
 from .styles import Rows, rows_of, with_rows
 from .transform_net import TransformNet, build_network, with_weights
 
@@ -32,6 +34,7 @@ Features = Callable[[Tensor], Mapping[str, Tensor]]
 _LARGEST = (
     5.0  # deviations from the mean painting at which a number is cut off: no painting may be far outside the others
 )
+_LEAST_SIDE = 32  # px: shortest side of a painting as the encoder sees it
 _DARKEST = 0.02  # of [0, 1]: darker and lighter colors are clipped, since tanh reaches 0 and 1 only at infinity
 _DEAD = 1e-3  # of a layer's mean deviation: channels that vary less count as constant
 
@@ -150,6 +153,12 @@ class StylePredictor(nn.Module):
         self.head = nn.Linear(encoder.spec.vector, sum(row.numel() for row in rows.values()), bias=False)
         nn.init.zeros_(self.head.weight)
         self._networks: dict[int, TransformNet] = {}  # without weights, by the number of styles
+
+    def seen(self, painting: Tensor) -> Tensor:
+        """Return a painting (1, 3, H, W) scaled to the area that the encoder has learned to see."""
+        height, width = painting.shape[-2:]
+        scale = self.encoder.spec.size / math.sqrt(height * width)
+        return resize(painting, *(max(round(side * scale), _LEAST_SIDE) for side in (height, width))).clamp(0, 1)
 
     def vectors(self, paintings: Tensor) -> Tensor:
         """Return the vectors of paintings (N, 3, H, W) RGB in [0, 1]: (N, vector), or (N, vector + 6) with colors."""

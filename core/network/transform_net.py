@@ -34,8 +34,11 @@ class TransformNet(nn.Module):
         if spec.start_padding:
             self.stages.append(PadStage(spec.start_padding))
         channels = spec.in_channels
+        normed = spec.first == "norm"
         for i, layer in enumerate(spec.layers):
-            self.stages.append(_stage(spec, layer, channels, is_last=i == len(spec.layers) - 1))
+            is_last = i == len(spec.layers) - 1
+            normed = (normed or layer.kind == "residual") and not (is_last and spec.last == "plain")
+            self.stages.append(_stage(spec, layer, channels, normed, is_last))
             channels = layer.channels or channels
 
     def forward(self, image: Tensor, raw: bool = False, row: Row = None) -> Tensor:
@@ -76,8 +79,8 @@ def with_weights(spec: ArchSpec, weights: Mapping[str, Tensor]) -> TransformNet:
     return result.eval().requires_grad_(False)
 
 
-def _stage(spec: ArchSpec, layer: Layer, channels: int, is_last: bool) -> nn.Module:
-    """The stage of one layer that follows a layer of ``channels`` channels."""
+def _stage(spec: ArchSpec, layer: Layer, channels: int, normed: bool, is_last: bool) -> nn.Module:
+    """The stage of one layer, with norms or without, that follows a layer of ``channels`` channels."""
     if layer.kind == "residual":
         padding = "none" if spec.padding == "reflect-start" else spec.padding
         first = ConvStage(channels, channels, 3, 1, padding=padding, norm=_norm(spec, channels), relu=True)
@@ -85,7 +88,7 @@ def _stage(spec: ArchSpec, layer: Layer, channels: int, is_last: bool) -> nn.Mod
         return ResidualStage(first, second, spec.residual)
     if layer.kind in ("upsample", "nearest"):
         bare = layer.kind == "nearest"
-        return UpsampleStage(layer.stride, None if bare else _norm(spec, channels), relu=not bare)
+        return UpsampleStage(layer.stride, _norm(spec, channels) if normed and not bare else None, relu=not bare)
     shuffle = layer.stride if layer.kind == "subpixel" else 1
     return ConvStage(
         channels,
@@ -93,7 +96,7 @@ def _stage(spec: ArchSpec, layer: Layer, channels: int, is_last: bool) -> nn.Mod
         layer.kernel,
         layer.stride // shuffle,
         padding="zero" if spec.padding == "reflect-start" else spec.padding,
-        norm=None if is_last and spec.last == "plain" else _norm(spec, layer.channels),
+        norm=_norm(spec, layer.channels) if normed else None,
         relu=not is_last,
         transposed=layer.kind == "transposed",
         shuffle=shuffle,

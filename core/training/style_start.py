@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..checkpoints.dialects.magenta import part_of
 from ..checkpoints.own_format import read_header
 from ..errors import InputError, listed
 from ..models.loading import open_network
@@ -135,7 +136,7 @@ def trained_start(source: str | Path, names: Sequence[str], arch: str) -> Start:
 
 def is_predictor(path: str | Path) -> bool:
     """Return whether a file holds a predictor of styles."""
-    return read_header(path).get("task") == PREDICTOR
+    return part_of(path) is not None or read_header(path).get("task") == PREDICTOR
 
 
 def predicted_start(source: str | Path, names: Sequence[str], arch: str, paintings: Sequence[StyleImages]) -> Start:

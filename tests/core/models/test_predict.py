@@ -23,12 +23,12 @@ from torch import nn
 SPEC = EncoderSpec("vgg16_small", ("relu1_2", "relu2_2"), size=48, reduced=3, hidden=8, vector=5)
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """File of a predictor with random weights."""
+@pytest.fixture(scope="module", params=["plain", "norm"])
+def file(tmp_path_factory, request):
+    """File of a predictor with random weights, for a network without and with a norm at the end."""
     folder = tmp_path_factory.mktemp("predictor")
     torch.manual_seed(2)
-    new = new_predictor(build_network(SMALL), SPEC, small_vgg16(folder / "vgg.safetensors"))
+    new = new_predictor(build_network(f"{SMALL} last={request.param}"), SPEC, small_vgg16(folder / "vgg.safetensors"))
     nn.init.normal_(new.head.weight)
     save_predictor(folder / "any.safetensors", new, {"name": "any", "license": "MIT", "loss curve": [[1, 2.0]]})
     return folder / "any.safetensors"
@@ -61,7 +61,7 @@ def test_predicted_style_is_an_ordinary_style(file):
     seen = painting(1)
     model = predict_style(seen, predictor=file, name="mine")
     assert model.name == "mine" and model.facts["license"] == "MIT" and model.facts["predicted by"] == "any"
-    assert model.spec == build_network(SMALL).spec and "loss curve" not in model.facts
+    assert model.spec == load_predictor(file)[0].trunk.spec and "loss curve" not in model.facts
     photo = torch.rand(1, 3, 32, 44)
     assert (model.stylize(photo) - model.network(photo).clamp(0, 1)).abs().max() < 1e-4
     assert model.stylize(photo, strength=0.5, stroke_size=1.5, color="keep").shape == photo.shape

@@ -107,10 +107,10 @@ def test_options_are_read_in_any_order():
 
 def test_rare_options_are_printed_only_if_they_differ_from_the_default():
     text = "R3,c3s1-3 norm=instance padding=same output=tanh150"
-    assert str(ArchSpec.parse(f"{text} residual=plain last=plain eps=1e-5")) == text
+    assert str(ArchSpec.parse(f"{text} residual=plain first=norm last=plain eps=1e-5")) == text
     assert (
-        str(ArchSpec.parse(f"{text} eps=0.001 last=norm residual=twice"))
-        == f"{text} residual=twice last=norm eps=0.001"
+        str(ArchSpec.parse(f"{text} eps=0.001 last=norm residual=twice first=plain"))
+        == f"{text} residual=twice first=plain last=norm eps=0.001"
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from perceptual_style.core.errors import ArchError
-from perceptual_style.core.network.style_predictor import EncoderSpec, StyleEncoder, StylePredictor
+from perceptual_style.core.network.style_predictor import EncoderSpec, StyleEncoder, StylePredictor, with_last_norm
 from perceptual_style.core.network.styles import mixed, rows_of
 from perceptual_style.core.network.transform_net import build_network
 from torch import nn
@@ -22,11 +22,11 @@ class Eyes(nn.Module):
         return {"pixels": image, "halves": nn.functional.avg_pool2d(image, 2)}
 
 
-@pytest.fixture
-def predictor():
-    """Predictor with random weights everywhere."""
+@pytest.fixture(params=["plain", "norm"])
+def predictor(request):
+    """Predictor with random weights everywhere, for a network without and with a norm at the end."""
     torch.manual_seed(3)
-    trunk = build_network(ARCH)
+    trunk = build_network(f"{ARCH} last={request.param}")
     for value in rows_of(trunk)[0].values():
         value.normal_()
     result = StylePredictor(trunk, StyleEncoder(SPEC, Eyes(), {"pixels": 3, "halves": 3}))
@@ -46,12 +46,34 @@ def test_new_predictor_predicts_the_row_of_the_shared_network():
     assert torch.allclose(new(photos, paintings(3)), trunk.eval()(photos), atol=1e-6)
 
 
+def test_pictures_of_a_new_predictor_have_the_mean_and_deviation_of_the_paintings_colors():
+    torch.manual_seed(0)
+    trunk = with_last_norm(build_network(ARCH))
+    new = StylePredictor(trunk, StyleEncoder(SPEC, Eyes(), {"pixels": 3, "halves": 3})).eval()
+    seen = paintings(2) * 0.6 * torch.tensor([1.0, 0.7, 0.2]).view(3, 1, 1) + 0.1
+    raw = new(torch.rand(2, 3, 24, 20), seen, raw=True)
+    expected = np.arctanh(2 * seen.double().numpy() - 1)
+    assert np.allclose(raw.mean(dim=(2, 3)).detach(), expected.mean(axis=(2, 3)), atol=1e-4)
+    assert np.allclose(raw.std(dim=(2, 3), correction=0).detach(), expected.std(axis=(2, 3)), rtol=1e-3)
+
+
+def test_norm_at_the_end_changes_nothing_before_it():
+    torch.manual_seed(0)
+    trunk, photo = build_network(ARCH).eval(), torch.rand(1, 3, 16, 20)
+    changed = with_last_norm(trunk)
+    with torch.no_grad():
+        changed.stages[-1].norm.weight.fill_(1)
+        plain = trunk(photo, raw=True)
+        expected = (plain - plain.mean(dim=(2, 3), keepdim=True)) / plain.std(dim=(2, 3), keepdim=True, correction=0)
+        assert torch.allclose(changed(photo, raw=True), expected, atol=1e-2)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_batch_equals_the_ordinary_network_of_each_painting(predictor, count):
     photos, seen = torch.rand(count, 3, 16, 24), paintings(count)
     together = predictor(photos, seen, raw=True)
     for photo, painting, painted in zip(photos.split(1), seen.split(1), together.split(1), strict=True):
-        network = predictor.network(predictor.encoder(painting)[0])
+        network = predictor.network(predictor.vectors(painting)[0])
         assert network.spec == predictor.trunk.spec
         assert torch.allclose(network(photo, raw=True), painted, atol=1e-5)
     assert count == 1 or not torch.allclose(
@@ -60,7 +82,7 @@ def test_batch_equals_the_ordinary_network_of_each_painting(predictor, count):
 
 
 def test_mixture_of_vectors_is_the_mixture_of_rows(predictor):
-    vectors = predictor.encoder(paintings(2))
+    vectors = predictor.vectors(paintings(2))
     one, other = (rows_of(predictor.network(vector))[0] for vector in vectors)
     between = rows_of(predictor.network(0.3 * vectors[0] + 0.7 * vectors[1]))[0]
     expected = mixed([one, other], [0.3, 0.7])
@@ -88,7 +110,7 @@ def test_what_the_encoder_sees_does_not_depend_on_how_often_a_painting_is_repeat
 
 def test_flat_paintings_give_finite_rows(predictor):
     for value in (0.0, 0.5, 1.0):
-        rows = predictor.rows(predictor.encoder(torch.full((1, 3, 16, 16), value)))
+        rows = predictor.rows(predictor.vectors(torch.full((1, 3, 16, 16), value)))
         assert all(row.isfinite().all() for row in rows.values())
 
 
@@ -114,4 +136,10 @@ def test_network_without_a_row_to_predict_is_rejected(options):
     with pytest.raises(
         ArchError, match=r"a predictor needs a network of one style with norm=instance; got .*" + options
     ):
+        StylePredictor(trunk, StyleEncoder(SPEC, Eyes(), {"pixels": 3, "halves": 3}))
+
+
+def test_norm_before_another_output_than_tanh_is_rejected():
+    trunk = build_network(f"{ARCH} last=norm output=sigmoid")
+    with pytest.raises(ArchError, match="a predictor of the last norm needs output=tanh"):
         StylePredictor(trunk, StyleEncoder(SPEC, Eyes(), {"pixels": 3, "halves": 3}))

@@ -149,6 +149,13 @@ def test_norms_use_the_eps_of_the_spec(norm):
     assert network.stages[-1].norm is not None and not network.stages[-1].relu
 
 
+def test_layers_before_the_first_residual_block_can_be_without_norms():
+    network = build_network("c3s1-4,d4,R4x2,n2,c3s1-4,c3s1-3 first=plain last=norm")
+    normed = {name.split(".")[1] for name, module in network.named_modules() if hasattr(module, "eps")}
+    assert [stage for stage in map(str, range(1, len(network.stages))) if stage not in normed] == ["1", "2", "5"]
+    assert network.stages[1].relu and network.stages[2].relu
+
+
 def test_instance_norm_keeps_no_statistics(rng):
     norm = InstanceNorm(2)
     x = torch.rand(1, 2, 8, 8, generator=rng)
