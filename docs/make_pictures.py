@@ -1,10 +1,12 @@
 """Create the pictures of the README, the help pages and the workflow templates, and the examples that are not photos.
 
-    python docs/make_pictures.py [--loss-weights FILE] [--trained-styles FOLDER] [NAME ...]
+    python docs/make_pictures.py [--loss-weights FILE] [--trained-styles FOLDER]
+                                 [--predicted-styles FOLDER] [NAME ...]
 
 NAME: names of files without suffix, such as FastStylize (default: all)
 FILE: weights of the loss network of the recipe `standard`; needed for OptimizeStyle.jpg and its template
-FOLDER: styles trained with the recipe `quick`, in the order of their names; needed for quick.jpg
+FOLDER: styles in the order of their names, trained with the recipe `quick` or written by `predict-style`; needed for
+        quick.jpg and any_painting.jpg
 
 All other pictures are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
 includes.
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from perceptual_style.core import blend_styles, list_styles, load_style, load_upscaler, style_regions
+from perceptual_style.core import blend_styles, list_styles, load_style, load_upscaler, predict_style, style_regions
 from perceptual_style.core.evaluation.sheet import style_sheet
 from perceptual_style.core.files import atomic_write
 from perceptual_style.core.hub.manifest import find_entry
@@ -138,8 +140,8 @@ def gallery() -> Image.Image:
     return canvas
 
 
-def quick(folder: Path) -> Image.Image:
-    """Return two photos in every style of a folder, a row for each photo. The styles were trained with the recipe quick."""
+def in_styles_of(folder: Path) -> Image.Image:
+    """Return two photos in every style of a folder, a row for each photo."""
     models = [load_style(path) for path in sorted(folder.glob("*.safetensors"))]
     return grid([[model.stylize(photo(name)) for model in models] for name in ("astronaut", "coffee")], 288, 216)
 
@@ -262,6 +264,26 @@ def stylize_video() -> Image.Image:
 def sheet() -> Image.Image:
     named = [(model.name, model) for model in styles()]
     return picture(style_sheet(photo("astronaut"), named, side=_SMALL, columns=5))
+
+
+@cache
+def at_once() -> list[tuple[Tensor, Tensor]]:
+    """Return three stylized photos in place of paintings, each with a photo in the style predicted from it."""
+    paintings = [stylized("rocket"), stylized("coffee", 1), stylized("astronaut", 2)]
+    return [(painting, predict_style(painting).stylize(photo("chelsea"))) for painting in paintings]
+
+
+def style_from_painting() -> Image.Image:
+    shown = [("a painting", square(painting, _PANEL)) for painting, _ in at_once()]
+    return panels(3, [*shown, *(("its style", square(result, _PANEL)) for _, result in at_once())])
+
+
+def predicted() -> Image.Image:
+    """Return a stylized photo, with the painting in a corner."""
+    painting, result = at_once()[0]
+    canvas = square(result, 512)
+    canvas.paste(ImageOps.expand(square(painting, 160), 4, "white"), (12, 332))
+    return canvas
 
 
 def perceptual_upscale() -> Image.Image:
@@ -408,17 +430,19 @@ def saved(make: Callable[[], Image.Image], path: Path) -> None:
         make().save(part, "JPEG", **_QUALITY)
 
 
-def everything(loss_weights: str | None, trained_styles: Path | None) -> dict[str, Callable[[], None]]:
+def everything(loss_weights: str | None, folders: dict[str, Path | None]) -> dict[str, Callable[[], None]]:
     pages = {
         "LoadStyleModel": load_style_model, "FastStylize": fast_stylize, "BlendStyles": blend, "StyleRegions": regions,
         "StylizeVideo": stylize_video, "TrainStyle": train_style, "PerceptualUpscale": perceptual_upscale,
         "LoadPerceptualUpscaler": load_perceptual_upscaler, "StyleSheet": sheet,
+        "StyleFromPainting": style_from_painting,
     }  # fmt: skip
     templates = {
         "stylize": lambda: strips([photo("astronaut"), stylized("astronaut")], 512), "stylize_then_upscale": detail,
         "keep_colors_with_a_mask": keep_colors, "blend_two_styles": blended, "two_styles_in_regions": in_regions,
         "upscale": upscaled, "train_a_style": trained, "video_frames": film,
         "stylize_video": film_strips, "style_sheet": lambda: ImageOps.pad(sheet(), (512, 512), color="white"),
+        "any_painting_at_once": predicted,
     }  # fmt: skip
     if loss_weights is not None:
         pages["OptimizeStyle"] = partial(optimize_style, loss_weights)
@@ -430,8 +454,7 @@ def everything(loss_weights: str | None, trained_styles: Path | None) -> dict[st
     }
     found = {path.stem: partial(make, path) for path, make in files.items()}
     readme = {"gallery": gallery, "upscaled": enlarged, "restored": restored, "stylized_then_upscaled": chained}
-    if trained_styles is not None:
-        readme["quick"] = partial(quick, trained_styles)
+    readme |= {name: partial(in_styles_of, folder) for name, folder in folders.items() if folder is not None}
     found |= {name: partial(saved, make, ROOT / "docs" / f"{name}.jpg") for name, make in readme.items()}
     found |= {name: partial(saved, make, PAGES / f"{name}.jpg") for name, make in pages.items()}
     return found | {name: partial(saved, make, TEMPLATES / f"{name}.jpg") for name, make in templates.items()}
@@ -442,8 +465,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--loss-weights", metavar="FILE")
     parser.add_argument("--trained-styles", metavar="FOLDER", type=Path)
+    parser.add_argument("--predicted-styles", metavar="FOLDER", type=Path)
     arguments = parser.parse_args()
-    makers = everything(arguments.loss_weights, arguments.trained_styles)
+    folders = {"quick": arguments.trained_styles, "any_painting": arguments.predicted_styles}
+    makers = everything(arguments.loss_weights, folders)
     unknown = set(arguments.names) - set(makers)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; expected some of {', '.join(makers)}")

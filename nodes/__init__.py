@@ -8,6 +8,7 @@ from .host import ComfyExtension, io, offer_replacement
 from .load_style_model import LoadStyleModel
 from .optimize_style import OptimizeStyle
 from .perceptual_upscale import LoadPerceptualUpscaler, PerceptualUpscale
+from .style_from_painting import StyleFromPainting
 from .style_sheet import StyleSheet
 from .stylize_video import StylizeVideo
 from .train_style import TrainStyle
@@ -22,6 +23,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainStyle,
     OptimizeStyle,
     StylizeVideo,
+    StyleFromPainting,
     StyleSheet,
 ]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.checkpoints.dialects.magenta import part_of
 from ..core.checkpoints.own_format import is_readable, style_names, task_of
 from ..core.errors import InputError
 from ..core.hub.fetch import is_downloaded
@@ -66,7 +67,11 @@ class Choices:
     def _is_ours(self, name: str) -> bool:
         """Return whether a file can be of this task: styles and predictors share a folder."""
         path = listed_path(self.folder, name)
-        return (path is not None and task_of(path) == PREDICTOR) == (self.task == PREDICTOR)
+        part = part_of(path) if path is not None else None
+        if part == "transform":  # belongs to the file that predicts
+            return False
+        is_predictor = path is not None and (part is not None or task_of(path) == PREDICTOR)
+        return is_predictor == (self.task == PREDICTOR)
 
     def chosen(self, name: str) -> Entry | Path:
         """Return the network that an option stands for: a named network, or a file.

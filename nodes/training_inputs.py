@@ -22,7 +22,9 @@ from ..core.images.filters import fitted
 from ..core.images.folders import find_images
 from ..core.images.reading import read_image
 from ..core.models.loading import network_file
-from ..core.training.base_styles import NOTHING, base_file
+from ..core.models.predict import DEFAULT
+from ..core.models.predictor_file import TASK as PREDICTOR
+from ..core.training.base_styles import NOTHING, PREDICTED, base_file
 from ..core.training.style_recipes import StyleRecipe, adjusted, get_recipe
 from . import images
 from .choices import Choices
@@ -112,13 +114,14 @@ def content_options() -> list[str]:
 
 
 def start_options() -> list[str]:
-    """Return the styles that a training run can start from: of one style, of any program, and on this machine."""
-    return [AUTO, NOTHING, *(name for name in STYLES.options() if is_network_file(name) or find_entry(name, "style"))]
+    """Return what a training run can start from: a prediction, or a style of one, of any program, on this machine."""
+    styles = [name for name in STYLES.options() if is_network_file(name) or find_entry(name, "style")]
+    return [AUTO, NOTHING, *([PREDICTED] if find_entry(DEFAULT, PREDICTOR) else []), *styles]
 
 
 def validate_start(choice: str | None) -> bool | str:
     """Check a base for ``validate_inputs``: return True, or a message for the user."""
-    return True if choice in (AUTO, NOTHING) else STYLES.validate(choice)
+    return True if choice in (AUTO, NOTHING, PREDICTED) else STYLES.validate(choice)
 
 
 def style_file(name: str) -> Path:
@@ -148,7 +151,7 @@ def start_file(choice: str, recipe: StyleRecipe, width: int | None) -> Path | No
         InputError: If the option is unknown, or the base has another width.
         CheckpointError: If the base cannot be used.
     """
-    if choice in (AUTO, NOTHING):
+    if choice in (AUTO, NOTHING, PREDICTED):
         return base_file(None if choice == AUTO else choice, recipe.name, width)
     chosen = STYLES.chosen(choice)
     if isinstance(chosen, Entry) and not chosen.is_bundled:

@@ -31,6 +31,7 @@ COMMANDS = {
     "convert": ("convert", "convert another program's checkpoint to this project's format"),
     "export": ("export", "export networks for other programs, or as a web page"),
     "push": ("push", "upload a style to the Hugging Face Hub, with a model card"),
+    "predict-style": ("predict_style", "find the style of any painting at once, and save it"),
     "train-style": ("train_style", "train a network on the style of a painting"),
     "train-predictor": ("train_predictor", "train a network that finds the style of any painting at once"),
     "train-upscaler": ("train_upscaler", "train a network to enlarge photos"),

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..errors import InputError
 from ..images.color import mask_of
 from ..images.masks import fit_mask
 from ..images.reading import read_image
 from ..images.wrapping import WRAPS
-from ..models.style_model import load_style
+from ..models.style_model import StyleModel, load_style
 from ..models.stylizer import AUTO, Controls
+from .paintings import predicted
 from .photos import add_photo_arguments, each_photo
 from .videos import add_video_arguments, each_video, takes_videos
 
@@ -24,10 +26,23 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "Repaint photos or videos in the style of a painting. Photos keep orientation, color profile, EXIF and transparency; "
         "videos keep sound, subtitles, the time of each frame and 10 bits per channel."
     )
-    command.add_argument(
+    style = command.add_mutually_exclusive_group()
+    style.add_argument(
         "--style", default="starry_night", metavar="NAME|FILE",
         help="a style by name, or a file (default: %(default)s); for a file with several styles, FILE#wave chooses one and "
         "FILE#wave=0.7,candy=0.3 mixes them",
+    )  # fmt: skip
+    style.add_argument(
+        "--style-image", action="append", metavar="FILE",
+        help="a painting, whose style is found at once and without training; give it again for each painting to mix",
+    )  # fmt: skip
+    command.add_argument(
+        "--style-weights", metavar="W,W,...", help="how much of each painting to mix in (default: the same of all)"
+    )
+    command.add_argument(
+        "--predictor", metavar="FILE",
+        help="the network that finds the style of a painting, made by `perceptual-style train-predictor` (default: the "
+        "bundled one)",
     )  # fmt: skip
     _add_controls(command)
     add_photo_arguments(command)
@@ -126,10 +141,23 @@ def _stylize(arguments: argparse.Namespace) -> int:
     controls = {name: getattr(arguments, name) for name in names}
     Controls(**controls)  # report a mistake once, not for each photo
     mask = None if arguments.mask is None else mask_of(read_image(arguments.mask))
-    model = load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
+    model = _model(arguments)
     compute = partial(_Filming if arguments.temporal else _Stylizing, model, mask, controls)
     options = {name: getattr(arguments, name) for name in ("stroke_size", "temporal", "wrap")}
-    options |= {"in_order": bool(arguments.temporal), "kept": [arguments.mask] if arguments.mask else []}
+    options |= {
+        "in_order": bool(arguments.temporal),
+        "kept": [*filter(None, [arguments.mask, *(arguments.style_image or [])])],
+    }
     if videos:
         return each_video(arguments, model, compute, **options)
     return each_photo(arguments, model, compute(), **options)
+
+
+def _model(arguments: argparse.Namespace) -> StyleModel:
+    """Return the style with that name, or the style of the paintings."""
+    paintings, weights = arguments.style_image, arguments.style_weights
+    if paintings is None:
+        if weights is not None or arguments.predictor is not None:
+            raise InputError("--style-weights and --predictor belong to paintings; name them with --style-image")
+        return load_style(arguments.style, channel_order=arguments.channel_order, output=arguments.output_function)
+    return predicted(paintings, weights, arguments.predictor)

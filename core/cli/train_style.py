@@ -47,7 +47,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--init-from",
         metavar="NAME|FILE",
-        help="start from this style (far fewer steps are needed), or `none` to start from scratch (default: "
+        help="start from this style (far fewer steps are needed), from what a predictor finds for the painting (`predicted` or a "
+        "file), or `none` to start from scratch (default: "
         f"{BASES['quick']} for the recipe quick, `none` for the others); the style's architecture is kept, and --arch can "
         "only add blurs (bd32)",
     )

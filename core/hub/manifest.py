@@ -85,7 +85,7 @@ def _manifest() -> tuple[Entry, ...]:
 
 
 def entries(task: str | None = None) -> list[Entry]:
-    """Return the entries for a task (style, upscale or loss-network), or all if it is None, in the manifest's order."""
+    """Return the entries for a task (style, upscale, loss-network, style-predictor), or all if None, in their order."""
     return [entry for entry in _manifest() if task in (None, entry.task)]
 
 

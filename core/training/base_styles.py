@@ -7,20 +7,20 @@ from pathlib import Path
 from ..errors import InputError
 from ..hub.manifest import find_entry
 from ..models.loading import network_file, open_network
-from ..models.predict import open_predictor
+from ..models.predict import open_predictor, predictor_file
 from .style_start import is_predictor
 
 #: Bundled styles that runs of a recipe start from by default.
 BASES = {"quick": "composition_vii"}
-NOTHING = "none"
+NOTHING, PREDICTED = "none", "predicted"
 
 
 def base_file(init_from: str | Path | None, recipe: str, width: int | None = None) -> Path | None:
     """Return the file that a training run starts from, or None for a new network.
 
     Args:
-        init_from: a style's name or a file (FILE#STYLE for one of several styles, or a predictor), or "none" for a new
-            network. If None, the recipe's own base is used.
+        init_from: a style's name or a file (FILE#STYLE for one of several styles, or a predictor), "predicted" for the
+            bundled predictor, or "none" for a new network. If None, the recipe's own base is used.
         recipe: name of the recipe.
         width: expected width of the network, in channels, or None for any. The base's architecture is kept, so it must
             have this width.
@@ -32,6 +32,8 @@ def base_file(init_from: str | Path | None, recipe: str, width: int | None = Non
     name = BASES.get(recipe, NOTHING) if init_from is None else init_from
     if name == NOTHING:
         return None
+    if name == PREDICTED:
+        name = predictor_file()
     name, mark, style = str(name).partition("#")
     path = network_file(name, "style") if find_entry(name, "style") else Path(name)
     if width is not None and (theirs := _width(path)) != width:

@@ -170,6 +170,16 @@ def test_stylize_video(comfyui):
     assert np.abs(files[0].astype(int) - files[1]).mean() > 10
 
 
+def test_any_painting_at_once(comfyui):
+    graph, results = api_form("any_painting_at_once"), []
+    graph["1"]["inputs"]["image"] = comfyui.put_photo("small.png", *SMALL, seed=3).name
+    for seed in (20, 21):
+        graph["2"]["inputs"]["image"] = comfyui.put_photo("painting.png", 100, 90, seed=seed).name
+        results.append(_pixels(_result(comfyui, graph)))
+    assert results[0].shape == (*SMALL[::-1], 3)
+    assert np.abs(results[0] - results[1]).mean() > 0.1
+
+
 def test_any_painting_without_training(comfyui, loss_network):
     graph = api_form("any_painting_without_training")
     graph[_node(graph, "OptimizeStyle")]["inputs"] |= {"iterations": 3, "style_size": 128}  # enough to see a change

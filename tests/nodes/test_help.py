@@ -179,7 +179,7 @@ def test_fast_stylize_name_contains_style_transfer():
 
 
 STYLE_NODES = {"LoadStyleModel", "FastStylize", "BlendStyles", "StyleRegions", "TrainStyle", "OptimizeStyle"}
-STYLE_NODES |= {"StylizeVideo", "StyleSheet"}
+STYLE_NODES |= {"StylizeVideo", "StyleSheet", "StyleFromPainting"}
 UPSCALERS = {"PerceptualUpscale", "LoadPerceptualUpscaler"}
 
 

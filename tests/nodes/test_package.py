@@ -25,6 +25,7 @@ NODES = {
     "TrainStyle": "Train Style",
     "StylizeVideo": "Stylize Video",
     "StyleSheet": "Style Sheet",
+    "StyleFromPainting": "Style From Painting",
 }
 INPUTS = {
     # Never change this order: workflows store values by position. Append new inputs.
@@ -89,6 +90,7 @@ INPUTS = {
         "wrap": "COMBO",
     },
     "StyleSheet": {"image": "IMAGE", "styles": "STRING", "size": "INT", "columns": "INT"},
+    "StyleFromPainting": {"paintings": "IMAGE", "weights": "STRING", "predictor": "COMBO"},
     "TrainStyle": {
         "style_image": "IMAGE",
         "content": "COMBO",
@@ -118,6 +120,7 @@ OUTPUTS = {
     "OptimizeStyle": {"image": "IMAGE"},
     "StylizeVideo": {"video": "VIDEO"},
     "StyleSheet": {"sheet": "IMAGE", "names": "STRING"},
+    "StyleFromPainting": {"style_model": "PERCEPTUAL_STYLE_MODEL"},
     "LoadPerceptualUpscaler": {"upscale_model": "UPSCALE_MODEL"},
     "TrainStyle": {"style_model": "PERCEPTUAL_STYLE_MODEL", "loss_map": "LOSS_MAP", "preview": "IMAGE"},
 }
@@ -128,6 +131,7 @@ ADVANCED = {
     "FastStylize": {"auto_stroke_size", "wrap"},
     "OptimizeStyle": {"style_size"},
     "StylizeVideo": {"crf", "auto_stroke_size", "wrap"},
+    "StyleFromPainting": {"predictor"},
     "TrainStyle": {
         "steps", "size", "batch", "width", "content_weight", "style_weight", "tv_weight", "style_size",
     },

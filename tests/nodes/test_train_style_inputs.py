@@ -70,7 +70,7 @@ def test_only_usable_starts_are_offered(ready, host):
     torch.save(make("rrmina"), host.styles / "theirs.pth")
     options = next(each for each in pack.schema("TrainStyle").inputs if each.id == "start_from").options
     bundled = [entry.id for entry in pack.module("core.hub.manifest").entries("style") if entry.is_bundled]
-    assert options == ["auto", "none", *bundled, "base.safetensors", "own.safetensors", "theirs.pth"]
+    assert options == ["auto", "none", "predicted", *bundled, "base.safetensors", "own.safetensors", "theirs.pth"]
 
 
 def test_width_other_than_base_raises(train, ready):

@@ -90,6 +90,12 @@ def test_note_says_what_to_choose_before_first_run(pack, name):
     assert "vgg16 (download)" in text and "vgg16 (download)" in options
 
 
+def test_note_says_which_painting_to_choose():
+    (note,) = [node for node in ui_form("any_painting_at_once")["nodes"] if node["type"] in NOTES]
+    text = note["widgets_values"][0]
+    assert "painting.jpg" in text and "custom_nodes/perceptual-style/examples" in text
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_note_is_readable_on_every_background(name):
     """In Nodes 2.0, inline code on a colored note is unreadable."""

@@ -16,6 +16,7 @@ from perceptual_style.core.hub import manifest
 from perceptual_style.core.hub.fetch import is_downloaded
 from perceptual_style.core.hub.loss_networks import loss_weights_file
 from perceptual_style.core.losses.loss_network import ARCHITECTURES, LossNetwork
+from perceptual_style.core.models.predict import predict_style
 from perceptual_style.core.models.style_model import list_styles, load_style
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.arch import ArchSpec
@@ -119,7 +120,19 @@ def test_bundled_loss_network_loads_by_name(entry, rng):
     assert all(each.isfinite().all() and each.std() > 0 for each in features.values())
 
 
-PICTURES = [entry for entry in ENTRIES if entry["task"] != "loss-network"]
+PREDICTORS = [entry for entry in ENTRIES if entry["task"] == "style-predictor"]
+
+
+@pytest.mark.parametrize("entry", PREDICTORS, ids=[entry["id"] for entry in PREDICTORS])
+def test_bundled_predictor_loads_by_name(entry, rng):
+    one, other = (predict_style(torch.rand(1, 3, 80, 96, generator=rng) ** power) for power in (0.5, 3))
+    assert str(one.spec) == entry["arch"] and one.facts["license"] == entry["license"]
+    image = torch.rand(1, 3, 64, 48, generator=rng)
+    assert (one.stylize(image) - other.stylize(image)).abs().mean() > 0.02
+    assert entry["bytes"] <= 8 * 2**20
+
+
+PICTURES = [entry for entry in ENTRIES if entry["task"] in ("style", "upscale")]
 
 
 @pytest.mark.parametrize("entry", PICTURES, ids=[entry["id"] for entry in PICTURES])

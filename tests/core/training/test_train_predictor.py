@@ -152,6 +152,7 @@ def test_run_starts_from_a_style_or_a_predictor(trained, tmp_path):
     base = save_style(tmp_path / "base.safetensors", TINY)
     short = dataclasses.replace(WIDE, steps=1, learning_rate=1e-9, average=0.0)
     from_style = load_predictor(trained("from_style", short, init_from=base))[0]
+    assert from_style.trunk.spec.last == "norm", "it has the colors of paintings from the start"
     style = load_file(base)
     assert all(torch.allclose(from_style.trunk.state_dict()[key], style[key], atol=1e-6) for key in style)
     first = trained("first")
