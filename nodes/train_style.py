@@ -199,8 +199,8 @@ def _start_inputs() -> list[io.Input]:
             options=start_options(),
             default=loss_networks.AUTO,
             optional=True,
-            tooltip="A trained style to start from. Far fewer steps are needed, and that style's network is kept. auto: a "
-            "bundled style for quick, none for the other presets. predicted: what Style From Painting finds for the painting.",
+            tooltip="A trained style to start from. Far fewer steps are needed, and that style's network is kept. auto: "
+            "predicted for quick, none for the other presets. predicted: what Style From Painting finds for the painting.",
         ),
         io.Boolean.Input(
             "resume",

@@ -48,9 +48,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--init-from",
         metavar="NAME|FILE",
         help="start from this style (far fewer steps are needed), from what a predictor finds for the painting (`predicted` or a "
-        "file), or `none` to start from scratch (default: "
-        f"{BASES['quick']} for the recipe quick, `none` for the others); the style's architecture is kept, and --arch can "
-        "only add blurs (bd32)",
+        f"file), or `none` to start from scratch (default: `{BASES['quick']}` for the recipe quick, `none` for the others); the "
+        "start's architecture is kept, and --arch can only add blurs (bd32)",
     )
     start.add_argument(
         "--add-to",

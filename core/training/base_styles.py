@@ -10,9 +10,9 @@ from ..models.loading import network_file, open_network
 from ..models.predict import open_predictor, predictor_file
 from .style_start import is_predictor
 
-#: Bundled styles that runs of a recipe start from by default.
-BASES = {"quick": "composition_vii"}
 NOTHING, PREDICTED = "none", "predicted"
+#: What runs of a recipe start from by default: a bundled style, or what the bundled predictor finds for the painting.
+BASES = {"quick": PREDICTED}
 
 
 def base_file(init_from: str | Path | None, recipe: str, width: int | None = None) -> Path | None:
@@ -29,13 +29,13 @@ def base_file(init_from: str | Path | None, recipe: str, width: int | None = Non
         CheckpointError: The style or file does not exist, or cannot be opened.
         InputError: The base has another width.
     """
-    name = BASES.get(recipe, NOTHING) if init_from is None else init_from
-    if name == NOTHING:
+    given = BASES.get(recipe, NOTHING) if init_from is None else init_from
+    if given == NOTHING:
         return None
-    if name == PREDICTED:
-        name = predictor_file()
-    name, mark, style = str(name).partition("#")
+    name, mark, style = str(given).partition("#")
     path = network_file(name, "style") if find_entry(name, "style") else Path(name)
+    if given == PREDICTED:
+        path = predictor_file()
     if width is not None and (theirs := _width(path)) != width:
         raise InputError(
             f"{name} is {theirs} channels wide, not {width}, and a training run keeps the width of its base; do not set "

@@ -246,7 +246,7 @@ RECIPES["quick"] = replace(
     style_size=512,
     sources={
         "all": "[ours] as standard",
-        "steps, batch_size, style_size": "[ours] enough for another painting where a trained style is the start, see BASES",
+        "steps, batch_size, style_size": "[ours] enough for another painting where a predicted style is the start, see BASES",
     },
 )
 

@@ -54,10 +54,10 @@ def test_omitted_inputs_use_preset(ready, asked, host, painting):
     assert seen["out"] == host.styles / "mine.safetensors"
 
 
-def test_auto_starts_only_quick_from_bundled_style(train, asked, ready):
+def test_auto_starts_only_quick_from_what_is_predicted(train, asked, ready):
     bundled_path = ready.module("core.hub.manifest").bundled_path
-    base = bundled_path(ready.module("core.training.base_styles").BASES["quick"])
-    assert asked(train, preset="quick", start_from="auto")["init_from"] == base
+    assert asked(train, preset="quick", start_from="auto")["init_from"] == bundled_path("any_style")
+    assert asked(train, preset="standard", start_from="predicted")["init_from"] == bundled_path("any_style")
     assert asked(train, preset="standard", start_from="auto")["init_from"] is None
     assert asked(train, preset="quick", start_from="none")["init_from"] is None
     assert asked(train, preset="paper", start_from="udnie")["init_from"] == bundled_path("udnie")
@@ -77,8 +77,7 @@ def test_width_other_than_base_raises(train, ready):
     errors = ready.module("core.errors")
     with pytest.raises(errors.InputError, match="base.safetensors is 4 channels wide, not 32"):
         train(width=32)
-    base = ready.module("core.training.base_styles").BASES["quick"]
-    with pytest.raises(errors.InputError, match=f"{base} is 16 channels wide, not 32"):
+    with pytest.raises(errors.InputError, match="predicted is 16 channels wide, not 32"):
         train(width=32, start_from="auto")
 
 

@@ -16,10 +16,10 @@ from perceptual_style.core.hub.manifest import entries
 from perceptual_style.core.images.reading import read_image
 from perceptual_style.core.images.writing import save_image
 from perceptual_style.core.losses.objective import ObjectiveWeights
+from perceptual_style.core.models.predict import predict_style
 from perceptual_style.core.models.style_model import load_style
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.transform_net import build_network
-from perceptual_style.core.training.base_styles import BASES
 from perceptual_style.core.training.state import file_digest
 from perceptual_style.core.training.style_recipes import RECIPES
 from PIL import Image
@@ -336,16 +336,17 @@ def test_train_style_takes_any_width_unless_it_starts_from_a_style(run, refused,
     assert "cannot be 0 channels wide" in refused(*training, "--width", "0")
 
 
-def test_recipe_quick_is_the_default_and_starts_from_a_bundled_style(
+def test_recipe_quick_is_the_default_and_starts_from_what_is_predicted(
     run, refused, training, deep_loss_weights, tmp_path
 ):
     arguments = [*training[:6], "--loss-network", "vgg16", "--loss-weights", deep_loss_weights]
     arguments += ["--steps", "1", "--size", "32", "--batch-size", "1", "--learning-rate", "1e-9"]
-    assert f"{BASES['quick']} is 16 channels wide, not 32" in refused(*arguments, "--width", "32")
+    assert "predicted is 16 channels wide, not 32" in refused(*arguments, "--width", "32")
     assert run(*arguments)[0] == 0
     mine = load_style(tmp_path / "mine.safetensors")
     assert mine.facts["recipe"]["name"] == "quick"
-    trained, start = (model.network.state_dict() for model in (mine, load_style(BASES["quick"])))
+    predicted = predict_style(read_image(training[1]).filled)
+    trained, start = (model.network.state_dict() for model in (mine, predicted))
     assert all(torch.allclose(trained[key], tensor, atol=1e-7) for key, tensor in start.items())
 
 

@@ -12,13 +12,11 @@ from perceptual_style.core.training.base_styles import BASES, base_file
 from perceptual_style.core.training.style_recipes import RECIPES
 
 
-def test_bases_are_bundled_styles_with_architecture_of_their_recipe():
-    assert set(BASES) <= set(RECIPES) and "quick" in BASES
-    for recipe, base in BASES.items():
-        assert find_entry(base, "style").is_bundled
-        assert base_file(None, recipe) == bundled_path(base)
-        wanted = ArchSpec.parse(RECIPES[recipe].arch)
-        assert ArchSpec.parse(find_entry(base).arch).with_blurs_of(wanted) == wanted
+def test_quick_starts_from_the_bundled_predictor_whose_network_has_the_architecture_of_the_recipe():
+    assert BASES == {"quick": "predicted"}
+    assert base_file(None, "quick") == base_file("predicted", "paper") == bundled_path("any_style")
+    wanted = ArchSpec.parse(RECIPES["quick"].arch).with_options(last="norm")
+    assert ArchSpec.parse(find_entry("any_style").arch).with_blurs_of(wanted) == wanted
 
 
 def test_base_file_is_none_unless_recipe_or_user_names_one(tmp_path):
