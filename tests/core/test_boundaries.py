@@ -85,7 +85,7 @@ _IMPORT_NODES = """
 import asyncio
 from perceptual_style.nodes import PerceptualStyleExtension
 nodes = asyncio.run(PerceptualStyleExtension().get_node_list())
-assert len(nodes) == 10 and all(node.define_schema().node_id for node in nodes)
+assert len(nodes) == 11 and all(node.define_schema().node_id for node in nodes)
 """
 _GLOBAL_STATE = """
 import sys, os, pathlib, warnings, random, logging, locale, signal, numpy, torch, PIL.ImageFile
