@@ -200,7 +200,7 @@ def test_missing_choices_are_rejected_before_running(comfyui, training, inputs, 
     ("inputs", "message"),
     [
         ({"preset": "paper", "loss_network": "auto"}, "put its weights there as vgg16.safetensors"),
-        ({"width": 32}, "composition_vii is 16 channels wide, not 32"),
+        ({"width": 32}, "predicted is 16 channels wide, not 32"),
         ({"size": 66}, "multiple of 4"),
     ],
 )
