@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.checkpoints.dialects.magenta import part_of
-from ..core.checkpoints.own_format import is_readable, style_names, task_of
+from ..core.checkpoints.own_format import is_readable, style_names
 from ..core.errors import InputError
 from ..core.hub.fetch import is_downloaded
 from ..core.hub.manifest import Entry, bundled_path, find_entry, names
 from ..core.hub.places import place_of
 from ..core.models.predictor_file import TASK as PREDICTOR
+from ..core.models.predictor_file import is_predictor
 from .host import listed_path, model_files, model_folders, model_path
 
 _TO_DOWNLOAD, _UNREADABLE = " (download)", " (unreadable)"
@@ -67,11 +68,11 @@ class Choices:
     def _is_ours(self, name: str) -> bool:
         """Return whether a file can be of this task: styles and predictors share a folder."""
         path = listed_path(self.folder, name)
-        part = part_of(path) if path is not None else None
-        if part == "transform":  # belongs to the file that predicts
+        if path is None:
+            return self.task != PREDICTOR
+        if part_of(path) == "transform":  # belongs to the file that predicts
             return False
-        is_predictor = path is not None and (part is not None or task_of(path) == PREDICTOR)
-        return is_predictor == (self.task == PREDICTOR)
+        return is_predictor(path) == (self.task == PREDICTOR)
 
     def chosen(self, name: str) -> Entry | Path:
         """Return the network that an option stands for: a named network, or a file.

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError
 from ..core.hub.manifest import Entry
-from ..core.models.predict import predict_style
+from ..core.models.predict import predict_style, weights_from
 from ..core.models.predictor_file import TASK
 from . import images
 from .choices import Choices
@@ -87,14 +86,4 @@ class StyleFromPainting(io.ComfyNode):
         chosen = PREDICTORS.chosen(predictor[0]) if predictor else None
         seen = [images.to_core(frame, torch.device("cpu")) for image in paintings for frame in image]
         name = chosen.id if isinstance(chosen, Entry) else chosen
-        return io.NodeOutput(HostedModel.of(predict_style(seen, weights=_numbers(only(weights)), predictor=name)))
-
-
-def _numbers(text: Any) -> list[float] | None:
-    """Return the numbers in a text, or None if it is empty. Raise InputError for anything else."""
-    if not isinstance(text, str):
-        raise InputError(f"the weights are {text!r}; expected numbers separated by commas, such as 2, 1")
-    try:
-        return [float(part) for part in text.split(",")] if text.strip() else None
-    except ValueError:
-        raise InputError(f"the weights are {text!r}; expected numbers separated by commas, such as 2, 1") from None
+        return io.NodeOutput(HostedModel.of(predict_style(seen, weights=weights_from(only(weights)), predictor=name)))

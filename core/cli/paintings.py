@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import InputError
 from ..images.reading import read_image
-from ..models.predict import predict_style
+from ..models.predict import predict_style, weights_from
 from ..models.style_model import StyleModel
 from ..network.styles import name_from
 
@@ -18,11 +17,4 @@ def predicted(
     """Return the style of these files, mixed by weights such as "2,1". Its name is that of the files, unless given."""
     images = [read_image(path).filled for path in paintings]
     named = name or " + ".join(name_from(Path(path).stem) for path in paintings)
-    return predict_style(images, weights=_numbers(weights), predictor=predictor, name=named)
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    try:
-        return None if text is None else [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"the weights are {text!r}; expected numbers separated by commas, such as 2,1") from None
+    return predict_style(images, weights=weights_from(weights), predictor=predictor, name=named)

@@ -113,6 +113,14 @@ def predict_style(
     return found.predict(paintings, weights, name)
 
 
+def weights_from(text: str | None) -> list[float] | None:
+    """Return the weights of paintings in a text such as "2, 1", or None if there is none. Raises InputError."""
+    try:
+        return [float(part) for part in text.split(",")] if text and text.strip() else None
+    except (ValueError, AttributeError):  # workflows may hold anything in place of a text
+        raise InputError(f"the weights are {text!r}; expected numbers separated by commas, such as 2, 1") from None
+
+
 def _each(paintings: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """Return each painting as (1, 3, H, W) float32 in [0, 1]."""
     batches = [paintings] if isinstance(paintings, Tensor) else list(paintings)

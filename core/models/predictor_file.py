@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.own_format import load_tensors, network_from, save_module
+from ..checkpoints.dialects.magenta import part_of
+from ..checkpoints.own_format import load_tensors, network_from, save_module, task_of
 from ..checkpoints.tensor_files import check_finite
 from ..errors import ArchError, CheckpointError, InputError, quoted, shortened
 from ..losses.loss_network import LossNetwork
@@ -25,6 +26,11 @@ from ..network.transform_net import TransformNet
 TASK = "style-predictor"
 _TRUNK, _FEATURES = "trunk.", "encoder.features.weights."
 _LARGEST = {"size": 1024, "reduced": 64, "hidden": 4096, "vector": 4096}  # of the encoder's sizes
+
+
+def is_predictor(path: str | Path) -> bool:
+    """Return whether a file holds a predictor of styles: one of ours, or part of Magenta's pair. Raises nothing."""
+    return part_of(path) is not None or task_of(path) == TASK
 
 
 def new_predictor(trunk: TransformNet, spec: EncoderSpec, weights: str | Path | Mapping[str, Tensor]) -> StylePredictor:

@@ -6,7 +6,7 @@ of channels. Two linear layers turn these numbers into a short vector, and a thi
 scale and shift of each instance norm.
 
 If the shared network's last layer has a norm, six more numbers stand behind the vector: mean and deviation of the painting's red,
-green and blue. They become the row of that norm, and so every picture has the colors of its painting without learning them.
+green and blue. They become the row of that norm, so pictures have the colors of their painting before any training.
 
 Rows depend linearly on the vector. A mixture of vectors is therefore a mixture of rows, as of styles that share a network.
 """

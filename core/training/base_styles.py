@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..hub.manifest import find_entry
 from ..models.loading import network_file, open_network
 from ..models.predict import open_predictor, predictor_file
-from .style_start import is_predictor
+from ..models.predictor_file import is_predictor
 
 NOTHING, PREDICTED = "none", "predicted"
 #: What runs of a recipe start from by default: a bundled style, or what the bundled predictor finds for the painting.

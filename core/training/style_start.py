@@ -13,12 +13,10 @@ from typing import Any
 
 import torch
 
-from ..checkpoints.dialects.magenta import part_of
-from ..checkpoints.own_format import read_header
 from ..errors import InputError, listed
 from ..models.loading import open_network
 from ..models.predict import open_predictor
-from ..models.predictor_file import TASK as PREDICTOR
+from ..models.predictor_file import is_predictor
 from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import is_name, name_from, own_facts, rows_of, select, split, styles_in, with_rows
@@ -132,11 +130,6 @@ def trained_start(source: str | Path, names: Sequence[str], arch: str) -> Start:
         network = _spread(network, len(names))
     network = with_weights(network.spec.with_blurs_of(ArchSpec.parse(arch)), network.state_dict())
     return Start(network.requires_grad_(True), names, pixels=pixels, origin=_origin(facts))
-
-
-def is_predictor(path: str | Path) -> bool:
-    """Return whether a file holds a predictor of styles."""
-    return part_of(path) is not None or read_header(path).get("task") == PREDICTOR
 
 
 def predicted_start(source: str | Path, names: Sequence[str], arch: str, paintings: Sequence[StyleImages]) -> Start:

@@ -16,7 +16,7 @@ from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
-from ..models.predictor_file import load_predictor, new_predictor, save_predictor
+from ..models.predictor_file import is_predictor, load_predictor, new_predictor, save_predictor
 from ..network.pixels import OURS, PixelConvention
 from ..network.style_predictor import StylePredictor, with_last_norm
 from ..network.styles import split
@@ -26,7 +26,7 @@ from . import state as training_state
 from .paintings import PaintedPhotos, PaintingFolder
 from .photos import PhotoFolder, loader_workers, on_device
 from .predictor_recipes import PREDICTOR_RECIPE, PredictorRecipe
-from .style_start import check_fit, is_predictor, new_start, trained_start
+from .style_start import check_fit, new_start, trained_start
 from .trainer import Training, check_name, prepare, train
 
 _MOST_LOOKED_AT = 256  # paintings from which the encoder's numbers are standardized

@@ -8,10 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import CheckpointError
 from ..budget import Budget
 
 _MAX_ELEMENTS = 2**16  # of a result that is larger than what it is made of
 _MAX_AXES = 8
+
+
+def array_of(onnx: Any, tensor: Any) -> np.ndarray:
+    """Return an ONNX tensor as an array. Raise CheckpointError if its values are in another file."""
+    if tensor.data_location or tensor.external_data:
+        raise CheckpointError("its weights are in another file; save it with the weights inside")
+    return onnx.numpy_helper.to_array(tensor)
 
 
 def fold(

