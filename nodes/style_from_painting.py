@@ -52,7 +52,7 @@ class StyleFromPainting(io.ComfyNode):
                     options=PREDICTORS.options(),
                     optional=True,
                     tooltip="The network that looks at paintings: the one that comes with this pack, or a file in "
-                    "models/fast_style made by perceptual-style train-predictor.",
+                    "models/fast_style: made by perceptual-style train-predictor, or one of Magenta's pair of ONNX files.",
                 ),
             ],
             outputs=[
