@@ -22,7 +22,7 @@ from ..images.filters import gaussian_blur
 from ..images.resample import degrade
 
 Range = tuple[float, float]
-_LARGEST_RADIUS = 10  # px of a blur kernel, as in Real-ESRGAN
+_LARGEST_RADIUS = 14  # px of a blur kernel
 _SMALLEST_SIDE = 8  # px to which an image is reduced on the way
 
 
@@ -32,7 +32,8 @@ class Stage:
 
     Attributes:
         blur: share that is blurred.
-        sigma: deviations of the blur along its two axes, px, for a factor of 4; the upper end is less for smaller factors.
+        sigma: deviations of the blur along its two axes. In the first stage px of the photo, for a factor of 4; the upper
+            end is less for smaller factors. In the second stage px of the result: many photos are soft at their own size.
         gaussian: deviation of Gaussian noise, 255ths.
         poisson: strength of Poisson noise; 1 is the noise of a sensor that counts 255 photons in white.
         jpeg: share that is saved as JPEG.
@@ -50,7 +51,7 @@ class Stage:
 #: Changed numbers need a new name of the degradation: a run is identified by the name.
 STAGES = (
     Stage(blur=0.9, sigma=(0.2, 2.4), gaussian=(0, 14), poisson=(0.05, 2.0), jpeg=0.7, quality=(35, 95)),
-    Stage(blur=0.5, sigma=(0.2, 1.2), gaussian=(0, 10), poisson=(0.05, 1.5), jpeg=0.85, quality=(30, 95)),
+    Stage(blur=0.6, sigma=(0.2, 1.2), gaussian=(0, 10), poisson=(0.05, 1.5), jpeg=0.85, quality=(30, 95)),
 )
 _CLEAN = 0.1  # share that is only reduced bicubically: good photos must stay good
 _NOISY = 0.8  # share with noise, in each stage
@@ -78,11 +79,11 @@ def damaged(photo: Tensor, factor: int, random: np.random.Generator) -> Tensor:
     first, second = STAGES
     # The first size lies between those of the photo and of the result, the second near the result's.
     between = factor ** -random.uniform(0, 1) * random.uniform(0.7, 1.2)
-    image = _blurred(image, first, factor, random)
+    image = _blurred(image, first, min(factor, 4) / 4, random)
     scale = factor * between
     image = resized(image, round(height * scale), round(width * scale), _kind(random))
     image = _compressed(_noisy(image, first, random), first, random)
-    image = _blurred(image, second, factor, random)
+    image = _blurred(image, second, scale, random)
     near = random.uniform(0.6, 1.2)
     image = _noisy(resized(image, round(height * near), round(width * near), _kind(random)), second, random)
     last: list[Callable[[Tensor], Tensor]] = [
@@ -128,11 +129,12 @@ def blur_kernel(sigma: Range, angle: float = 0.0, shape: float = 1.0) -> Tensor:
     return (kernel / kernel.sum()).float()
 
 
-def _blurred(image: Tensor, stage: Stage, factor: int, random: np.random.Generator) -> Tensor:
+def _blurred(image: Tensor, stage: Stage, unit: float, random: np.random.Generator) -> Tensor:
+    """Return the image after the blur of a stage, whose upper end is in ``unit`` px."""
     if random.random() >= stage.blur:
         return image
     low, high = stage.sigma
-    one, other = random.uniform(low, low + (high - low) * min(factor, 4) / 4, 2)
+    one, other = random.uniform(low, low + (high - low) * unit, 2)
     kernel = blur_kernel(
         (one, other if random.random() < _ANISOTROPIC else one),
         random.uniform(0, math.pi),

@@ -21,7 +21,7 @@ from .degradations import damaged
 from .photos import WHOLE, Share, ahead, ordered, positions
 
 _CACHE_BYTES = 2 << 30  # size of the cache of decoded photos, since decoding takes longer than a step
-REAL = "real"  # the degradation of degradations.py, other for each crop
+REAL = "real-2"  # the degradation of degradations.py with its second numbers, other for each crop
 _MARGIN = 8  # LR px around a crop that are damaged with it, so that crops show no effects of an edge
 _GREY = 0.1  # share of damaged crops without color: else networks tint black and white photos
 _SIZES = (1.0, 0.7, 0.5)  # scales of a photo: reduced, it is sharper and shows other detail
@@ -31,7 +31,7 @@ class PairFolder:
     """Random crops (LR, HR) of the photos in a folder, flipped and rotated at random, in a new order each epoch.
 
     The low resolution image is made from the whole photo, as in the test sets, so that crops show no effects of an edge. With
-    the degradation "real", it is made from the crop and a margin around it, differently for each position of the run.
+    the degradation ``REAL``, it is made from the crop and a margin around it, differently for each position of the run.
 
     A photo that cannot be used is skipped, and the next one in order is used instead.
 
@@ -40,7 +40,7 @@ class PairFolder:
         factor: HR side over LR side.
         size: side of the LR crops, px.
         batch_size: pairs in a batch.
-        degradation: how LR is made from HR: a name of `resample.DEGRADATIONS`, "mix" for a random one, or "real" for
+        degradation: how LR is made from HR: a name of `resample.DEGRADATIONS`, "mix" for a random one, or ``REAL`` for
             `degradations.damaged`.
         seed: random seed of order and crops, from 0 to 2^63 - 1.
         candidates: number of random places for a crop, of which the one with the most detail is chosen.

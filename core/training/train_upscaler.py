@@ -255,7 +255,7 @@ def validate(
         network: the network, which is not changed.
         weights: the weights to use, by name.
         photos: files of high resolution photos.
-        degradation: "real" damages each photo instead, always in the same way.
+        degradation: ``REAL`` damages each photo instead, always in the same way.
 
     Returns:
         Mean PSNR of the Y channel in dB, with a border of factor px cropped.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from perceptual_style.core.errors import ImageError, InputError
 from perceptual_style.core.images.resample import degrade
-from perceptual_style.core.training.photo_pairs import PairFolder, detail
+from perceptual_style.core.training.photo_pairs import REAL, PairFolder, detail
 from PIL import Image
 
 
@@ -82,7 +82,7 @@ def test_shares_of_a_batch_make_up_the_whole(folder):
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_real_damage_is_of_the_same_place_and_depends_on_seed_and_index(folder, factor):
-    one, same, other = (PairFolder(folder, factor, 16, 3, "real", seed=seed, candidates=2) for seed in (5, 5, 6))
+    one, same, other = (PairFolder(folder, factor, 16, 3, REAL, seed=seed, candidates=2) for seed in (5, 5, 6))
     expected = [one.batch(index) for index in range(3)]
     for (low, high), (same_low, same_high) in zip(expected[1:], same.batches(1, 3), strict=True):
         assert torch.equal(low, same_low) and torch.equal(high, same_high)
@@ -96,7 +96,7 @@ def test_real_damage_is_of_the_same_place_and_depends_on_seed_and_index(folder, 
 def test_crop_in_a_corner_of_a_photo_without_margin_has_its_size(tmp_path):
     pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "exact.png")
-    low, high = PairFolder(tmp_path, 4, 16, 4, "real").batch(0)
+    low, high = PairFolder(tmp_path, 4, 16, 4, REAL).batch(0)
     assert low.shape == (4, 3, 16, 16) and high.shape == (4, 3, 64, 64)
 
 
@@ -104,7 +104,7 @@ def test_some_real_crops_have_no_color(tmp_path):
     """They are damaged with color, as noise and compression do, and their originals are grey."""
     pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "color.png")
-    lows, highs = PairFolder(tmp_path, 2, 8, 96, "real").batch(0)
+    lows, highs = PairFolder(tmp_path, 2, 8, 96, REAL).batch(0)
     grey = (highs == highs[:, :1]).flatten(1).all(1)
     assert 2 <= int(grey.sum()) <= 24
     assert not (lows == lows[:, :1]).flatten(1).all(1)[grey].all()

@@ -16,7 +16,7 @@ from perceptual_style.core.losses.objective import Objective, ObjectiveWeights
 from perceptual_style.core.models.upscale_model import load_upscaler
 from perceptual_style.core.network.transform_net import build_network
 from perceptual_style.core.training import gradients
-from perceptual_style.core.training.photo_pairs import PairFolder
+from perceptual_style.core.training.photo_pairs import REAL, PairFolder
 from perceptual_style.core.training.teachers import Teachers, in_way
 from perceptual_style.core.training.train_upscaler import initialize, train_upscaler
 from perceptual_style.core.training.upscale_recipes import SCALES, UPSCALE_RECIPES, UpscaleRecipe, upscale_recipe
@@ -277,7 +277,7 @@ def test_networks_that_do_not_enlarge_are_rejected(train):
         train(recipe=dataclasses.replace(RECIPE, arch="c3s1-8,c3s1-3 norm=none"))
 
 
-RESTORE = dataclasses.replace(RECIPE, degradation="real", steps=4)
+RESTORE = dataclasses.replace(RECIPE, degradation=REAL, steps=4)
 
 
 def test_restorer_states_its_dial_and_keeps_the_clean_partner(train):
@@ -305,7 +305,7 @@ def test_restorer_of_factor_one_learns_to_clean(train, photos):
     arch = "c3s1-8,R8,c3s1-3 norm=none padding=zero output=linear base=bicubic"
     recipe = dataclasses.replace(RESTORE, arch=arch, size=24, steps=60, learning_rate=5e-3)
     network, facts = load_network(train("x1", recipe))
-    low, high = PairFolder(photos, 1, 24, 16, "real", seed=9).batch(0)
+    low, high = PairFolder(photos, 1, 24, 16, REAL, seed=9).batch(0)
     with torch.no_grad():
         before, after = ((image - high).square().mean() for image in (low, network(low)))
     assert facts["scale"] == 1 and after < before
