@@ -81,6 +81,28 @@ def test_jpeg_keeps_flat_areas_and_makes_blocks(photo, monkeypatch):
     assert (fine - photo).abs().mean() < (coarse - photo).abs().mean()
 
 
+def edge_width(lows: torch.Tensor) -> float:
+    """Return the mean deviation of vertical edges, in px: the spread of the slope along a row."""
+    slope = lows.float().mean(dim=1)[:, 4:-4].diff(dim=-1).abs().mean(dim=1)
+    x = torch.arange(slope.shape[-1], dtype=torch.float32)
+    mean = (slope * x).sum(1, keepdim=True) / slope.sum(1, keepdim=True)
+    return float(((slope * (x - mean) ** 2).sum(1) / slope.sum(1)).sqrt().mean())
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_second_blur_is_in_px_of_the_result(monkeypatch, factor):
+    """Whatever the factor, photos are soft at their own size."""
+    edge = torch.zeros(3, 24 * factor, 32 * factor, dtype=torch.uint8)
+    edge[..., 16 * factor :] = 200
+    monkeypatch.setattr(degradations, "_NOISY", 0.0)
+    only(monkeypatch)
+    sharp = edge_width(many(edge, factor, 60))
+    only(monkeypatch, blur=1.0, sigma=(0.0, 1.8))
+    soft = edge_width(many(edge, factor, 60))
+    added = (soft**2 - sharp**2) ** 0.5  # widths of blurs add up as squares
+    assert 0.7 < added < 1.4, "uniform from 0 to 1.8 px is 1.04 px, root mean square"
+
+
 def test_gaussian_kernel_equals_scipy():
     picture = np.random.default_rng(0).random((41, 41))
     kernel = blur_kernel((2.0, 1.2)).double().numpy()  # the first axis is horizontal
