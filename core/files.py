@@ -1,4 +1,4 @@
-"""Write files so that a reader sees the old content or the new, never half of it."""
+"""Write files so that a reader sees the old content or the new, never half of it. Remember what was read until a file changes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import shutil
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from errno import EACCES, EISDIR, ENOTDIR
+from functools import lru_cache, wraps
 from pathlib import Path
 from platform import node
+from typing import TypeVar
 
 import psutil
+
+Found = TypeVar("Found")
 
 # the name of a temporary file: computer, process, random digits, and the end of the target's name
 _TEMPORARY_NAME = re.compile(
@@ -196,3 +200,24 @@ def is_same_file(one: str | Path, other: str | Path) -> bool:
     """Return whether two paths lead to the same existing file."""
     one, other = Path(one), Path(other)
     return one.exists() and other.exists() and one.samefile(other)
+
+
+def remembered(read: Callable[[str], Found]) -> Callable[[str | Path], Found]:
+    """Decorate a function of a file's path: its result is remembered until the file's size or time of change differs.
+
+    The function is also called for files that are not there.
+    """
+
+    @lru_cache(maxsize=4096)
+    def read_in_state(path: str, *_: int) -> Found:
+        return read(path)
+
+    @wraps(read)
+    def lookup(path: str | Path) -> Found:
+        try:
+            state = os.stat(path)
+        except (OSError, ValueError):  # a missing file, or a name that no file can have
+            return read_in_state(str(path))
+        return read_in_state(str(path), state.st_mtime_ns, state.st_size)
+
+    return lookup

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from errno import EDQUOT, ENOSPC
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import ArchError, CheckpointError, DiskFullError, quoted, shortened
-from ..files import atomic_write
+from ..files import atomic_write, remembered
 from ..network.arch import ArchSpec
 from ..network.pixels import OURS, PixelConvention
 from ..network.styles import check_styles, styles_in
@@ -147,17 +145,9 @@ def task_of(path: str | Path) -> str | None:
     return _seen(path)[2]
 
 
-def _seen(path: str | Path) -> tuple[tuple[str, ...], bool, str | None]:
+@remembered
+def _seen(path: str) -> tuple[tuple[str, ...], bool, str | None]:
     """Return the names of the styles in a file, whether the file looks readable, and its task. Raises nothing."""
-    try:
-        state = os.stat(path)
-    except (OSError, ValueError):
-        return (), False, None
-    return _seen_in_state(str(path), state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _seen_in_state(path: str, *_: int) -> tuple[tuple[str, ...], bool, str | None]:
     try:
         metadata = metadata_of(path) if kind_of(path) == "safetensors" else {}
         header = _parsed(metadata[_KEY]) if _KEY in metadata else {}

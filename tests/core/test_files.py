@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from perceptual_style.core import files
-from perceptual_style.core.files import atomic_folder, atomic_write, check_writable, remove_leftovers
+from perceptual_style.core.files import atomic_folder, atomic_write, check_writable, remembered, remove_leftovers
 
 INTERRUPTED = """
 import importlib.util, os, sys
@@ -232,3 +233,21 @@ def test_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError), atomic_folder(target) as temporary:
         (temporary / "new.txt").write_text("new")
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["folder", "folder/old.txt"]
+
+
+def test_a_file_is_read_again_when_it_changes(tmp_path):
+    file, seen = tmp_path / "notes.txt", []
+
+    @remembered
+    def read(path: str) -> str | None:
+        seen.append(path)
+        return Path(path).read_text() if Path(path).exists() else None
+
+    assert [read(file), read(file)] == [None, None] and len(seen) == 1
+    file.write_text("one")
+    assert [read(file), read(str(file))] == ["one", "one"] and len(seen) == 2
+    file.write_text("another")
+    assert read(file) == "another"
+    file.unlink()
+    assert read(file) is None
+    assert read("no\0name") is None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ArchError, CheckpointError
+from ...files import remembered
 from ...network.arch import ArchSpec
 from ...network.transform_net import TransformNet, with_weights
 from ..tensor_files import kind_of
@@ -131,22 +131,14 @@ def _spec(kernels: dict[str, tuple[Tensor, Tensor]]) -> tuple[ArchSpec, dict[str
     return ArchSpec.parse(arch), ours
 
 
-def part_of(path: str | Path) -> str | None:
+@remembered
+def part_of(path: str) -> str | None:
     """Return "predict" or "transform" for a file of the pair, by its contents, and None for any other. Raises nothing."""
     try:
-        state = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return _part_in_state(str(path), state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _part_in_state(path: str, _: int, size: int) -> str | None:
-    try:
-        if size > _LARGEST or kind_of(path) != "onnx":
+        if os.stat(path).st_size > _LARGEST or kind_of(path) != "onnx":
             return None
         data = Path(path).read_bytes()
-    except (OSError, CheckpointError):
+    except (OSError, ValueError, CheckpointError):
         return None
     if _LINK not in data:
         return None
