@@ -9,7 +9,7 @@ from .. import errors
 from ..checkpoints.own_format import save_network
 from ..network.styles import name_from
 from .options import HALF, check_not_read, prints
-from .paintings import predicted
+from .paintings import add_prediction_arguments, predicted
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -22,13 +22,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="the file to write, ending in .safetensors"
     )
-    command.add_argument(
-        "--weights", metavar="W,W,...", help="how much of each painting to mix in (default: the same of all)"
-    )
-    command.add_argument(
-        "--predictor", metavar="FILE",
-        help="made by `perceptual-style train-predictor`, or one of Magenta's pair of ONNX files (default: the bundled one)",
-    )  # fmt: skip
+    add_prediction_arguments(command)
     command.add_argument("--half", action="store_true", help=HALF)
     command.set_defaults(run=prints(_predict))
 

@@ -15,7 +15,7 @@ from ..images.reading import read_image
 from ..images.wrapping import WRAPS
 from ..models.style_model import StyleModel, load_style
 from ..models.stylizer import AUTO, Controls
-from .paintings import predicted
+from .paintings import add_prediction_arguments, predicted
 from .photos import add_photo_arguments, each_photo
 from .videos import add_video_arguments, each_video, takes_videos
 
@@ -36,14 +36,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--style-image", action="append", metavar="FILE",
         help="a painting, whose style is found at once and without training; give it again for each painting to mix",
     )  # fmt: skip
-    command.add_argument(
-        "--style-weights", metavar="W,W,...", help="how much of each painting to mix in (default: the same of all)"
-    )
-    command.add_argument(
-        "--predictor", metavar="FILE",
-        help="the network that finds the style of a painting, made by `perceptual-style train-predictor` (default: the "
-        "bundled one)",
-    )  # fmt: skip
+    add_prediction_arguments(command, "--style-weights")
     _add_controls(command)
     add_photo_arguments(command)
     add_video_arguments(command)
