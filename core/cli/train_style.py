@@ -78,6 +78,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="weight of the difference between pictures of a photo and of the same photo with noise, moved by 1 to 3 px "
         "(default: the recipe's; 0 in all named recipes)",
     )
+    changes.add_argument(
+        "--weave",
+        type=float,
+        metavar="X",
+        help="weight of fine texture in the picture where the photo is flat, such as a hatch in skies (default: the recipe's)",
+    )
     command.set_defaults(run=_train_style)
 
 

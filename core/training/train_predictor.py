@@ -14,6 +14,7 @@ from torch import Tensor
 from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
+from ..losses.functional import weave_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..models.predictor_file import is_predictor, load_predictor, new_predictor, save_predictor
@@ -23,6 +24,7 @@ from ..network.styles import split
 from ..network.transform_net import TransformNet, output_function
 from ..progress import ProgressCallback
 from . import state as training_state
+from .lattice import keeper
 from .paintings import PaintedPhotos, PaintingFolder
 from .photos import PhotoFolder, loader_workers, on_device
 from .predictor_recipes import PREDICTOR_RECIPE, PredictorRecipe
@@ -112,6 +114,7 @@ def train_predictor(
         Training(
             path, identity, recipe, predictor, data, _Losses(recipe, predictor, pixels, loss_network, device, amp),
             recipe.weights.sums, start=partial(_look_at, predictor, data.paintings, device) if is_new else None,
+            constrain=keeper(predictor.trunk) if recipe.no_lattice else None,
             facts=facts, half=run.half, average=recipe.average, checkpoint_seconds=run.checkpoint_seconds, pixels=pixels,
             save=save_predictor,
         ),
@@ -187,4 +190,7 @@ class _Losses:
         with autocast(self.device, self.amp):
             raw = self.predictor(self.pixels.to_network(photos), paintings, raw=True).float()
             pictures = self.pixels.from_network(output_function(raw, self.predictor.trunk.spec.output))
-            return Objective(self.loss_network, self.recipe.weights, paintings)(pictures, photos)
+            parts = Objective(self.loss_network, self.recipe.weights, paintings)(pictures, photos)
+        if self.recipe.weave:
+            parts["weave"] = self.recipe.weave * weave_loss(pictures, photos)
+        return parts

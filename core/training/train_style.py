@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
-from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, total
+from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, total, weave_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..network.pixels import PixelConvention
@@ -26,6 +26,7 @@ from ..progress import ProgressCallback
 from . import state as training_state
 from .disturbances import disturbed
 from .identity_pretraining import learn_identity
+from .lattice import keeper
 from .photos import PhotoFolder, StyledPhotos, fit_style_image, loader_workers, on_device
 from .state import StyleImages, checkpoint_path, images_of
 from .style_recipes import StyleRecipe, get_recipe
@@ -161,6 +162,7 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
             out, identity, recipe, network, photos, _Losses(run, network, start.pixels, objective, device, amp),
             recipe.weights.sums,
             start=partial(_pretrain, run, network, len(names), amp, progress),
+            constrain=keeper(network) if recipe.no_lattice else None,
             report=lambda step, _: {"preview": _preview(run, network, start.pixels, step)},
             facts=facts, half=run.half, checkpoint_seconds=run.checkpoint_seconds, result=start.result,
             pixels=start.pixels,
@@ -220,6 +222,8 @@ class _Losses:
             parts["peaks"] = recipe.peaks * total(peak_loss(features) for features in residuals)
         if recipe.saturation and self.network.spec.output != "linear":
             parts["saturation"] = recipe.saturation * saturation_loss(raw)
+        if recipe.weave:
+            parts["weave"] = recipe.weave * weave_loss(output, content)
         if recipe.steadiness:
             parts["steadiness"] = recipe.steadiness * self._steadiness(content, output, rows, step)
         return parts

@@ -55,6 +55,7 @@ class Training:
         losses: maps a batch and its step to the parts of the objective.
         sums: names of the parts that are sums over the photos of a batch. All others are means.
         start: called before step 0, but not if the run is resumed.
+        constrain: called before step 0 and after each step. It changes the weights, in place and always in the same way.
         report: maps a step, and the weights that would be the result, to fields of Progress.
         facts: facts to save in the finished file.
         half: write the network as float16.
@@ -75,6 +76,7 @@ class Training:
     losses: Losses
     sums: Set[str] = frozenset()
     start: Callable[[], None] | None = None
+    constrain: Callable[[], None] | None = None
     report: Callable[[int, Mapping[str, Tensor]], dict[str, Any]] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     half: bool = False
@@ -211,6 +213,8 @@ class _Loop:
         processes.check_same(f"{run.identity} {self.step}", self.device)
         if not self.step and run.start is not None:
             run.start()
+        if not self.step and run.constrain is not None:
+            run.constrain()
         processes.take_from_first([*self.trained.parameters(), *self.trained.buffers()])
         if run.average and self.average is None:
             self.average = {key: value.detach().clone() for key, value in network.state_dict().items()}
@@ -229,10 +233,7 @@ class _Loop:
         if not self.unread:
             self.backup = Backup(self.trained, self.optimizer, self.average)
         finite, notes = self._gradients(batch)
-        self.consistent = False
-        self.optimizer.step()
-        if self.average is not None:
-            _follow(self.average, self.network, self.run.average, self.step)
+        self._update()
         self.unread.append((batch, torch.stack([finite, *self.parts.values()])))
         self.step += 1
         self.consistent = True
@@ -277,11 +278,8 @@ class _Loop:
         """Train on one batch, look at the result, and return notes for the user."""
         finite, notes = self._gradients(batch)
         if bool(finite):
-            self.consistent = False
-            self.optimizer.step()
+            self._update()
             self.failures = 0
-            if self.average is not None:
-                _follow(self.average, self.network, self.run.average, self.step)
         else:  # skip the update: a single overflow in half precision is harmless
             self.failures += 1
             if self.failures >= _PATIENCE:
@@ -290,6 +288,15 @@ class _Loop:
         self.step += 1
         self.consistent = True
         return notes
+
+    def _update(self) -> None:
+        """Change the weights, and their average, by the gradients."""
+        self.consistent = False
+        self.optimizer.step()
+        if self.run.constrain is not None:
+            self.run.constrain()
+        if self.average is not None:
+            _follow(self.average, self.network, self.run.average, self.step)
 
     def _new_skips(self) -> list[str]:
         """Return notes about the photos that were skipped since the last step."""

@@ -150,7 +150,7 @@ def test_run_with_other_paintings_is_another_run(trained, stop_at, tmp_path, pai
 
 def test_run_starts_from_a_style_or_a_predictor(trained, tmp_path):
     base = save_style(tmp_path / "base.safetensors", TINY)
-    short = dataclasses.replace(WIDE, steps=1, learning_rate=1e-9, average=0.0)
+    short = dataclasses.replace(WIDE, steps=1, learning_rate=1e-9, average=0.0, no_lattice=False)
     from_style = load_predictor(trained("from_style", short, init_from=base))[0]
     assert from_style.trunk.spec.last == "norm", "it has the colors of paintings from the start"
     style = load_file(base)
