@@ -39,10 +39,11 @@ def keeper(network: TransformNet) -> Callable[[], None] | None:
     Also None if that convolution enlarges, or has one pixel: it cannot tell an alternation from an area.
     """
     stage = network.stages[-1]
-    fits = isinstance(stage, ConvStage) and not stage.transposed and stage.shuffle == 1 and stage.kernel > 1
-    if not fits or not stage.conv.weight.requires_grad:
+    if not isinstance(stage, ConvStage) or stage.transposed or stage.shuffle > 1 or stage.kernel == 1:
         return None
     weight = stage.conv.weight
+    if not weight.requires_grad:
+        return None
 
     def keep() -> None:
         with torch.no_grad():
