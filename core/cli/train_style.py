@@ -82,7 +82,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--weave",
         type=float,
         metavar="X",
-        help="weight of fine texture in the picture where the photo is flat, such as a hatch in skies (default: the recipe's)",
+        help="weight of the term against fine texture where the photo is flat, such as a hatch in skies (default: the recipe's)",
     )
     command.set_defaults(run=_train_style)
 
