@@ -1,12 +1,13 @@
 """Create the pictures of the README, the help pages and the workflow templates, and the examples that are not photos.
 
     python docs/make_pictures.py [--loss-weights FILE] [--trained-styles FOLDER]
-                                 [--predicted-styles FOLDER] [NAME ...]
+                                 [--predicted-styles FOLDER] [--other-upscalers FOLDER] [NAME ...]
 
 NAME: names of files without suffix, such as FastStylize (default: all)
 FILE: weights of the loss network of the recipe `standard`; needed for OptimizeStyle.jpg and its template
 FOLDER: styles in the order of their names, trained with the recipe `quick` or written by `predict-style`; needed for
-        quick.jpg and any_painting.jpg
+        quick.jpg and any_painting.jpg; or other people's networks for x4, which spandrel opens, to be shown beside ours in
+        upscaled.jpg and restored.jpg
 
 All other pictures are made only from the example photos and the bundled networks. The clip needs PyAV, which ComfyUI
 includes.
@@ -146,20 +147,31 @@ def in_styles_of(folder: Path) -> Image.Image:
     return grid([[model.stylize(photo(name)) for model in models] for name in ("astronaut", "coffee")], 288, 216)
 
 
+@cache
+def opened_by_spandrel(path: Path) -> Callable[[Tensor], Tensor]:
+    from spandrel import ModelLoader
+
+    return ModelLoader(device="cpu").load_from_file(path).eval()
+
+
 def four_times(
-    small: Tensor, whole: Tensor, networks: tuple[str, ...], left: int, top: int, side: int
+    small: Tensor, whole: Tensor, networks: tuple[str, ...], left: int, top: int, side: int, others: Path | None
 ) -> list[tuple[str, Image.Image]]:
     """Return a part of a small photo, enlarged four times by bicubic interpolation and by networks, and of the original."""
     shown = {"bicubic": enlarge(small, 4).clamp(0, 1)}
+    with torch.inference_mode():
+        for path in sorted(others.glob("*.*")) if others else []:
+            shown[path.stem] = opened_by_spandrel(path)(small).clamp(0, 1)
     shown |= {name: load_upscaler(name).upscale(small) for name in networks} | {"original": whole}
     return [(title, picture(image[..., top : top + side, left : left + side])) for title, image in shown.items()]
 
 
-def enlarged() -> Image.Image:
+def enlarged(others: Path | None) -> Image.Image:
     """Return a photo that was reduced by a factor of four and enlarged again, by several methods."""
     whole = crop_to_multiple(photo("astronaut"), 4)
-    crops = four_times(degrade(whole, 4), whole, ("pixel_x4", "perceptual_x4"), 170, 40, 120)
-    return panels(4, [(title, crop.resize((_PANEL, _PANEL), Image.Resampling.NEAREST)) for title, crop in crops])
+    crops = four_times(degrade(whole, 4), whole, ("pixel_x4", "perceptual_x4"), 170, 40, 120, others)
+    shown = [(title, crop.resize((_PANEL, _PANEL), Image.Resampling.NEAREST)) for title, crop in crops]
+    return panels(-(-len(shown) // 2) if others else 4, shown)
 
 
 def as_sent(image: Tensor, quality: int) -> Tensor:
@@ -171,14 +183,15 @@ def as_sent(image: Tensor, quality: int) -> Tensor:
         return torch.from_numpy(np.array(Image.open(file))).movedim(-1, 0)[None] / 255
 
 
-def restored() -> Image.Image:
+def restored(others: Path | None) -> Image.Image:
     """Return small, noisy and compressed photos, enlarged by several methods, and the originals."""
+    networks = ("restore_x4",) if others else ("perceptual_x4", "restore_x4")
     rows = []
     for name, (left, top) in {"astronaut": (150, 30), "coffee": (200, 120), "chelsea": (90, 40)}.items():
         whole = crop_to_multiple(photo(name), 4)
-        crops = four_times(as_sent(degrade(whole, 4), 50), whole, ("perceptual_x4", "restore_x4"), left, top, 160)
+        crops = four_times(as_sent(degrade(whole, 4), 50), whole, networks, left, top, 160, others)
         rows += [(title, crop.resize((_PANEL, _PANEL), Image.Resampling.BICUBIC)) for title, crop in crops]
-    return panels(4, rows)
+    return panels(len(crops), rows)
 
 
 def chained() -> Image.Image:
@@ -430,7 +443,9 @@ def saved(make: Callable[[], Image.Image], path: Path) -> None:
         make().save(part, "JPEG", **_QUALITY)
 
 
-def everything(loss_weights: str | None, folders: dict[str, Path | None]) -> dict[str, Callable[[], None]]:
+def everything(
+    loss_weights: str | None, folders: dict[str, Path | None], others: Path | None
+) -> dict[str, Callable[[], None]]:
     pages = {
         "LoadStyleModel": load_style_model, "FastStylize": fast_stylize, "BlendStyles": blend, "StyleRegions": regions,
         "StylizeVideo": stylize_video, "TrainStyle": train_style, "PerceptualUpscale": perceptual_upscale,
@@ -453,7 +468,8 @@ def everything(loss_weights: str | None, folders: dict[str, Path | None]) -> dic
         EXAMPLES / "rocket_pan.mp4": clip,
     }
     found = {path.stem: partial(make, path) for path, make in files.items()}
-    readme = {"gallery": gallery, "upscaled": enlarged, "restored": restored, "stylized_then_upscaled": chained}
+    readme = {"gallery": gallery, "stylized_then_upscaled": chained}
+    readme |= {"upscaled": partial(enlarged, others), "restored": partial(restored, others)}
     readme |= {name: partial(in_styles_of, folder) for name, folder in folders.items() if folder is not None}
     found |= {name: partial(saved, make, ROOT / "docs" / f"{name}.jpg") for name, make in readme.items()}
     found |= {name: partial(saved, make, PAGES / f"{name}.jpg") for name, make in pages.items()}
@@ -466,9 +482,10 @@ def main() -> None:
     parser.add_argument("--loss-weights", metavar="FILE")
     parser.add_argument("--trained-styles", metavar="FOLDER", type=Path)
     parser.add_argument("--predicted-styles", metavar="FOLDER", type=Path)
+    parser.add_argument("--other-upscalers", metavar="FOLDER", type=Path)
     arguments = parser.parse_args()
     folders = {"quick": arguments.trained_styles, "any_painting": arguments.predicted_styles}
-    makers = everything(arguments.loss_weights, folders)
+    makers = everything(arguments.loss_weights, folders, arguments.other_upscalers)
     unknown = set(arguments.names) - set(makers)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; expected some of {', '.join(makers)}")

@@ -291,6 +291,20 @@ def weave_loss(picture: Tensor, photo: Tensor) -> Tensor:
     return (flat * (picture - gaussian_blur(picture, 1.5)).square()).mean()
 
 
+def stride_grid_loss(picture: Tensor, period: int) -> Tensor:
+    """Return the power of a pattern of lines and dots that repeats every ``period`` px, averaged over N (ours).
+
+    A network that works at a quarter of the size and then repeats each value in blocks of 4 px can leave the edges of the
+    blocks in its pictures. They are hardly visible, until the picture is enlarged and looks as if it were on canvas. This loss
+    averages what a blur removes over blocks, for each position in a block: strokes cancel, and the grid remains.
+
+    Args:
+        picture: (N, C, H, W) in [0, 1].
+        period: side of a block, px.
+    """
+    return grid_loss(picture, gaussian_blur(_float(picture), 2.0), period, window=16)
+
+
 def total_variation(image: Tensor, form: str = "code") -> Tensor:
     """Return the total variation of an image (N, C, H, W), from squared differences between neighbors.
 

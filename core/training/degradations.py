@@ -1,7 +1,8 @@
-"""Low resolution crops that look like real photos: blurred, noisy, sharpened, saved as JPEG, and reduced, each twice.
+"""Low resolution crops that look like real photos: blurred, noisy, sharpened, saved as JPEG, and reduced, once or twice.
 
 The order follows Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833, section 3): blur, resize, noise, JPEG, and all of it again.
-The ranges are narrower, for networks that are small and must leave good photos alone, and some crops are only reduced.
+The ranges are narrower, for networks that are small and must leave good photos alone. More than half of the crops are damaged
+only once, at their own size, as most photos are, and some are only reduced.
 Everything depends on the given generator, so that a resumed run is exact.
 """
 
@@ -53,7 +54,11 @@ STAGES = (
     Stage(blur=0.9, sigma=(0.2, 2.4), gaussian=(0, 14), poisson=(0.05, 2.0), jpeg=0.7, quality=(35, 95)),
     Stage(blur=0.6, sigma=(0.2, 1.2), gaussian=(0, 10), poisson=(0.05, 1.5), jpeg=0.85, quality=(30, 95)),
 )
-_CLEAN = 0.1  # share that is only reduced bicubically: good photos must stay good
+#: The damage of a photo that was reduced, and saved once.
+ONCE = Stage(blur=0.75, sigma=(0.2, 1.3), gaussian=(0, 16), poisson=(0.05, 2.0), jpeg=0.9, quality=(25, 95))
+_CLEAN = 0.05  # share that is only reduced bicubically: good photos must stay good
+_DAMAGED_ONCE = 0.6
+_BICUBIC = 0.4  # share of the crops damaged once that are reduced bicubically in any case
 _NOISY = 0.8  # share with noise, in each stage
 _GREY = 0.4  # share of the noise that is equal in all channels
 _ANISOTROPIC, _GENERALIZED = 0.35, 0.2  # shares of the kernels
@@ -62,7 +67,7 @@ _RESIZES = ("area", "bilinear", "bicubic", "aliased")
 
 
 def damaged(photo: Tensor, factor: int, random: np.random.Generator) -> Tensor:
-    """Return a crop of a photo as a bad camera and two websites would have left it.
+    """Return a crop of a photo as a camera and one or two websites would have left it.
 
     Args:
         photo: (3, H, W) uint8, with H and W multiples of factor.
@@ -76,6 +81,11 @@ def damaged(photo: Tensor, factor: int, random: np.random.Generator) -> Tensor:
     if random.random() < _CLEAN:
         return _bytes(degrade(image, factor))
     height, width = (side // factor for side in photo.shape[-2:])
+    if random.random() < _DAMAGED_ONCE:
+        kind = "bicubic" if random.random() < _BICUBIC else _kind(random)
+        image = degrade(image, factor) if kind == "bicubic" else resized(image, height, width, kind)
+        image = _noisy(_blurred(image, ONCE, 1.0, random), ONCE, random)
+        return _bytes(_compressed(_sharpened(image, random), ONCE, random))
     first, second = STAGES
     # The first size lies between those of the photo and of the result, the second near the result's.
     between = factor ** -random.uniform(0, 1) * random.uniform(0.7, 1.2)

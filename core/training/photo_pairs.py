@@ -21,7 +21,7 @@ from .degradations import damaged
 from .photos import WHOLE, Share, ahead, ordered, positions
 
 _CACHE_BYTES = 2 << 30  # size of the cache of decoded photos, since decoding takes longer than a step
-REAL = "real-2"  # the degradation of degradations.py with its second numbers, other for each crop
+REAL = "real-3"  # the degradation of degradations.py with its third numbers, other for each crop
 _MARGIN = 8  # LR px around a crop that are damaged with it, so that crops show no effects of an edge
 _GREY = 0.1  # share of damaged crops without color: else networks tint black and white photos
 _SIZES = (1.0, 0.7, 0.5)  # scales of a photo: reduced, it is sharper and shows other detail

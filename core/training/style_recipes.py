@@ -25,7 +25,7 @@ _VGG16_STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 #: Smallest values of a recipe's numbers.
 _SMALLEST = {
     "batch_size": 1, "size": 32, "style_size": 32, "identity_steps": 0, "saturation": 0, "peaks": 0, "shadows": 0,
-    "steadiness": 0, "weave": 0,
+    "steadiness": 0, "weave": 0, "stride_grid": 0,
 }  # fmt: skip
 
 
@@ -102,6 +102,7 @@ class StyleRecipe:
         steadiness: weight of ``functional.steadiness_loss``, between the pictures of each crop and of its disturbed copy
             (disturbances.py). Costs a second pass of the style network, but not of the loss network.
         weave: weight of ``functional.weave_loss``.
+        stride_grid: weight of ``functional.stride_grid_loss`` with the network's stride as its period.
         no_lattice: whether the last convolution is kept from drawing a lattice of 2 px, see lattice.py.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
 
@@ -128,6 +129,7 @@ class StyleRecipe:
     shadows: float = 0.0
     steadiness: float = 0.0
     weave: float = 0.0
+    stride_grid: float = 0.0
     no_lattice: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -232,6 +234,7 @@ RECIPES: dict[str, StyleRecipe] = {
             peaks=0.3,
             shadows=0.2,
             weave=1000.0,
+            stride_grid=20_000.0,
             no_lattice=True,
             sources={
                 "weights, style_size": "[ours] by eye, near the authors' at the scale of Caffe's VGG-16, but relu4_3 a thousand "
@@ -239,7 +242,7 @@ RECIPES: dict[str, StyleRecipe] = {
                 "optimizer, learning_rate": "[ours] as low in 300 steps of 2 as Adam in 300 of 4",
                 "saturation, peaks, shadows": "[ours] against blots in flat and dark areas",
                 "weave": "[ours] against a hatch in skies",
-                "no_lattice": "[ours] against the canvas on enlarged pictures",
+                "stride_grid, no_lattice": "[ours] against the canvas on enlarged pictures",
             },
         ),
     )

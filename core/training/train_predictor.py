@@ -14,7 +14,7 @@ from torch import Tensor
 from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
-from ..losses.functional import weave_loss
+from ..losses.functional import stride_grid_loss, weave_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..models.predictor_file import is_predictor, load_predictor, new_predictor, save_predictor
@@ -193,4 +193,7 @@ class _Losses:
             parts = Objective(self.loss_network, self.recipe.weights, paintings)(pictures, photos)
         if self.recipe.weave:
             parts["weave"] = self.recipe.weave * weave_loss(pictures, photos)
+        if self.recipe.stride_grid:
+            period = self.predictor.trunk.spec.multiple_of
+            parts["stride grid"] = self.recipe.stride_grid * stride_grid_loss(pictures, period)
         return parts

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
-from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, total, weave_loss
+from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, stride_grid_loss, total, weave_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..network.pixels import PixelConvention
@@ -224,6 +224,8 @@ class _Losses:
             parts["saturation"] = recipe.saturation * saturation_loss(raw)
         if recipe.weave:
             parts["weave"] = recipe.weave * weave_loss(output, content)
+        if recipe.stride_grid:
+            parts["stride grid"] = recipe.stride_grid * stride_grid_loss(output, self.network.spec.multiple_of)
         if recipe.steadiness:
             parts["steadiness"] = recipe.steadiness * self._steadiness(content, output, rows, step)
         return parts

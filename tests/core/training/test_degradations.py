@@ -25,6 +25,7 @@ def only(monkeypatch, **numbers) -> None:
     off = {"blur": 0.0, "gaussian": (0.0, 0.0), "poisson": (0.0, 0.0), "jpeg": 0.0}
     stage = dataclasses.replace(STAGES[1], **{**off, **numbers})
     monkeypatch.setattr(degradations, "STAGES", (dataclasses.replace(STAGES[0], **off), stage))
+    monkeypatch.setattr(degradations, "ONCE", stage)
     monkeypatch.setattr(degradations, "_CLEAN", 0.0)
     monkeypatch.setattr(degradations, "_SHARPENED", 0.0)
 
@@ -43,7 +44,17 @@ def test_damage_depends_only_on_the_generator(photo, factor):
 def test_some_crops_are_only_reduced(photo):
     clean = degrade(photo[None, :, :32, :32].float() / 255, 4).mul(255).round().byte()[0]
     share = sum(bool((low == clean).all()) for low in many(photo[:, :32, :32], 4, 100)) / 100
-    assert 0.02 < share < 0.25, "a tenth"
+    assert 0.01 < share < 0.15, "a twentieth"
+
+
+def test_more_than_half_of_the_crops_are_damaged_once(photo, monkeypatch):
+    grey = torch.full_like(photo, 128)[:, :32, :32]
+    only(monkeypatch)
+    noisy = dataclasses.replace(degradations.STAGES[0], gaussian=(60.0, 60.0), poisson=(4.0, 4.0))
+    monkeypatch.setattr(degradations, "STAGES", (noisy, degradations.STAGES[1]))
+    monkeypatch.setattr(degradations, "_NOISY", 1.0)
+    twice = sum(low.float().std() > 5 for low in many(grey, 4, 100)) / 100
+    assert 0.25 < twice < 0.5
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])

@@ -115,6 +115,7 @@ def test_recorded_steps_give_the_same_predictor(trained, replays, monkeypatch):
 def test_training_learns_and_gives_a_predictor(trained, paintings):
     seen = []
     path = trained(recipe=dataclasses.replace(WIDE, steps=24), progress=seen.append, facts={"license": "MIT"})
+    assert {"weave", "stride grid"} <= seen[0].losses.keys()
     totals = [sum(progress.losses.values()) for progress in seen]
     assert np.mean(totals[-8:]) < 0.95 * np.mean(totals[:8])
     predictor = open_predictor(path)
