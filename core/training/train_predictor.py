@@ -14,7 +14,6 @@ from torch import Tensor
 from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
-from ..losses.functional import stride_grid_loss, weave_loss
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..models.predictor_file import is_predictor, load_predictor, new_predictor, save_predictor
@@ -26,6 +25,7 @@ from ..progress import ProgressCallback
 from . import state as training_state
 from .lattice import keeper
 from .paintings import PaintedPhotos, PaintingFolder
+from .patterns import pattern_losses
 from .photos import PhotoFolder, loader_workers, on_device
 from .predictor_recipes import PREDICTOR_RECIPE, PredictorRecipe
 from .style_start import check_fit, new_start, trained_start
@@ -191,9 +191,4 @@ class _Losses:
             raw = self.predictor(self.pixels.to_network(photos), paintings, raw=True).float()
             pictures = self.pixels.from_network(output_function(raw, self.predictor.trunk.spec.output))
             parts = Objective(self.loss_network, self.recipe.weights, paintings)(pictures, photos)
-        if self.recipe.weave:
-            parts["weave"] = self.recipe.weave * weave_loss(pictures, photos)
-        if self.recipe.stride_grid:
-            period = self.predictor.trunk.spec.multiple_of
-            parts["stride grid"] = self.recipe.stride_grid * stride_grid_loss(pictures, period)
-        return parts
+        return parts | pattern_losses(self.recipe, self.predictor.trunk.spec, pictures, photos)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..arithmetic import autocast
 from ..devices import autocast_dtype, pick_device
 from ..hub.loss_networks import loss_weights_file
-from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, stride_grid_loss, total, weave_loss
+from ..losses.functional import peak_loss, saturation_loss, steadiness_loss, total
 from ..losses.loss_network import LossNetwork
 from ..losses.objective import Objective
 from ..network.pixels import PixelConvention
@@ -27,6 +27,7 @@ from . import state as training_state
 from .disturbances import disturbed
 from .identity_pretraining import learn_identity
 from .lattice import keeper
+from .patterns import pattern_losses
 from .photos import PhotoFolder, StyledPhotos, fit_style_image, loader_workers, on_device
 from .state import StyleImages, checkpoint_path, images_of
 from .style_recipes import StyleRecipe, get_recipe
@@ -222,10 +223,7 @@ class _Losses:
             parts["peaks"] = recipe.peaks * total(peak_loss(features) for features in residuals)
         if recipe.saturation and self.network.spec.output != "linear":
             parts["saturation"] = recipe.saturation * saturation_loss(raw)
-        if recipe.weave:
-            parts["weave"] = recipe.weave * weave_loss(output, content)
-        if recipe.stride_grid:
-            parts["stride grid"] = recipe.stride_grid * stride_grid_loss(output, self.network.spec.multiple_of)
+        parts |= pattern_losses(recipe, self.network.spec, output, content)
         if recipe.steadiness:
             parts["steadiness"] = recipe.steadiness * self._steadiness(content, output, rows, step)
         return parts

@@ -96,6 +96,20 @@ def same():
 
 
 @pytest.fixture
+def resumes(new_run, same, stop_at):
+    """Function that returns whether the tiny run with these settings gives the same file if it stops after ``step`` steps."""
+
+    def check(step: int, **settings) -> bool:
+        expected = load_file(run_training(new_run("expected", **settings)))
+        run = new_run(**settings)
+        with pytest.raises(Cancelled):
+            run_training(run, stop_at(step))
+        return same(run_training(run), expected)
+
+    return check
+
+
+@pytest.fixture
 def run(capsys):
     """Function that runs the command and returns exit status, stdout and lines of stderr without progress bars."""
 
