@@ -129,7 +129,8 @@ def _process(
 @contextmanager
 def _frame_bar() -> Iterator[Callable[[Progress], None]]:
     """Yield a callback for `process_video` that draws a bar of frames, with frames per second and the time left."""
-    with tqdm(total=None, unit="frame", bar_format=_BAR, delay=1e-3, file=sys.stderr) as bar:
+    # Drawn at each frame: with tqdm's interval, a short clip would end without a line.
+    with tqdm(total=None, unit="frame", bar_format=_BAR, delay=1e-3, mininterval=0, miniters=1, file=sys.stderr) as bar:
 
         def show(progress: Progress) -> None:
             show_notes(progress)
