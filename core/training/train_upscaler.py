@@ -19,6 +19,7 @@ from ..checkpoints.own_format import load_network, read_header
 from ..devices import autocast_dtype, pick_device
 from ..errors import InputError
 from ..hub.loss_networks import loss_weights_file
+from ..images.filters import gaussian_blur
 from ..images.folders import find_images
 from ..images.reading import read_image
 from ..images.resample import crop_to_multiple, degrade
@@ -40,6 +41,7 @@ from .trainer import Training, check_name, prepare, train
 from .upscale_recipes import UpscaleRecipe, upscale_recipe
 
 _BLOCK = 8  # px of the low-pass loss
+_SIGMA = 0.6  # of the unsharp mask, in LR px
 
 
 @dataclass
@@ -202,6 +204,7 @@ class _Losses:
         low, high = (on_device(images, self.device) for images in batch)
         with autocast(self.device, amp):
             output = self.network(low)
+            photos, high = high, self._sharpened(high)
             targets = self.teachers.targets(low, high, step)
             parts = self.objective(self._shifted(output, step), self._shifted(targets, step))
             # The paper's networks show the grid of the loss network (section 4.2). Ours should not.
@@ -212,9 +215,16 @@ class _Losses:
             if recipe.low_pass:
                 parts["low-pass"] = recipe.low_pass * low_pass_loss(output, high, _BLOCK)
             if self.discriminator is not None:
-                parts |= adversarial_losses(self.discriminator, output, high)
+                parts |= adversarial_losses(self.discriminator, output, photos)
                 parts["adversarial"] = recipe.adversarial * parts["adversarial"]
             return parts
+
+    def _sharpened(self, photos: Tensor) -> Tensor:
+        """Return photos after the recipe's unsharp mask: the mean of all that a damaged crop can show is soft."""
+        if not self.recipe.sharpen:
+            return photos
+        blurred = gaussian_blur(photos, _SIGMA * self.network.spec.scale)
+        return (photos + self.recipe.sharpen * (photos - blurred)).clamp(0, 1)
 
     def _shifted(self, images: Tensor, step: int) -> Tensor:
         """Return images without a border that is wider at one side or the other, as the step decides."""

@@ -23,6 +23,7 @@ _SMALLEST = {
     "average": 0,
     "low_pass": 0,
     "adversarial": 0,
+    "sharpen": 0,
 }
 
 
@@ -51,6 +52,8 @@ class UpscaleRecipe:
             network's shuffle then never lie on each other for long, and no grid is learned.
         low_pass: weight of ``functional.low_pass_loss``, for blocks of 8 px.
         adversarial: weight of the adversarial loss, see adversary.py. 0 trains without a discriminator.
+        sharpen: amount of an unsharp mask with a sigma of 0.6 LR px, which the HR photos get before they are targets. The
+            discriminator sees them as they are.
         average: decay of the moving average of the weights, which becomes the result. 0 uses the last weights.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
 
@@ -78,6 +81,7 @@ class UpscaleRecipe:
     shift: int = 0
     low_pass: float = 0.0
     adversarial: float = 0.0
+    sharpen: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,11 +151,13 @@ def _restore(factor: int) -> UpscaleRecipe:
     """Return the recipe for real photos. It starts best from a network of `pixel`, with which it can be blended later."""
     return UpscaleRecipe(
         "restore", _ours(factor, deeper=True), ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"), degradation=REAL,
-        low_pass=0.3, steps=10_000, batch_size=16, size=96 if factor == 1 else 40 if factor < 8 else 24, candidates=2,
+        low_pass=0.3, sharpen=0.6 if factor > 1 else 0.0, steps=10_000, batch_size=16,
+        size=96 if factor == 1 else 40 if factor < 8 else 24, candidates=2,
         learning_rate=1e-3, schedule="cosine", warmup=100, clip=1.0, average=0.999,
         sources=_OURS_SOURCES | {
             "degradation": "[ours] the order of Real-ESRGAN with narrower ranges, see degradations.py",
             "low_pass": "[ours] keeps colors; the weight is not tuned",
+            "sharpen": "[ours] after Real-ESRGAN; the amount with which PSNR on damaged photos hardly falls",
         },
     )  # fmt: skip
 

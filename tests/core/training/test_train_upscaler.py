@@ -146,6 +146,26 @@ def test_objective_sees_another_part_of_the_crops_at_each_step(train, photos, mo
     assert all(places) and len({found[0] for found in places}) > 2
 
 
+def test_targets_are_sharpened_by_an_unsharp_mask(train, photos, monkeypatch):
+    seen, objective = [], Objective.__call__
+
+    def spy(self, output, targets):
+        seen.append(targets.clone())
+        return objective(self, output, targets)
+
+    monkeypatch.setattr(Objective, "__call__", spy)
+    train(recipe=dataclasses.replace(RECIPE, sharpen=0.5, steps=1))
+    high = PairFolder(photos, 2, RECIPE.size, RECIPE.batch_size).batch(0)[1].double()
+    sigma, side = 0.6 * 2, high.shape[-1]
+    distances = np.arange(-4, 5)
+    taps = np.exp(-0.5 * (distances / sigma) ** 2) / np.exp(-0.5 * (distances / sigma) ** 2).sum()
+    places = np.clip(np.arange(side)[:, None] + distances, 0, side - 1)  # edges are replicated
+    blur = torch.from_numpy((np.eye(side)[places] * taps[:, None]).sum(1))
+    expected = (1.5 * high - 0.5 * (blur @ high @ blur.T)).clamp(0, 1)
+    torch.testing.assert_close(seen[0].double(), expected, atol=1e-5, rtol=0)
+    assert (expected - high).abs().mean() > 0.01
+
+
 @pytest.mark.slow
 def test_network_learns_mean_of_teacher_over_flips_and_rotations(train):
     teacher = train("teacher", dataclasses.replace(RECIPE, steps=30, learning_rate=1e-2))
