@@ -151,13 +151,13 @@ def _restore(factor: int) -> UpscaleRecipe:
     """Return the recipe for real photos. It starts best from a network of `pixel`, with which it can be blended later."""
     return UpscaleRecipe(
         "restore", _ours(factor, deeper=True), ObjectiveWeights(pixel=1.0, pixel_form="charbonnier"), degradation=REAL,
-        low_pass=0.3, sharpen=0.6 if factor > 1 else 0.0, steps=10_000, batch_size=16,
+        low_pass=0.3, sharpen=0.6 if factor > 2 else 0.0, steps=10_000, batch_size=16,
         size=96 if factor == 1 else 40 if factor < 8 else 24, candidates=2,
         learning_rate=1e-3, schedule="cosine", warmup=100, clip=1.0, average=0.999,
         sources=_OURS_SOURCES | {
             "degradation": "[ours] the order of Real-ESRGAN with narrower ranges, see degradations.py",
             "low_pass": "[ours] keeps colors; the weight is not tuned",
-            "sharpen": "[ours] after Real-ESRGAN; the amount with which PSNR on damaged photos hardly falls",
+            "sharpen": "[ours] after Real-ESRGAN; up to x2 it makes what is left of noise stronger",
         },
     )  # fmt: skip
 
