@@ -1,4 +1,4 @@
-"""The two filters that the style controls and video use: a Gaussian blur, and resizing."""
+"""Filters for images: a Gaussian blur, an unsharp mask, and resizing."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def gaussian_blur(image: Tensor, sigma: float, radius: int | None = None) -> Ten
             for first in (radius - offset, radius + offset):
                 image.add_(padded.narrow(axis, first, side), alpha=taps[offset])
     return image
+
+
+def sharpened(image: Tensor, amount: float, sigma: float) -> Tensor:
+    """Return (N, C, H, W) in [0, 1] after an unsharp mask: ``amount`` times what a blur with ``sigma`` px removes is added."""
+    return (image + amount * (image - gaussian_blur(image, sigma))).clamp(0, 1)
 
 
 def gaussian_taps(sigma: float, radius: int) -> list[float]:

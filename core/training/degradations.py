@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..images.filters import gaussian_blur
+from ..images.filters import sharpened
 from ..images.resample import degrade
 
 Range = tuple[float, float]
@@ -173,7 +173,7 @@ def _sharpened(image: Tensor, random: np.random.Generator) -> Tensor:
     share, sigma, amount = random.random(), random.uniform(0.6, 1.5), random.uniform(0.3, 1.2)
     if share >= _SHARPENED:
         return image
-    return (image + amount * (image - gaussian_blur(image, sigma))).clamp(0, 1)
+    return sharpened(image, amount, sigma)
 
 
 def _compressed(image: Tensor, stage: Stage, random: np.random.Generator) -> Tensor:

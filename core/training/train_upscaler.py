@@ -19,7 +19,7 @@ from ..checkpoints.own_format import load_network, read_header
 from ..devices import autocast_dtype, pick_device
 from ..errors import InputError
 from ..hub.loss_networks import loss_weights_file
-from ..images.filters import gaussian_blur
+from ..images.filters import sharpened
 from ..images.folders import find_images
 from ..images.reading import read_image
 from ..images.resample import crop_to_multiple, degrade
@@ -223,8 +223,7 @@ class _Losses:
         """Return photos after the recipe's unsharp mask: the mean of all that a damaged crop can show is soft."""
         if not self.recipe.sharpen:
             return photos
-        blurred = gaussian_blur(photos, _SIGMA * self.network.spec.scale)
-        return (photos + self.recipe.sharpen * (photos - blurred)).clamp(0, 1)
+        return sharpened(photos, self.recipe.sharpen, _SIGMA * self.network.spec.scale)
 
     def _shifted(self, images: Tensor, step: int) -> Tensor:
         """Return images without a border that is wider at one side or the other, as the step decides."""

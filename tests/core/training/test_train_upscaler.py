@@ -56,6 +56,19 @@ def train(photos, tmp_path):
     return run
 
 
+@pytest.fixture
+def targets_seen(monkeypatch):
+    """Targets that the objective sees, one item for each step."""
+    seen, objective = [], Objective.__call__
+
+    def spy(self, output, targets):
+        seen.append(targets.clone())
+        return objective(self, output, targets)
+
+    monkeypatch.setattr(Objective, "__call__", spy)
+    return seen
+
+
 def stop_at(step: int):
     def progress(state) -> None:
         if state.done == step:
@@ -126,14 +139,7 @@ def test_terms_against_patterns_are_weighted(tmp_path):
     assert seen[-1].losses["mesh"] == pytest.approx(3 * float(mesh_loss(output, high)), rel=1e-4, abs=1e-9)
 
 
-def test_objective_sees_another_part_of_the_crops_at_each_step(train, photos, monkeypatch):
-    seen, objective = [], Objective.__call__
-
-    def spy(self, output, targets):
-        seen.append(targets.clone())
-        return objective(self, output, targets)
-
-    monkeypatch.setattr(Objective, "__call__", spy)
+def test_objective_sees_another_part_of_the_crops_at_each_step(train, photos, targets_seen):
     recipe = dataclasses.replace(RECIPE, shift=3)
     weights = [load_network(train(name, recipe))[0].state_dict() for name in ("one", "same")]
     assert same_tensors(*weights), "the step decides, so that a run resumes as it was"
@@ -141,19 +147,12 @@ def test_objective_sees_another_part_of_the_crops_at_each_step(train, photos, mo
     whole = [high for _, high in PairFolder(photos, 2, recipe.size, recipe.batch_size).batches(0, recipe.steps)]
     places = [
         [(y, x) for y in range(4) for x in range(4) if torch.equal(part, high[..., y : y + side, x : x + side])]
-        for part, high in zip(seen, whole, strict=False)
+        for part, high in zip(targets_seen, whole, strict=False)
     ]
     assert all(places) and len({found[0] for found in places}) > 2
 
 
-def test_targets_are_sharpened_by_an_unsharp_mask(train, photos, monkeypatch):
-    seen, objective = [], Objective.__call__
-
-    def spy(self, output, targets):
-        seen.append(targets.clone())
-        return objective(self, output, targets)
-
-    monkeypatch.setattr(Objective, "__call__", spy)
+def test_targets_are_sharpened_by_an_unsharp_mask(train, photos, targets_seen):
     train(recipe=dataclasses.replace(RECIPE, sharpen=0.5, steps=1))
     high = PairFolder(photos, 2, RECIPE.size, RECIPE.batch_size).batch(0)[1].double()
     sigma, side = 0.6 * 2, high.shape[-1]
@@ -162,7 +161,7 @@ def test_targets_are_sharpened_by_an_unsharp_mask(train, photos, monkeypatch):
     places = np.clip(np.arange(side)[:, None] + distances, 0, side - 1)  # edges are replicated
     blur = torch.from_numpy((np.eye(side)[places] * taps[:, None]).sum(1))
     expected = (1.5 * high - 0.5 * (blur @ high @ blur.T)).clamp(0, 1)
-    torch.testing.assert_close(seen[0].double(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(targets_seen[0].double(), expected, atol=1e-5, rtol=0)
     assert (expected - high).abs().mean() > 0.01
 
 
