@@ -16,7 +16,7 @@ from perceptual_style.core.files import atomic_write
 from PIL import Image, ImageDraw, ImageFont
 
 NAME = "Perceptual Style"
-STYLES = ("starry_night", "the_scream", "kirifuri_waterfall", "composition_vii")  # of the banner, from left to right
+STYLES = ("starry_night", "le_chahut", "kirifuri_waterfall", "composition_vii")  # of the banner, from left to right
 ICON_STYLE = "starry_night"
 _SIZE, _GAP, _MARGIN, _SHADE = (2100, 900), 6, 56, 300
 _MIDDLE = 0.445  # of the figure, as a share of the photo's width
