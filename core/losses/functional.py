@@ -36,13 +36,19 @@ def _float(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def feature_loss(features: Tensor, target: Tensor, form: str = "paper") -> Tensor:
+def feature_loss(features: Tensor, target: Tensor, form: str = "paper", floor: float = 0.0) -> Tensor:
     """Return the feature reconstruction loss, averaged over N.
 
     The forms:
         paper: squared distance / (C H W), equation 2.
         relative: squared distance / the target's squared norm, so that a layer's scale does not matter (ours).
         absolute: mean absolute difference / the target's mean absolute value (ours, after ESRGAN's absolute differences).
+
+    Args:
+        features: (N, C, H, W).
+        target: the same shape as features.
+        form: paper | relative | absolute.
+        floor: smallest mean square of a target by which the form relative divides.
 
     Raises:
         InputError: The form is unknown.
@@ -55,7 +61,7 @@ def feature_loss(features: Tensor, target: Tensor, form: str = "paper") -> Tenso
         return squared.mean()
     if form != "relative":
         raise InputError(f"content form is {form!r}; expected one of {', '.join(CONTENT_FORMS)}")
-    norms = _float(target).square().mean(dim=(1, 2, 3)).clamp_min(1e-12)
+    norms = _float(target).square().mean(dim=(1, 2, 3)).clamp_min(max(floor, 1e-12))
     return (squared.mean(dim=(1, 2, 3)) / norms).mean()
 
 

@@ -95,6 +95,7 @@ class Objective:
         style_image: (N, 3, H, W) RGB in [0, 1], one for each of N output images or one for all, or several targets. A target
             is such an image, or a sequence of images of any size, whose mean Gram matrices count. They are computed once,
             here. May be None if ``weights`` have no style.
+        floors: floor of the feature loss by layer, see `functional.feature_loss`. Layers without one have 0.
 
     Raises:
         InputError: The weights need a loss network or a style image that is missing, or an image is too small.
@@ -105,12 +106,13 @@ class Objective:
         network: LossNetwork | None,
         weights: ObjectiveWeights,
         style_image: Tensor | Sequence[Tensor | Sequence[Tensor]] | None = None,
+        floors: Mapping[str, float] | None = None,
     ) -> None:
         if network is None and weights.layers:
             raise InputError(f"weights of {', '.join(weights.layers)} need a loss network; got none")
         if style_image is None and weights.style:
             raise InputError("weights of a style need a style image; got none")
-        self.network, self.weights = network, weights
+        self.network, self.weights, self.floors = network, weights, floors or {}
         images = [style_image] if isinstance(style_image, Tensor) else style_image or ()
         with torch.no_grad():
             grams = [self._target(each) for each in images] if weights.style else []
@@ -169,7 +171,7 @@ class Objective:
         parts: dict[str, Tensor] = {}
         for layer, weight in weights.content.items():
             parts[f"content {layer}"] = weight * losses.feature_loss(
-                features[layer], targets[layer], weights.content_form
+                features[layer], targets[layer], weights.content_form, self.floors.get(layer, 0.0)
             )
         for layer, weight in weights.style.items():
             gram = losses.gram_matrix(features[layer])

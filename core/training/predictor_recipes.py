@@ -58,11 +58,12 @@ PREDICTOR_RECIPE = PredictorRecipe(
     clip=10.0,
     weave=1000.0,
     stride_grid=20_000.0,
+    content_floor=1.0,
     no_lattice=True,
     average=0.995,
     sources={
         "weights, optimizer, learning_rate": "[ours] as the recipe standard",
-        "weave, stride_grid, no_lattice": "[ours] as the recipe standard",
+        "weave, stride_grid, content_floor, no_lattice": "[ours] as the recipe standard",
         "clip": "[ours] dark paintings have small Gram matrices, and so large relative losses",
         "encoder": "[P] Ghiasi et al. 2017: a vector of 100 numbers; features of a loss network instead of Inception: [ours]",
     },

@@ -30,7 +30,16 @@ CHECKPOINT_SUFFIX = ".training.safetensors"
 _PIECES, _PIECE = 4, 2**14  # parts of a large photo that identify it, and bytes of each
 _DIGITS = 16  # of a digest in the facts of a run
 #: a run without these must equal that of an earlier version
-_ADDED_TERMS = ("steadiness", "weave", "stride_grid", "no_lattice", "low_pass", "adversarial", "sharpen")
+_ADDED_TERMS = (
+    "steadiness",
+    "weave",
+    "stride_grid",
+    "no_lattice",
+    "low_pass",
+    "adversarial",
+    "sharpen",
+    "content_floor",
+)
 #: The style image of one style, (1, 3, H, W), or several, whose mean statistics make the style
 StyleImages = torch.Tensor | Sequence[torch.Tensor]
 History = list[list[float]]  # the parts of the objective at each step

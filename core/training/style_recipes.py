@@ -25,7 +25,7 @@ _VGG16_STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 #: Smallest values of a recipe's numbers.
 _SMALLEST = {
     "batch_size": 1, "size": 32, "style_size": 32, "identity_steps": 0, "saturation": 0, "peaks": 0, "shadows": 0,
-    "steadiness": 0, "weave": 0, "stride_grid": 0,
+    "steadiness": 0, "weave": 0, "stride_grid": 0, "content_floor": 0,
 }  # fmt: skip
 
 
@@ -103,6 +103,8 @@ class StyleRecipe:
             (disturbances.py). Costs a second pass of the style network, but not of the loss network.
         weave: weight of ``functional.weave_loss``.
         stride_grid: weight of ``functional.stride_grid_loss`` with the network's stride as its period.
+        content_floor: smallest norm by which the content loss of the form relative divides, over the mean of the photos
+            (content_floors.py). Without one, photos of little but sky or shadow count most.
         no_lattice: whether the last convolution is kept from drawing a lattice of 2 px, see lattice.py.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
 
@@ -130,6 +132,7 @@ class StyleRecipe:
     steadiness: float = 0.0
     weave: float = 0.0
     stride_grid: float = 0.0
+    content_floor: float = 0.0
     no_lattice: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -214,7 +217,7 @@ RECIPES: dict[str, StyleRecipe] = {
             arch=HALF_WIDTH_ARCH,
             loss_network="vgg16_small",
             weights=ObjectiveWeights(
-                content={"relu3_3": 1.0},
+                content={"relu3_3": 1.2},
                 content_form="relative",
                 style=dict(zip(_VGG16_STYLE_LAYERS, (6.0, 14.0, 3.0, 0.2), strict=True)),
                 style_form="relative",
@@ -235,6 +238,7 @@ RECIPES: dict[str, StyleRecipe] = {
             shadows=0.2,
             weave=1000.0,
             stride_grid=20_000.0,
+            content_floor=1.0,
             no_lattice=True,
             sources={
                 "weights, style_size": "[ours] by eye, near the authors' at the scale of Caffe's VGG-16, but relu4_3 a thousand "
@@ -242,6 +246,8 @@ RECIPES: dict[str, StyleRecipe] = {
                 "optimizer, learning_rate": "[ours] as low in 300 steps of 2 as Adam in 300 of 4",
                 "saturation, peaks, shadows": "[ours] against blots in flat and dark areas",
                 "weave": "[ours] against a hatch in skies",
+                "content_floor": "[ours] less style is lost to photos of little but sky or shadow; a content weight of 1.2 keeps "
+                "as much as 1 without",
                 "stride_grid, no_lattice": "[ours] against the canvas on enlarged pictures",
             },
         ),

@@ -23,6 +23,7 @@ from ..network.styles import split
 from ..network.transform_net import TransformNet, output_function
 from ..progress import ProgressCallback
 from . import state as training_state
+from .content_floors import content_floors
 from .lattice import keeper
 from .paintings import PaintedPhotos, PaintingFolder
 from .patterns import pattern_losses
@@ -106,14 +107,17 @@ def train_predictor(
         return path
     loss_network = LossNetwork(recipe.loss_network, weights, recipe.weights.layers)
     loss_network.to(device).to(memory_format=torch.channels_last)
+    of_content = Objective(loss_network, replace(recipe.weights, style={}))
+    floors = content_floors(recipe.content_floor, data.photos, of_content, device, amp)
     predictor, pixels, is_new = _start(run)
     check_fit(predictor.trunk.spec, recipe.size)
     predictor.to(device).to(memory_format=torch.channels_last).train()
     facts = {"name": path.stem, **run.facts, "recipe": training_state.as_json(recipe)}
     return train(
         Training(
-            path, identity, recipe, predictor, data, _Losses(recipe, predictor, pixels, loss_network, device, amp),
-            recipe.weights.sums, start=partial(_look_at, predictor, data.paintings, device) if is_new else None,
+            path, identity, recipe, predictor, data,
+            _Losses(recipe, predictor, pixels, loss_network, floors, device, amp), recipe.weights.sums,
+            start=partial(_look_at, predictor, data.paintings, device) if is_new else None,
             constrain=keeper(predictor.trunk) if recipe.no_lattice else None,
             facts=facts, half=run.half, average=recipe.average, checkpoint_seconds=run.checkpoint_seconds, pixels=pixels,
             save=save_predictor,
@@ -179,16 +183,17 @@ class _Losses:
         predictor: StylePredictor,
         pixels: PixelConvention,
         loss_network: LossNetwork,
+        floors: Mapping[str, float],
         device: torch.device,
         amp: torch.dtype | None,
     ) -> None:
         self.recipe, self.predictor, self.pixels = recipe, predictor, pixels
-        self.loss_network, self.device, self.amp = loss_network, device, amp
+        self.loss_network, self.floors, self.device, self.amp = loss_network, floors, device, amp
 
     def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         photos, paintings = (on_device(each, self.device) for each in batch)
         with autocast(self.device, self.amp):
             raw = self.predictor(self.pixels.to_network(photos), paintings, raw=True).float()
             pictures = self.pixels.from_network(output_function(raw, self.predictor.trunk.spec.output))
-            parts = Objective(self.loss_network, self.recipe.weights, paintings)(pictures, photos)
+            parts = Objective(self.loss_network, self.recipe.weights, paintings, self.floors)(pictures, photos)
         return parts | pattern_losses(self.recipe, self.predictor.trunk.spec, pictures, photos)

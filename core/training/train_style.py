@@ -24,6 +24,7 @@ from ..network.styles import name_from, rows_of, split, with_rows
 from ..network.transform_net import TransformNet, forward_any_size, output_function
 from ..progress import ProgressCallback
 from . import state as training_state
+from .content_floors import content_floors
 from .disturbances import disturbed
 from .identity_pretraining import learn_identity
 from .lattice import keeper
@@ -140,12 +141,14 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     if run.loss_weights is None:
         run = replace(run, loss_weights=loss_weights_file(recipe.loss_network, recipe.weights.layers))
     names = names_of([*run.paintings])
-    photos = _photos(run, len(names), device)
+    photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
+    photos.workers = loader_workers(device)
     identity = _identity(run, photos.files, amp)
     if not prepare(out, identity, photos.files):
         return out
 
     objective = _objective(run, device)
+    objective.floors = content_floors(recipe.content_floor, photos, objective, device, amp)
     start = begin(
         recipe.arch,
         names,
@@ -160,7 +163,8 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
     facts = {"task": "style", "name": out.stem, **start.facts(run.facts), "recipe": training_state.as_json(recipe)}
     return train(
         Training(
-            out, identity, recipe, network, photos, _Losses(run, network, start.pixels, objective, device, amp),
+            out, identity, recipe, network, StyledPhotos(photos, len(names)) if len(names) > 1 else photos,
+            _Losses(run, network, start.pixels, objective, device, amp),
             recipe.weights.sums,
             start=partial(_pretrain, run, network, len(names), amp, progress),
             constrain=keeper(network) if recipe.no_lattice else None,
@@ -170,13 +174,6 @@ def run_training(run: StyleTraining, progress: ProgressCallback | None = None) -
         ),
         progress,
     )  # fmt: skip
-
-
-def _photos(run: StyleTraining, styles: int, device: torch.device) -> PhotoFolder | StyledPhotos:
-    recipe = run.recipe
-    photos = PhotoFolder(run.content, recipe.size, recipe.batch_size, run.seed, recipe.shadows)
-    photos.workers = loader_workers(device)
-    return StyledPhotos(photos, styles) if styles > 1 else photos
 
 
 def _objective(run: StyleTraining, device: torch.device) -> Objective:
