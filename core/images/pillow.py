@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageCms
 
 from ..errors import ImageError
+from .jpeg2000 import coded_size
 from .kinds import describe, is_heif, kind_of
 
 # Plugins of Pillow that decode pixels and nothing else. EPS and WMF, for instance, run other programs.
@@ -114,12 +115,15 @@ def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
     file.seek(0)
     try:
         # A name would let Pillow map the file to memory, wrongly for a rotated TIFF.
-        return _with_xmp(factory(file, ""))
+        image: Image.Image = factory(file, "")
+        if kind == "JPEG2000" and coded_size(file) != image.size:
+            raise SyntaxError("header and code stream have different sizes")
+        return _with_xmp(image)
     except ValueError as error:
         if kind != "PNG" or "too large" not in str(error).lower():
             raise
     content, profile, texts = _without_long_chunks(file)
-    image: Image.Image = factory(content, "")
+    image = factory(content, "")
     image.info |= {"icc_profile": profile} if profile else {}
     image.info[LONG_TEXTS] = texts
     return image

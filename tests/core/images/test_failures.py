@@ -54,6 +54,16 @@ def test_damaged_files_give_an_image_or_a_one_line_error(tmp_path, suffix):
                 assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("side", [0, 4])
+def test_jpeg_2000_with_a_wrong_size_in_its_header_is_rejected_before_it_takes_memory(tmp_path, side):
+    path = save(tmp_path / "a.jp2", noise(16, 16, 3))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"ihdr") + 4 + side
+    content[at : at + 4] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert message(read_image, path) == f"cannot read {path}: the JPEG2000 file is damaged or incomplete"
+
+
 def test_damaged_file_is_named_by_its_format(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n")

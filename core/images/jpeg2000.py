@@ -1,0 +1,32 @@
+"""The size of the picture in a JPEG 2000 file, which a damaged header can contradict.
+
+Pillow allocates the size that the header has (ISO 15444-1, I.5.3.1) before it decodes. For a few pixels, that can be more
+than the memory of the machine.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+_CODE_STREAM = b"\xff\x4f\xff\x51"  # markers SOC and SIZ
+
+
+def coded_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Return width and height, px, by the marker SIZ (ISO 15444-1, A.5.1), or None if there is no code stream."""
+    position = 0
+    while True:
+        file.seek(position)
+        head = file.read(24)
+        if head.startswith(_CODE_STREAM) and len(head) == 24:
+            right, bottom, left, top = struct.unpack(">4I", head[8:])
+            return right - left, bottom - top
+        if len(head) < 16:
+            return None
+        length, kind, long_length = struct.unpack(">I4sQ", head[:16])
+        begin = 8
+        if length == 1:
+            length, begin = long_length, 16
+        if kind != b"jp2c" and length < begin:  # 0: up to the end of the file
+            return None
+        position += begin if kind == b"jp2c" else length
