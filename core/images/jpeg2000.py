@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-_CODE_STREAM = b"\xff\x4f\xff\x51"  # markers SOC and SIZ
+_CODE_STREAM = b"\xff\x4f\xff\x51"  # the markers of its start and of its size
 
 
 def coded_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Return width and height, px, by the marker SIZ (ISO 15444-1, A.5.1), or None if there is no code stream."""
+    """Return width and height, px, by the marker of sizes (ISO 15444-1, A.5.1), or None if there is no code stream."""
     position = 0
     while True:
         file.seek(position)
