@@ -103,8 +103,8 @@ class StyleRecipe:
             (disturbances.py). Costs a second pass of the style network, but not of the loss network.
         weave: weight of ``functional.weave_loss``.
         stride_grid: weight of ``functional.stride_grid_loss`` with the network's stride as its period.
-        content_floor: smallest norm by which the content loss of the form relative divides, over the mean of the photos
-            (content_floors.py). Without one, photos of little but sky or shadow count most.
+        content_floor: floor of the relative content loss, over the mean norm of the photos (content_floors.py). With 0, photos
+            of little but sky or shadow count most.
         no_lattice: whether the last convolution is kept from drawing a lattice of 2 px, see lattice.py.
         sources: where each number comes from. Part of the facts by which a checkpoint is matched to its run.
 

@@ -64,6 +64,14 @@ def test_jpeg_2000_with_a_wrong_size_in_its_header_is_rejected_before_it_takes_m
     assert message(read_image, path) == f"cannot read {path}: the JPEG2000 file is damaged or incomplete"
 
 
+def test_jpeg_2000_box_beyond_the_end_of_the_file_is_rejected(tmp_path):
+    path = save(tmp_path / "a.jp2", noise(16, 16, 3))
+    content = path.read_bytes()
+    at = content.index(b"jp2c") - 4
+    path.write_bytes(content[:at] + b"\0\0\0\1uuid" + b"\xff" * 8 + content[at:])
+    assert message(read_image, path) == f"cannot read {path}: the JPEG2000 file is damaged or incomplete"
+
+
 def test_damaged_file_is_named_by_its_format(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n")

@@ -37,7 +37,7 @@ def test_floor_is_the_mean_norm_of_the_first_photos(loss_weights, training_photo
     assert content_floors(0.0, folder, objective, CPU, None) == {}
 
 
-def test_run_with_a_floor_differs_and_resumes_bit_for_bit(new_run, uninterrupted, same, resumes):
+def test_run_with_a_floor_differs_and_resumes_bit_for_bit(new_run, same, resumes):
     weights = replace(new_run("any").recipe.weights, content_form="relative")
     without, floored = (run_training(new_run(str(f), weights=weights, content_floor=f)) for f in (0.0, 3.0))
     assert not same(floored, load_file(without))
