@@ -145,6 +145,8 @@ def _describe_psd(head: bytes) -> str | None:
     if len(head) < 26 or head[:4] != b"8BPS":
         return None
     version, channels, bits = (int.from_bytes(head[at : at + 2], "big") for at in (4, 12, 22))
+    if (version, bits) == (1, 8):
+        return None
     what = "a large document (PSB)" if version == 2 else f"a PSD file of {channels} channels of {bits} bits"
     return f"{what} is not supported; {_SAVE_8}"
 

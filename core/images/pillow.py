@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageCms
 
 from ..errors import ImageError
-from .jpeg2000 import coded_size
+from .claimed_size import holds_its_size
 from .kinds import describe, is_heif, kind_of
 
 # Plugins of Pillow that decode pixels and nothing else. EPS and WMF, for instance, run other programs.
@@ -116,8 +116,8 @@ def _opened(kind: str, factory: Any, file: BinaryIO) -> Image.Image:
     try:
         # A name would let Pillow map the file to memory, wrongly for a rotated TIFF.
         image: Image.Image = factory(file, "")
-        if kind == "JPEG2000" and coded_size(file) != image.size:
-            raise SyntaxError("header and code stream have different sizes")
+        if not holds_its_size(image, file):
+            raise SyntaxError("the size in the header is not that of the pixels")
         return _with_xmp(image)
     except ValueError as error:
         if kind != "PNG" or "too large" not in str(error).lower():

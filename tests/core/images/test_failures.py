@@ -38,7 +38,7 @@ def test_truncated_files_are_rejected_wherever_they_end(tmp_path, suffix):
             assert message(read_image, path).startswith(f"cannot read {path}: ")
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "gif", "jp2"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "gif", "jp2", "bmp", "tga"])
 def test_damaged_files_give_an_image_or_a_one_line_error(tmp_path, suffix):
     path = save(tmp_path / f"a.{suffix}", noise(16, 16, 3))
     whole = path.read_bytes()
@@ -62,6 +62,26 @@ def test_jpeg_2000_with_a_wrong_size_in_its_header_is_rejected_before_it_takes_m
     content[at : at + 4] = (2**31 - 1).to_bytes(4, "big")
     path.write_bytes(content)
     assert message(read_image, path) == f"cannot read {path}: the JPEG2000 file is damaged or incomplete"
+
+
+QOI = b"qoif\0\0\0\x10\0\0\0\x10\3\0" + b"\xc0" * 256 + b"\0" * 7 + b"\1"
+PSD = b"8BPS\0\1" + b"\0" * 7 + b"\3\0\0\0\x10\0\0\0\x10\0\x08\0\3" + b"\0" * 14 + b"\x7f" * 768
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "width", "order"),
+    [("bmp", b"", 18, "little"), ("qoi", QOI, 4, "big"), ("psd", PSD, 18, "big"), ("ppm", b"", 3, "text")],
+)
+def test_file_that_cannot_hold_the_size_in_its_header_is_rejected_before_it_takes_memory(
+    tmp_path, suffix, content, width, order
+):
+    path = tmp_path / f"a.{suffix}"
+    whole = content or save(path, noise(16, 16, 3)).read_bytes()
+    path.write_bytes(whole)
+    assert read_image(path).pixels.shape[-2:] == (16, 16)
+    old, new = (b"16", b"99999999") if order == "text" else (whole[width : width + 4], (2**27).to_bytes(4, order))
+    path.write_bytes(whole[:width] + new + whole[width + len(old) :])
+    assert message(read_image, path).endswith(f"the {suffix.upper()} file is damaged or incomplete")
 
 
 def test_jpeg_2000_box_beyond_the_end_of_the_file_is_rejected(tmp_path):
