@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import logging
 import os
 import sys
 import warnings
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     prepare_streams()
     with stopped_by_signals(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # on what is wrong in a file: we say it in our own line
+        # What is wrong in a file is said in our own line.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)
         return leave(_run(given))
 
 

@@ -207,3 +207,14 @@ def test_files_of_other_kinds_in_a_folder_are_named(run, style, tmp_path):
     assert "skipped 3 files in unsupported formats: b.cr2, clip.mp4, IMG_1.heic; HEIC photos need" in lines[0].replace(
         "IMG_1.heic, b.cr2, clip.mp4", "b.cr2, clip.mp4, IMG_1.heic"
     )
+
+
+def test_damaged_tiff_is_one_line_of_ours(run, tmp_path, caplog):
+    pytest.importorskip("tifffile")
+    Image.new("RGB", (20, 16)).save(tmp_path / "a.tif")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[12] = 244  # the type of the first tag
+    (tmp_path / "a.tif").write_bytes(content)
+    status, _, lines = run("stylize", tmp_path / "a.tif", "-o", tmp_path / "b.jpg")
+    line = f"perceptual-style: cannot read {tmp_path / 'a.tif'}: the TIFF file is damaged or incomplete"
+    assert (status, lines, caplog.messages) == (2, [line], [])
